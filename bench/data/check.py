@@ -1,0 +1,65 @@
+"""What must hold before any training, each with one line that names the data set and the mend."""
+
+import torch
+from torch import Tensor
+
+from bench.data.dataset import Source, Split
+from bench.errors import DataError
+
+
+def check_source(name: str, source: Source) -> None:
+    """Shapes, types, lengths and label range of every split that the files hold.
+
+    Raises: DataError.
+    """
+    shape = tuple(source.train.x.shape[1:])
+    for part in ("train", "val", "test"):
+        split: Split | None = getattr(source, part)
+        if split is None:
+            continue
+        _check_arrays(f"{name}: {part}", split)
+        if tuple(split.x.shape[1:]) != shape:
+            raise DataError(
+                f"{name}: {part} images are {_by(split.x.shape[1:])}, train images {_by(shape)}; "
+                "all images must have one size"
+            )
+        outside = split.y[(split.y < 0) | (split.y >= source.n_classes)]
+        if len(outside):
+            last = source.n_classes - 1
+            raise DataError(
+                f"{name}: {part} has label {int(outside[0])}, outside the classes 0 to {last}; "
+                "number them from 0 and keep every class in train"
+            )
+
+
+def check_train(name: str, y: Tensor, n_classes: int) -> None:
+    """At least two classes, and an image of each one to learn from.
+
+    Raises: DataError.
+    """
+    present = torch.unique(y).tolist()
+    if len(present) < 2:
+        raise DataError(f"{name}: the training split has a single class; a classifier needs two or more")
+    if len(present) < n_classes:
+        # a stray label of a million must not cost a million counters
+        empty = next(c for c, label in enumerate([*present, n_classes]) if c != label)
+        raise DataError(
+            f"{name}: class {empty} has no image in the training split; number the classes from 0 without "
+            "gaps and give each one several images"
+        )
+
+
+def _check_arrays(where: str, split: Split) -> None:
+    x, y = split
+    if x.ndim != 4 or x.dtype != torch.uint8 or 0 in x.shape[1:]:
+        raise DataError(f"{where}: images are {_by(x.shape)} {x.dtype}; expected (N, C, H, W) uint8")
+    if y.ndim != 1 or y.dtype != torch.int64:
+        raise DataError(f"{where}: labels are {_by(y.shape)} {y.dtype}; expected one integer per image")
+    if len(x) != len(y):
+        raise DataError(f"{where}: {len(x)} images but {len(y)} labels; give one label per image")
+    if len(x) == 0:
+        raise DataError(f"{where}: no images; give at least one, or leave the split out")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(str(n) for n in shape) + ")"

@@ -1,0 +1,48 @@
+"""What a data set is once it is in memory."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Split(NamedTuple):
+    """Images with their labels. Shape: x (N, C, H, W) uint8, y (N,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+    def take(self, index: Tensor) -> "Split":
+        return Split(self.x[index], self.y[index])
+
+
+class Source(NamedTuple):
+    """A data set as its files give it. None where the files leave a split to be drawn from train."""
+
+    n_classes: int
+    train: Split
+    test: Split | None = None
+    val: Split | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A checked data set with its fixed splits.
+
+    Shape: mean and std (C,), over the pixels of the training split on the 0..1 scale; a channel that is
+    constant there has std 1. fingerprint is a sha256 over all six arrays.
+    """
+
+    name: str
+    n_classes: int
+    train: Split
+    val: Split
+    test: Split
+    mean: Tensor
+    std: Tensor
+    fingerprint: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.train.x.shape
+        return channels, height, width

@@ -1,0 +1,90 @@
+"""From a name to a checked data set with fixed splits: read, check, split, measure."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.data.catalog import CATALOG, check_name, default_data_dir, found, own_path, require
+from bench.data.check import check_source, check_train
+from bench.data.dataset import Dataset, Source, Split
+from bench.data.imagefolder import read_imagefolder
+from bench.data.npz import read_npz
+from bench.data.published import fetch, read_published
+from bench.data.split import draw
+from bench.errors import ConfigError
+
+TEST_FRACTION = 0.2
+
+
+def load(
+    name: str, *, data_dir: Path | None = None, download: bool = False, val_fraction: float = 0.1
+) -> Dataset:
+    """A data set by name: one of the catalogue, npz:PATH or imagefolder:PATH.
+
+    Validation is a fixed stratified fraction of the published training split, none of it where val_fraction
+    is 0. Where no test split is given, it is a fixed stratified fifth, taken before that.
+
+    Raises: ConfigError for an unknown name or an impossible fraction, DataError for what is missing, corrupt
+    or mislabelled.
+    """
+    check_name(name)
+    if not 0 <= val_fraction < 1:
+        raise ConfigError(f"val_fraction is {val_fraction}; give a number from 0 to below 1")
+    folder = data_dir or default_data_dir()
+    if download and name in CATALOG and not found(name, folder):
+        fetch(CATALOG[name], folder)
+    require(name, folder)
+
+    source = _read(name, folder)
+    check_source(name, source)
+    train, val, test = _splits(source, val_fraction)
+    check_train(name, train.y, source.n_classes)
+    mean, std = _statistics(train.x)
+    return Dataset(name, source.n_classes, train, val, test, mean, std, _fingerprint(train, val, test))
+
+
+def _read(name: str, folder: Path) -> Source:
+    path = own_path(name)
+    if path is None:
+        return read_published(CATALOG[name], folder)
+    return read_npz(name, path) if name.startswith("npz:") else read_imagefolder(name, path)
+
+
+def _splits(source: Source, val_fraction: float) -> tuple[Split, Split, Split]:
+    train, test, val = source.train, source.test, source.val
+    if test is None:
+        train, test = _part(train, TEST_FRACTION)
+    if val is None:
+        train, val = _part(train, val_fraction)
+    return train, val, test
+
+
+def _part(split: Split, fraction: float) -> tuple[Split, Split]:
+    kept, drawn = draw(split.y, round(fraction * len(split.y)))
+    return split.take(kept), split.take(drawn)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel on the 0..1 scale, from exact counts of the 256 levels.
+
+    Shape: (N, C, H, W) uint8 to (C,) and (C,) float32.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)])
+    share = counts.double() / counts.sum(1, keepdim=True)
+    mean = share @ levels
+    std = (share * (levels - mean[:, None]).square()).sum(1).sqrt()
+    # a constant channel carries nothing; divided by 1 it comes out as 0 instead of NaN
+    constant = (counts > 0).sum(1) == 1
+    return mean.float(), std.masked_fill(constant, 1.0).float()
+
+
+def _fingerprint(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        for array in split:
+            digest.update(f"{array.dtype}{tuple(array.shape)}".encode())
+            digest.update(array.contiguous().numpy().data)
+    return digest.hexdigest()

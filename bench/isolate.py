@@ -1,0 +1,230 @@
+"""One run in a child process of its own: time-out, signals, memory, and the exit put into words.
+
+Children are forked from a server that has torch loaded already, so that a run starts in milliseconds. A child
+leads a process group, which is killed as a whole; it ends by itself when its parent is gone.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any
+
+from bench.plan import Run
+from bench.status import Status
+from bench.store import RunFolder
+
+Message = dict[str, Any]
+
+GRACE_S = 20.0  # between the request to stop and the kill
+PRELOAD = ["bench._preload"]
+_OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "DefaultCPUAllocator")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child needs to know. `device` is a torch device name."""
+
+    run: Run
+    root: Path
+    experiment: str
+    device: str
+    threads: int
+    data_dir: Path | None
+    download: bool
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.root, self.experiment, self.run.spec.run_id)
+
+
+def context() -> multiprocessing.context.ForkServerContext:
+    """The fork server, started by its first child, or ahead of it by `warm`."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOAD)
+    return server
+
+
+def warm() -> None:
+    """Let the server load torch while the parent is still planning."""
+    from multiprocessing import forkserver
+
+    context()
+    forkserver.ensure_running()
+
+
+def execute(
+    job: Job, lock: int, *, timeout_s: float | None, stop: threading.Event, on_message: Callable[[Message], None]
+) -> Message:
+    """Run a job in a child and wait for its end, asleep. Returns the run's summary, whatever happened.
+
+    `lock` is the folder's lock; the child holds it too, so that it outlives this process if it must.
+    """
+    receive, send = context().Pipe(duplex=False)
+    oom_kills = _oom_kills()
+    process = context().Process(target=_child, args=(job, send, DupFd(lock)), daemon=False)
+    with _quiet_main():
+        process.start()
+    send.close()
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    summary: Message | None = None
+    why: Status | None = None
+    asked_at: float | None = None
+    watched: list[Any] = [receive, process.sentinel]
+    while True:
+        wait_s = 0.5 if deadline is None else min(0.5, max(0.0, deadline - time.monotonic()))
+        if receive in multiprocessing.connection.wait(watched, wait_s):
+            message = _receive(receive)
+            if message is None:
+                watched.remove(receive)
+            elif "summary" in message:
+                summary = message["summary"]
+            else:
+                on_message(message)
+        if not process.is_alive():
+            break
+        now = time.monotonic()
+        if stop.is_set() and asked_at is None:
+            why, asked_at = "interrupted", now
+            _signal(process.pid, signal.SIGTERM, group=False)
+        if why is None and deadline is not None and now >= deadline:
+            why = "timeout"
+            _signal(process.pid, signal.SIGKILL)
+        if asked_at is not None and now - asked_at > GRACE_S:
+            _signal(process.pid, signal.SIGKILL)
+    while summary is None and receive.poll() and (message := _receive(receive)):
+        summary = message.get("summary")
+    process.join()
+    receive.close()
+    if process.pid is not None:
+        _signal(process.pid, signal.SIGKILL)  # what the run may have started and left behind
+    if summary is not None:
+        return summary
+    status, reason = _verdict(process.exitcode, why, timeout_s, _oom_kills() > oom_kills)
+    return {"status": status, "reason": reason}
+
+
+def _receive(connection: Connection) -> Message | None:
+    """The next message, or None where the other end is gone."""
+    try:
+        message: Message = connection.recv()
+    except (EOFError, OSError):
+        return None
+    return message
+
+
+def _verdict(exitcode: int | None, why: Status | None, timeout_s: float | None, oom_kill: bool) -> tuple[Status, str]:
+    if why == "timeout":
+        return "timeout", f"stopped after {timeout_s:g} s"
+    if why == "interrupted":
+        return "interrupted", "stopped on request; the same command continues it"
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        if -exitcode == signal.SIGKILL and oom_kill:
+            return "oom", "killed by the system for want of memory"
+        return "crashed", f"killed by {name}"
+    return "crashed", f"ended with exit code {exitcode} and no result; see stderr.txt"
+
+
+def _child(job: Job, send: Connection, lock: DupFd) -> None:
+    """Entry point in the child."""
+    os.setsid()
+    held = lock.detach()  # noqa: F841  (closed by the end of the process, which gives the folder free)
+    _die_with_parent()
+    folder = job.folder
+    stderr = os.open(folder.stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(stderr, sys.stdout.fileno() if sys.stdout else 1)
+    os.dup2(stderr, 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    send.send({"summary": _run(job, folder, send)})
+
+
+def _run(job: Job, folder: RunFolder, send: Connection) -> Message:
+    import traceback
+
+    import torch
+
+    from bench.errors import BenchError
+    from bench.measure.environment import environment
+    from bench.registry import Entry
+    from bench.runner import Place
+    from bench.runner import Run as Training
+
+    began = time.time()
+    torch.set_num_threads(job.threads)
+    try:
+        device = torch.device(job.device)
+        folder.create(job.run.spec, environment(device, job.threads))
+        method = Entry(job.run.spec.method, job.run.file, job.run.module).load()
+        training = Training(job.run.spec, method, Place(device, job.data_dir, job.download), folder, send.send)
+
+        def stop(*_: object) -> None:
+            training.stop_requested = True
+
+        signal.signal(signal.SIGTERM, stop)
+        summary = training.go()
+    except BenchError as error:
+        summary = {"status": "crashed", "reason": str(error)}
+    except Exception as error:  # a method may raise anything; the record says what
+        traceback.print_exc()
+        oom = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in str(error) for w in _OOM_WORDS)
+        summary = {"status": "oom" if oom else "crashed", "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    sys.stderr.flush()
+    return {**summary, "wall_s": time.time() - began}
+
+
+def _die_with_parent() -> None:
+    """End this process group when the parent ends, however it ends: a thread asleep on a pipe, free of cost."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _signal(pid: int | None, number: signal.Signals, *, group: bool = True) -> None:
+    if pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed for memory, in this control group or on this machine."""
+    for path in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError):
+            for line in path.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+_main_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _quiet_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's main module into the child: a run needs nothing of it."""
+    main = sys.modules["__main__"].__dict__
+    with _main_lock:
+        kept = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+        main["__spec__"] = main["__file__"] = None
+        try:
+            yield
+        finally:
+            main.update(kept)

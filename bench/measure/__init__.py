@@ -1,0 +1,1 @@
+"""Instruments, one per module."""

@@ -1,0 +1,26 @@
+"""What every shared net is: ordered blocks, the last of which ends in class scores."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+
+class Net(nn.Module, ABC):
+    """A classifier made of `blocks`. Shape: (B, C, H, W) to (B, n_classes) scores."""
+
+    Settings: ClassVar[type[BaseModel]]
+    stochastic: ClassVar[bool] = False  # whether `forward` draws from `noise`
+    blocks: nn.ModuleList
+
+    @abstractmethod
+    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Class scores. `noise` feeds the draws of a stochastic net; without it they are at their mean."""
+        for block in self.blocks:
+            x = block(x)
+        return x

@@ -1,0 +1,32 @@
+"""Plain convolutional net: 3x3 convolutions that double the channels, pooling, then a linear layer."""
+
+from pydantic import BaseModel, Field
+from torch import nn
+
+from bench.nets.base import Net
+
+
+class CNNSettings(BaseModel):
+    width: int = Field(32, ge=1, description="channels of the first block; doubled in each next one")
+    depth: int = Field(3, ge=1, description="convolutional blocks; those at even places halve the image")
+
+
+class CNN(Net):
+    """Blocks: `depth` times (conv 3x3, ReLU, 2x2 max-pooling in every other block), then flatten and linear."""
+
+    Settings = CNNSettings
+
+    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: CNNSettings) -> None:
+        super().__init__(image_shape, n_classes, settings)
+        channels, height, width = image_shape
+        blocks: list[nn.Module] = []
+        for k in range(settings.depth):
+            out = settings.width * 2**k
+            layers: list[nn.Module] = [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU()]
+            if k % 2 == 0 and min(height, width) >= 2:
+                layers.append(nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
+            blocks.append(nn.Sequential(*layers))
+            channels = out
+        blocks.append(nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, n_classes)))
+        self.blocks = nn.ModuleList(blocks)

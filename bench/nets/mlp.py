@@ -1,0 +1,38 @@
+"""Fully connected net: `depth` hidden layers of `width` units, then a linear layer to the classes."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from torch import nn
+
+from bench.nets.base import Net
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+class MLPSettings(BaseModel):
+    width: int = Field(256, ge=1, description="units per hidden layer")
+    depth: int = Field(2, ge=0, description="hidden layers")
+    activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity of hidden layers")
+
+
+class MLP(Net):
+    """Blocks: `depth` times linear and activation, then linear."""
+
+    Settings = MLPSettings
+
+    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: MLPSettings) -> None:
+        super().__init__(image_shape, n_classes, settings)
+        channels, height, width = image_shape
+        sizes = [channels * height * width, *[settings.width] * settings.depth]
+        hidden = [
+            nn.Sequential(nn.Linear(n_in, n_out), ACTIVATIONS[settings.activation]())
+            for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+        ]
+        self.blocks = nn.ModuleList([*hidden, nn.Linear(sizes[-1], n_classes)])
+        # the first block sees images, so that a method may walk the blocks without knowing the net
+        self.blocks[0] = nn.Sequential(nn.Flatten(), *_layers(self.blocks[0]))
+
+
+def _layers(block: nn.Module) -> list[nn.Module]:
+    return list(block) if isinstance(block, nn.Sequential) else [block]

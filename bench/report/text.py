@@ -1,0 +1,24 @@
+"""What other people wrote (names, reasons, error messages), made safe to print."""
+
+
+def one_line(value: object, limit: int = 300) -> str:
+    """The value as one printable line: no line break, terminal code or invisible character is left in it."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# Entities where a backslash would not do in every renderer: HTML, and the bars of a table.
+_MARKDOWN = str.maketrans(
+    {c: f"\\{c}" for c in "\\`*_[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+)
+
+
+def markdown(value: object) -> str:
+    """The value as one line of Markdown that shows its characters and does nothing else."""
+    return one_line(value).translate(_MARKDOWN)
+
+
+def figure(value: object) -> str:
+    """The value as a label in a figure: no mathematics, and never hidden from the legend."""
+    text = one_line(value, limit=48).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text

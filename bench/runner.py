@@ -1,0 +1,296 @@
+"""One run in this process: set up, train, evaluate, record. Here is the only timed loop of the suite."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench import data
+from bench.measure import cpu_memory, gpu_memory
+from bench.measure.clock import Times, marks, synchronize
+from bench.method import Batch, Method, Progress, Task
+from bench.plan import RunSpec
+from bench.seeding import Seeds, derive
+from bench.status import Status
+from bench.store import RunFolder
+
+WARM_UP_STEPS = 2
+EVAL_BATCH = 500
+CHECKPOINT_EVERY_S = 60.0
+
+
+class Diverged(Exception):
+    """A loss or a score is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens; none of it decides its numbers."""
+
+    device: torch.device
+    data_dir: Path | None = None
+    download: bool = False
+
+
+@dataclass
+class Position:
+    """How far training has come. A checkpoint may lie between any two steps."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+
+
+class Run:
+    """The state of one training run, from set-up to summary."""
+
+    def __init__(
+        self, spec: RunSpec, method: type[Method], place: Place, folder: RunFolder, tell: Callable[[dict[str, Any]], None]
+    ) -> None:
+        began = time.perf_counter()
+        self.spec, self.folder, self.tell, self.device = spec, folder, tell, place.device
+        self.stop_requested = False
+        loaded = data.load(
+            spec.dataset, data_dir=place.data_dir, download=place.download, val_fraction=spec.val_fraction
+        )
+        self.fingerprint = loaded.fingerprint
+        self.train, self.val, self.test = (
+            data.Batches(split, loaded.mean, loaded.std, place.device, size)
+            for split, size in ((loaded.train, spec.batch_size), (loaded.val, EVAL_BATCH), (loaded.test, EVAL_BATCH))
+        )
+        self.task = Task(
+            spec.dataset, loaded.n_classes, loaded.image_shape, len(loaded.train.y), spec.net, spec.net_settings
+        )
+        self.unsupported = method.supports(self.task, place.device)
+        if self.unsupported:
+            return
+        config = method.Config(**spec.method_settings)
+        # a throwaway twin warms kernels and caches up, so that the real one starts untouched
+        self._warm_up(method(self.task, config, device=place.device, seeds=self._seeds()))
+        self.seeds = self._seeds()
+        torch.manual_seed(derive(spec.seed, "global"))
+        self.method = method(self.task, config, device=place.device, seeds=self.seeds)
+        self.times, self.at, self.curve = Times(), Position(), list[dict[str, Any]]()
+        self.losses: list[Tensor] = []
+        self.peaks: dict[str, int | None] = dict.fromkeys(("cpu_rss", "gpu_alloc", "gpu_reserved"))
+        self._resume()
+        gpu_memory.reset(place.device)
+        self.base_rss = cpu_memory.settle()
+        self.times.setup_s += time.perf_counter() - began
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches only, so that every step has one shape; the rest has its turn in another epoch's order."""
+        return max(1, self.task.n_train // self.spec.batch_size)
+
+    def go(self) -> dict[str, Any]:
+        """Train to the end, or to a requested stop, and give the summary."""
+        if self.unsupported:
+            return self._closing("skipped", self.unsupported)
+        try:
+            while self.at.epoch < self.spec.epochs:
+                if not self._train_epoch():
+                    return self._closing("interrupted", "stopped on request; the same command continues it")
+                self._close_epoch()
+            return {**self._closing("ok", None), **self._test_scores()}
+        except Diverged as reason:
+            return self._closing("diverged", str(reason))
+
+    def _train_epoch(self) -> bool:
+        """Train from the present step to the end of the epoch; False after a requested stop."""
+        self.seeds.for_epoch(self.at.epoch)
+        order = self.train.order(self.seeds.order)
+        steps, size = self.steps_per_epoch, self.spec.batch_size
+        clock, saved = marks(self.device), time.perf_counter()
+        total = steps * self.spec.epochs
+        synchronize(self.device)
+        for step in range(self.at.step, steps):
+            clock.mark()
+            batch = self.train.batch(order[step * size : (step + 1) * size])
+            clock.mark()
+            done = self.at.epoch * steps + step
+            metrics = self.method.train_step(batch, Progress(done, total, self.at.epoch, self.spec.epochs, self.at.epoch))
+            clock.mark()
+            self.losses.append(metrics["loss"])
+            due = time.perf_counter() - saved > CHECKPOINT_EVERY_S
+            if self.stop_requested or (due and step + 1 < steps):
+                self.at.step = step + 1
+                self._charge(clock.intervals())
+                self._check_losses()
+                self._save()
+                if self.stop_requested:
+                    return False
+                self.tell({"step": done + 1, "steps": total})
+                clock, saved = marks(self.device), time.perf_counter()
+        self._charge(clock.intervals())
+        self.at = Position(self.at.epoch + 1, 0)
+        return True
+
+    def _close_epoch(self) -> None:
+        """Everything that happens between two epochs: evaluate, record, save."""
+        began = time.perf_counter()
+        self.method.prepare_for_eval()
+        synchronize(self.device)
+        self.times.train_s += time.perf_counter() - began
+        self._check_losses()
+        self._note_peaks()
+        began = time.perf_counter()
+        scores = self._validate()
+        self.times.eval_s += time.perf_counter() - began
+        row = {
+            "epoch": self.at.epoch,
+            "step": self.at.epoch * self.steps_per_epoch,
+            "train_loss": float(torch.stack(self.losses).mean()),
+            **scores,
+            "train_s": self.times.train_s,
+            "data_s": self.times.data_s,
+            "eval_s": self.times.eval_s,
+        }
+        self.losses = []
+        self.curve.append(row)
+        self.folder.write_curve(self.curve)
+        self._save()
+        self.tell({**row, "steps": self.steps_per_epoch * self.spec.epochs})
+        cpu_memory.settle()  # so that the next peak is one of training, not of the evaluation just done
+
+    def _validate(self) -> dict[str, float | None]:
+        if not len(self.val):
+            return {"val_acc": None, "val_acc_noise_free": None}
+        self.seeds.for_inference("val", self.at.epoch)
+        noisy = accuracy(self.method.predict, self.val)
+        if not self.method.claims().stochastic_inference:
+            return {"val_acc": noisy, "val_acc_noise_free": noisy}
+        return {"val_acc": noisy, "val_acc_noise_free": accuracy(self.method.predict_noise_free, self.val)}
+
+    def _test_scores(self) -> dict[str, float | None]:
+        """The only look at the test split."""
+        began = time.perf_counter()
+        stochastic = self.method.claims().stochastic_inference
+        draws = []
+        for draw in range(self.spec.eval_draws if stochastic else 1):
+            self.seeds.for_inference("test", draw)
+            draws.append(accuracy(self.method.predict, self.test))
+        free = accuracy(self.method.predict_noise_free, self.test) if stochastic else draws[0]
+        self.times.eval_s += time.perf_counter() - began
+        return {
+            "test_acc": statistics.fmean(draws),
+            "test_acc_std": statistics.stdev(draws) if len(draws) > 1 else None,
+            "test_acc_noise_free": free,
+            "eval_s": self.times.eval_s,
+        }
+
+    def _closing(self, status: Status, reason: str | None) -> dict[str, Any]:
+        """The part of the summary that every end shares."""
+        if self.unsupported:
+            return {"status": status, "reason": reason}
+        self._note_peaks()
+        steps_s = torch.tensor(self.times.steps_s, dtype=torch.float64)
+        quantiles = steps_s.quantile(torch.tensor([0.5, 0.95], dtype=torch.float64)).mul(1000).tolist() if len(steps_s) else [None, None]
+        last = self.curve[-1] if self.curve else {}
+        busy = self.times.train_s + self.times.data_s
+        return {
+            "status": status,
+            "reason": reason,
+            "val_acc": last.get("val_acc"),
+            "train_loss": last.get("train_loss"),
+            "steps": len(steps_s),
+            **{k: v for k, v in asdict(self.times).items() if k != "steps_s"},
+            "step_ms_p50": quantiles[0],
+            "step_ms_p95": quantiles[1],
+            "examples_per_s": len(steps_s) * min(self.spec.batch_size, self.task.n_train) / busy if busy else None,
+            "cpu_peak_rss_bytes": self.peaks["cpu_rss"],
+            "gpu_peak_alloc_bytes": self.peaks["gpu_alloc"],
+            "gpu_peak_reserved_bytes": self.peaks["gpu_reserved"],
+            "params_inference": self._parameters("inference"),
+            "params_training_only": self._parameters("training_only"),
+            "data_fingerprint": self.fingerprint,
+        }
+
+    def _parameters(self, role: Any) -> int:
+        part = self.method.modules().get(role)
+        return sum(p.numel() for p in part.parameters()) if part is not None else 0
+
+    def _charge(self, intervals: list[float]) -> None:
+        """Intervals run data, step, (bookkeeping, data, step) ...; bookkeeping is nobody's."""
+        data_s, steps_s = intervals[0::3], intervals[1::3]
+        self.times.data_s += sum(data_s)
+        self.times.train_s += sum(steps_s)
+        self.times.steps_s += steps_s
+
+    def _check_losses(self) -> None:
+        losses = torch.stack(self.losses)
+        if not losses.isfinite().all():
+            first = int((~losses.isfinite()).nonzero()[0])
+            epoch = self.at.epoch + (self.at.step > 0)
+            raise Diverged(f"the loss is {float(losses[first])} at step {first + 1} of epoch {epoch}")
+
+    def _note_peaks(self) -> None:
+        peak_rss = cpu_memory.peak()
+        now = {
+            "cpu_rss": peak_rss - self.base_rss if peak_rss is not None and self.base_rss is not None else None,
+            "gpu_alloc": gpu_memory.peak_allocated(self.device),
+            "gpu_reserved": gpu_memory.peak_reserved(self.device),
+        }
+        for name, value in now.items():
+            if value is not None:
+                self.peaks[name] = max(self.peaks[name] or 0, value)
+
+    def _seeds(self) -> Seeds:
+        return Seeds(self.spec.seed, self.device, method=self.spec.method)
+
+    def _warm_up(self, twin: Method) -> None:
+        size = min(self.spec.batch_size, self.task.n_train)
+        x = torch.randn(size, *self.task.image_shape, device=self.device)
+        y = torch.arange(size, device=self.device) % self.task.n_classes
+        for step in range(WARM_UP_STEPS):
+            twin.train_step(Batch(x, y), Progress(step, WARM_UP_STEPS, 0, 1, 0))
+        twin.prepare_for_eval()
+        twin.predict(x)
+        synchronize(self.device)
+
+    def _save(self) -> None:
+        self._note_peaks()
+        self.folder.save_checkpoint(
+            {
+                "method": self.method.state_dict(),
+                "seeds": self.seeds.state_dict(),
+                "global_rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+                "at": asdict(self.at),
+                "times": asdict(self.times),
+                "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
+                "curve": self.curve,
+                "peaks": self.peaks,
+            }
+        )
+
+    def _resume(self) -> None:
+        state = self.folder.load_checkpoint()
+        if state is None:
+            return
+        self.method.load_state_dict(state["method"])
+        self.seeds.load_state_dict(state["seeds"])
+        torch.set_rng_state(state["global_rng"])
+        if state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        self.at, self.times = Position(**state["at"]), Times(**state["times"])
+        self.losses = list(state["losses"].to(self.device).unbind())
+        self.curve, self.peaks = state["curve"], state["peaks"]
+
+
+def accuracy(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> float:
+    """Fraction of examples whose highest score is the label's. Raises: Diverged on scores that are not finite."""
+    hits, count, finite = [], 0, []
+    with torch.no_grad():
+        for x, y in batches:
+            scores = predict(x)
+            hits.append((scores.argmax(dim=1) == y).sum())
+            finite.append(scores.isfinite().all())
+            count += len(y)
+    if not torch.stack(finite).all():
+        raise Diverged("the class scores are not finite")
+    return float(torch.stack(hits).sum()) / count
