@@ -191,4 +191,4 @@ def describe_settings(model: type[BaseModel]) -> list[list[str]]:
     return rows
 
 
-_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}

@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -128,7 +127,8 @@ def _classes(module: str | None, file: Path) -> "list[type[Method]]":
 
 
 def _import_file(file: Path) -> ModuleType:
-    name = f"bench_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    content = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()
+    name = f"bench_plugin_{file.stem}_{content[:12]}"  # a file that changed is another module
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
@@ -159,7 +159,6 @@ def _module_file(module: str) -> Path | None:
     return Path(spec.origin).resolve() if spec and spec.origin else None
 
 
-@cache
 def _cards(file: Path) -> dict[str, dict[str, Any]]:
     """The literal arguments of every `info = MethodInfo(...)` in a file, by method name."""
     try:

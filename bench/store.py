@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ SUMMARY_COLUMNS = (
     "device env_id"
 ).split()
 TEXT_COLUMNS = {"run_id", "experiment", "method", "net", "dataset", "status", "reason", "device", "env_id", "variant"}
+# what else than a setting may tell two runs of one method apart
+VARIED = ("method_source", "epochs", "batch_size", "val_fraction", "device")
 CURVE_COLUMNS = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s".split()
 
 
@@ -125,12 +128,19 @@ class RunFolder:
         atomic_write(self.checkpoint, buffer.getvalue())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The state of an interrupted run, or None. Nothing is unpickled but tensors and plain values."""
+        """The state of an interrupted run, or None. Nothing is unpickled but tensors and plain values.
+
+        Raises: StoreError where the file is not that.
+        """
         import torch
 
         if not self.checkpoint.exists():
             return None
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            why = str(error).partition("\n")[0]
+            raise StoreError(f"{self.checkpoint} is corrupt ({why}); remove it and run again") from error
         return state
 
 
@@ -156,8 +166,9 @@ def read(root: Path) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, A
         if row["status"] not in get_args(Status):
             raise StoreError(f"{path / 'summary.json'}: unknown status '{row['status']}'; remove the folder and run again")
         row["settings"] = {
-            **{f"{spec['net']}.{k}": v for k, v in spec.get("net_settings", {}).items()},
-            **{f"{spec['method']}.{k}": v for k, v in spec.get("method_settings", {}).items()},
+            **{key: spec.get(key) for key in VARIED},
+            **spec.get("net_settings", {}),
+            **spec.get("method_settings", {}),
         }
         if (path / "env.json").exists():
             environment = _read_json(path / "env.json")
@@ -188,12 +199,12 @@ def _record_folders(root: Path) -> Iterator[Path]:
 
 
 def _variants(rows: list[dict[str, Any]]) -> list[str]:
-    """For each row the settings in which it differs from another row of its method and net, as a label."""
+    """For each row what sets it apart from another row of its method, net and data set, as a label."""
     labels = []
     for row in rows:
-        peers = [r["settings"] for r in rows if (r["method"], r["net"]) == (row["method"], row["net"])]
+        peers = [r["settings"] for r in rows if all(r[k] == row[k] for k in ("method", "net", "dataset"))]
         differing = [k for k, v in row["settings"].items() if any(p.get(k, v) != v for p in peers)]
-        labels.append(", ".join(f"{k.split('.', 1)[1]}={row['settings'][k]}" for k in sorted(differing)))
+        labels.append(", ".join(f"{k}={row['settings'][k]}" for k in sorted(differing)))
     return labels
 
 

@@ -1,0 +1,77 @@
+"""Identity: what makes two runs the same run, and what does not."""
+
+import pytest
+
+from bench.config import Experiment
+from bench.errors import BenchError
+from bench.plan import Run, check, plan
+from bench.registry import Registry
+
+REGISTRY = Registry()
+
+
+def runs(**changes: object) -> list[Run]:
+    asked = Experiment.model_validate({"methods": ["noprop-dt", "backprop"], "seeds": [0, 1], **changes})
+    check(asked, REGISTRY)
+    return plan(asked, REGISTRY, device="cpu", data_ids=dict.fromkeys(asked.datasets, "data"))
+
+
+def ids(**changes: object) -> set[str]:
+    return {run.spec.run_id for run in runs(**changes)}
+
+
+def test_the_order_of_arguments_cannot_matter() -> None:
+    assert ids() == ids(methods=["backprop", "noprop-dt"], seeds=[1, 0])
+
+
+def test_saying_a_default_changes_nothing() -> None:
+    assert ids() == ids(settings={"backprop": {"lr": 1e-3}, "denoiser": {"T": 10}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 11},
+        {"batch_size": 64},
+        {"val_fraction": 0},
+        {"datasets": ["mnist"]},
+        {"settings": {"denoiser": {"T": 9}}},
+        {"seeds": [2, 3]},
+    ],
+)
+def test_whatever_decides_the_numbers_changes_the_identity(change: dict[str, object]) -> None:
+    assert ids().isdisjoint(ids(**change))
+
+
+def test_a_setting_of_one_method_leaves_the_other_s_identity_alone() -> None:
+    assert len(ids() & ids(settings={"backprop": {"lr": 0.5}})) == 2
+
+
+def test_the_experiment_s_name_is_not_part_of_the_identity() -> None:
+    assert ids() == ids(experiment="other")
+
+
+def test_auto_gives_backprop_the_net_of_the_others() -> None:
+    assert {(run.spec.method, run.spec.net) for run in runs()} == {("noprop-dt", "denoiser"), ("backprop", "denoiser")}
+    assert {run.spec.net for run in runs(methods=["backprop"])} == {"mlp"}
+    assert {run.spec.net for run in runs(methods=["backprop"], net="cnn")} == {"cnn"}
+
+
+def test_seeds_are_outermost() -> None:
+    assert [run.spec.seed for run in runs()] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"methods": ["noprop"]}, "unknown method 'noprop'"),
+        ({"net": "resnet50"}, "unknown net 'resnet50'"),
+        ({"datasets": ["minst"]}, "did you mean mnist"),
+        ({"settings": {"backprob": {}}}, "unknown method or net in settings 'backprob'; did you mean backprop"),
+        ({"settings": {"backprop": {"learning_rate": 1}}}, "unknown setting of backprop 'learning_rate'"),
+        ({"settings": {"denoiser": {"T": 0}}}, "settings of denoiser: T=0 is refused"),
+    ],
+)
+def test_unknown_names_and_values_are_refused_before_anything_runs(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(BenchError, match=complaint):
+        runs(**change)

@@ -1,0 +1,233 @@
+"""The report of made-up experiments: two methods on two data sets, hostile names, and nothing at all."""
+
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+from bench.report import summary_rows, terminal_table, write
+from bench.report.frames import tidy_runs
+from bench.report.style import looks
+
+HOSTILE = "_$x^{$ [red]<script>alert(1)</script> | a\\|b `c` **d**\n# e \x1b[31m \ud800 ![i](http://x) 中"
+FIGURES = {"accuracy.png", "curve_epoch.png", "curve_seconds.png", "accuracy_memory.png", "accuracy_time.png"}
+
+
+def run(method: str, dataset: str, seed: int, **values: Any) -> dict[str, Any]:
+    acc = {"backprop": 0.96, "noprop-dt": 0.94}.get(method, 0.9) + 0.01 * seed
+    measured = {
+        "test_acc": acc,
+        "test_acc_noise_free": acc,
+        "epochs": 5,
+        "batch_size": 128,
+        "train_s": 2.0 + 100 * (method != "backprop") + seed,
+        "step_ms_p50": 1.25,
+        "step_ms_p95": 1.5,
+        "examples_per_s": 51200.0,
+        "cpu_peak_rss_bytes": 32 * 2**20,
+        "params_inference": 12345,
+        "params_training_only": 0,
+    }
+    identity = {"method": method, "net": "denoiser", "dataset": dataset, "seed": seed, "variant": ""}
+    name = "-".join(map(str, identity.values()))
+    whole = {"run_id": name, **identity, "status": "ok", "reason": "", "device": "cpu", **measured, **values}
+    if whole["status"] != "ok":
+        whole |= dict.fromkeys(measured, math.nan)
+    return whole
+
+
+def curves_of(runs: pd.DataFrame, *, val_acc: float = 0.9) -> pd.DataFrame:
+    identity = ["run_id", "method", "net", "dataset", "seed", "variant"]
+    points = [
+        {**line, "epoch": e, "step": 10 * e, "train_loss": 1 / e, "val_acc": val_acc - 0.5 / e, "train_s": e}
+        for line in runs[identity].to_dict("records")
+        for e in range(1, 4)
+    ]
+    return pd.DataFrame(points)
+
+
+def two_methods() -> pd.DataFrame:
+    runs = [run(m, d, s) for m in ("noprop-dt", "backprop") for d in ("digits", "mnist") for s in range(3)]
+    runs[1] = run("noprop-dt", "digits", 1, status="diverged", reason="the loss was NaN at step 12")
+    return pd.DataFrame(runs)
+
+
+def tables_of(page: Path) -> list[list[list[str]]]:
+    """The tables of a page as an independent renderer sees them."""
+    tables: list[list[list[str]]] = []
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text()):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline" and tables and token.level == 4:
+            tables[-1][-1].append("".join(child.content for child in token.children or []))
+    return tables
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = two_methods()
+    environments: dict[str, dict[str, Any]] = {"e2": {"torch": "2.15"}, "e1": {"threads": 2, "cpu": "a|b"}}
+    out = tmp_path_factory.mktemp("report")
+    return write(runs, curves_of(runs), out, title="two methods", environments=environments)
+
+
+def test_the_table_of_a_data_set(page: Path) -> None:
+    """Seeds 0, 1, 2 at 96, 97, 98%: s = 1, t(0.975; 2) = 4.303, half-width 4.303 / sqrt(3) = 2.48.
+
+    Of noprop-dt seeds 0 and 2 are left, at 94 and 96%, two points below their twins throughout.
+    """
+    digits = tables_of(page)[0]
+    shown = [dict(zip(digits[0], line, strict=True)) for line in digits[1:]]
+    assert [line["method"] for line in shown] == ["backprop", "noprop-dt"]
+    assert [line["runs ok"] for line in shown] == ["3/3", "2/3 (1 diverged)"]
+    assert [line["test acc, %"] for line in shown] == ["97.00 ± 2.48", "95.00 ± 12.71"]
+    assert [line["vs backprop, points"] for line in shown] == ["-", "-2.00 ± 0.00"]
+    assert [line["peak CPU, MiB"] for line in shown] == ["32", "32"]
+    assert [line["examples/s"] for line in shown] == ["51,200", "51,200"]
+    # what nothing was measured for, or does not differ, takes no room
+    assert not {"variant", "noise-free, %", "peak GPU, MiB"} & set(digits[0])
+
+
+def test_failures_have_a_table_of_their_own(page: Path) -> None:
+    assert tables_of(page)[-1] == [
+        ["data set", "method", "net", "seed", "status", "reason", "run"],
+        ["digits", "noprop-dt", "denoiser", "1", "diverged", "the loss was NaN at step 12", _id("digits", 1)],
+    ]
+
+
+def _id(dataset: str, seed: int) -> str:
+    return f"noprop-dt-denoiser-{dataset}-{seed}-"
+
+
+def test_the_page_says_what_was_run_and_where(page: Path) -> None:
+    text = page.read_text()
+    assert "- Runs: 11 ok of 12 attempted" in text
+    assert "- Seeds: 0, 1, 2" in text
+    assert "- cpu: a&#124;b\n- threads: 2\n\n### e2" in text
+
+
+def test_csv_tables_hold_the_unrounded_numbers(page: Path) -> None:
+    tables = {path.name: pd.read_csv(path) for path in (page.parent / "tables").iterdir()}
+    assert {name: len(table) for name, table in tables.items()} == {
+        "runs.csv": 12,
+        "summary.csv": 4,
+        "paired.csv": 2,
+        "failures.csv": 1,
+    }
+    backprop = tables["summary.csv"].iloc[0]
+    assert backprop["test_acc_mean"] == pytest.approx(0.97)
+    assert backprop["test_acc_ci95"] == pytest.approx(0.0248414, rel=1e-5)
+    assert backprop["train_s_mean"] == 3
+    assert tables["runs.csv"]["seed"].dtype == "int64"
+
+
+def test_figures_are_written_and_shown(page: Path) -> None:
+    figures = {path.name: path.read_bytes() for path in (page.parent / "figures").iterdir()}
+    assert figures.keys() == FIGURES
+    for name, data in figures.items():
+        assert f"](figures/{name})" in page.read_text()
+        width, height = struct.unpack(">II", data[16:24])  # of the PNG's header
+        assert min(width, height) > 300
+
+
+def test_no_temporary_file_is_left(page: Path) -> None:
+    kinds = {path.suffix for path in page.parent.rglob("*") if path.is_file()}
+    assert kinds == {".md", ".csv", ".png"}
+
+
+def test_noise_free_accuracy_is_shown_where_it_differs() -> None:
+    runs = pd.DataFrame(
+        [run("backprop", "digits", 0), run("noprop-dt", "digits", 0, test_acc_noise_free=0.97)]
+    )
+    headers, rows = terminal_table(runs)
+    assert [row[headers.index("noise-free, %")] for row in rows] == ["-", "97.00 (n=1)"]
+
+
+def test_a_difference_over_fewer_pairs_than_runs_says_so() -> None:
+    runs = pd.DataFrame(
+        [run("backprop", "digits", s) for s in range(2)] + [run("noprop-dt", "digits", s) for s in range(3)]
+    )
+    headers, rows = terminal_table(runs)
+    assert rows[1][headers.index("vs backprop, points")] == "-2.00 ± 0.00 (n=2)"
+
+
+def test_variants_are_rows_of_their_own() -> None:
+    runs = pd.DataFrame([run("noprop-dt", "digits", 0), run("noprop-dt", "digits", 0, variant="T=5")])
+    assert summary_rows(runs)["variant"].tolist() == ["", "T=5"]
+
+
+def test_hostile_names_and_reasons_are_only_shown(tmp_path: Path) -> None:
+    runs = pd.DataFrame(
+        [
+            run("backprop", HOSTILE, 0),
+            run(HOSTILE, HOSTILE, 0, variant=HOSTILE),
+            run(HOSTILE, HOSTILE, 1, status="crashed", reason=HOSTILE),
+        ]
+    )
+    environments = {HOSTILE: {HOSTILE: HOSTILE}}
+    page = write(runs, curves_of(runs), tmp_path, title=HOSTILE, environments=environments)
+
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(page.read_text())
+    assert not any(tag in rendered for tag in ("<script", "<strong>d", "<code>c", "<h1>e", "<a "))
+    assert rendered.count("<img") == len(FIGURES)
+    for table in tables_of(page):
+        assert {len(line) for line in table} == {len(table[0])}
+    visible = HOSTILE.replace("\n", " ").replace("\x1b", "").replace("\ud800", "").replace(" [31m", "[31m")
+    assert tables_of(page)[-1][1][-2].replace(" ", "") == visible.replace(" ", "")
+
+    _, rows = terminal_table(runs)
+    assert all(cell.isprintable() for row in rows for cell in row)
+
+
+@pytest.mark.parametrize("columns", [[], list(run("backprop", "digits", 0))])
+def test_an_empty_experiment_has_a_report(tmp_path: Path, columns: list[str]) -> None:
+    old = tmp_path / "figures" / "accuracy.png"
+    old.parent.mkdir()
+    old.write_bytes(b"of an earlier report")
+    runs = pd.DataFrame(columns=columns)
+    page = write(runs, pd.DataFrame(), tmp_path, title="empty")
+    assert "There is no run yet" in page.read_text()
+    assert not old.exists()
+    assert terminal_table(runs) == ([], [])
+
+
+def test_an_experiment_in_which_all_failed_has_a_report(tmp_path: Path) -> None:
+    runs = pd.DataFrame([run(m, "digits", 0, status="oom", reason="no memory") for m in ("backprop", "spsa")])
+    page = write(runs, curves_of(runs), tmp_path, title="failed")
+    results, failures = tables_of(page)
+    assert results[1] == ["backprop", "denoiser", "0/1 (1 oom)"]
+    assert [line[4:6] for line in failures[1:]] == [["oom", "no memory"]] * 2
+    assert "![" not in page.read_text()
+
+
+def test_one_run_without_validation_has_a_report(tmp_path: Path) -> None:
+    runs = pd.DataFrame([run("spsa", "digits", 0, gpu_peak_alloc_bytes=2**30)])
+    page = write(runs, curves_of(runs, val_acc=math.nan), tmp_path, title="one")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == FIGURES
+    assert "90.00 (n=1)" in page.read_text()
+
+
+def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
+    runs = pd.DataFrame([run("spsa", "digits", 0)])
+    with mpl.rc_context({"font.size": 31, "text.usetex": True}):
+        before = dict(mpl.rcParams)
+        write(runs, curves_of(runs), tmp_path, title="one")
+        assert dict(mpl.rcParams) == before
+
+
+def test_a_method_keeps_its_colour_and_every_row_its_look() -> None:
+    names = [f"rule-{i}" for i in range(9)]
+    runs = [run(m, "digits", 0, net=n) for m in names for n in ("mlp", "cnn")]
+    runs.append(run("backprop", "digits", 0, variant="T=5"))
+    look = looks(tidy_runs(pd.DataFrame(runs)))
+    assert len({(style.colour, style.marker) for style in look.values()}) == len(runs)
+    assert look["rule-3", "mlp", ""].colour == look["rule-3", "cnn", ""].colour
+    assert look["rule-3", "mlp", ""].label == "rule-3 (mlp)"
+    assert look["backprop", "denoiser", "T=5"].label == "backprop T=5"
