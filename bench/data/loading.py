@@ -55,14 +55,15 @@ def _read(name: str, folder: Path) -> Source:
 def _splits(source: Source, val_fraction: float) -> tuple[Split, Split, Split]:
     train, test, val = source.train, source.test, source.val
     if test is None:
-        train, test = _part(train, TEST_FRACTION)
+        # never without a test image: an accuracy over none would be NaN
+        train, test = _part(train, max(1, round(TEST_FRACTION * len(train.y))))
     if val is None:
-        train, val = _part(train, val_fraction)
+        train, val = _part(train, round(val_fraction * len(train.y)))
     return train, val, test
 
 
-def _part(split: Split, fraction: float) -> tuple[Split, Split]:
-    kept, drawn = draw(split.y, round(fraction * len(split.y)))
+def _part(split: Split, n: int) -> tuple[Split, Split]:
+    kept, drawn = draw(split.y, n)
     return split.take(kept), split.take(drawn)
 
 

@@ -92,7 +92,7 @@ def _damaged(info: DatasetInfo, path: Path, why: str) -> DataError:
 
 
 def _read_digits(info: DatasetInfo) -> Source:
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     digits = load_digits()
     # 17 grey levels, 0..16, spread over 0..255
@@ -117,11 +117,8 @@ def _read_idx(info: DatasetInfo, paths: list[Path]) -> Source:
 
 def _idx_array(info: DatasetInfo, path: Path, shape: tuple[int, ...]) -> Tensor:
     """Shape: (N,) for labels and (N, 1, H, W) for images, which the file keeps as (N, H, W)."""
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError) as error:
-        raise _damaged(info, path, str(error)) from error
+    data = path.read_bytes()
+    data = gzip.decompress(data) if path.suffix == ".gz" else data
     dims = shape if len(shape) == 1 else (shape[0], *shape[2:])
     unsigned_bytes = 8
     header = struct.pack(f">HBB{len(dims)}I", 0, unsigned_bytes, len(dims), *dims)

@@ -63,8 +63,11 @@ def cosine(T: int, clip: float) -> Tensor:
     """The cosine schedule read from label to noise. Shape: (T + 1,) float64.
 
     abar_t = clip(f((T-t)/T) / f(0), clip, 1 - clip), f(u) = cos^2(pi/2 (u+s)/(1+s)), s = 0.008. Only the clip keeps
-    abar_T below 1, where SNR(T) would be infinite; the paper does not give its value.
+    abar_T below 1, where SNR(T) would be infinite; the paper does not give its value. Where T is so large that the
+    clip would swallow a neighbouring step, it is lowered to half of that step, so that abar still grows everywhere.
     """
     u = torch.arange(T, -1, -1, dtype=torch.float64) / T
     f = torch.cos((u + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
-    return (f / f[-1]).clamp(clip, 1 - clip)
+    abar = f / f[-1]
+    clip = min(clip, float(abar[1]) / 2, (1 - float(abar[-2])) / 2)
+    return abar.clamp(clip, 1 - clip)

@@ -1,0 +1,178 @@
+"""The child process: every way to end gets its word, and nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench.config import Experiment
+from bench.executors.local import Options, run_all
+from bench.plan import Run, check, plan
+from bench.registry import Registry
+from bench.store import RunFolder
+
+PLUGIN = '''
+import os, signal, sys, time
+import torch
+from bench import Claims, Method, MethodInfo, register
+
+@register
+class Bad(Method):
+    info = MethodInfo(name="bad", title="Bad", family="toy", paper="", claims=Claims(reverse_mode="none"), nets=("mlp",))
+
+    def __init__(self, task, config, *, device, seeds):
+        self.steps = torch.zeros(())
+
+    def train_step(self, batch, progress):
+        self.steps += 1
+        {act}
+        return {{"loss": torch.zeros(())}}
+
+    def predict(self, x):
+        return torch.zeros(len(x), 10)
+'''
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Any:
+    """Runs a method whose training step does what the text says, and gives (summary, folder)."""
+
+    def go(act: str, *, stop: threading.Event | None = None, **options: Any) -> tuple[dict[str, Any], RunFolder]:
+        path = tmp_path / "bad.py"
+        path.write_text(PLUGIN.format(act=act))
+        runs = _plan(["bad"], [path])
+        where = Options(tmp_path / "results", "exp", "cpu", jobs=2, **options)
+        (summary,) = run_all(runs, where, lambda *_: None, stop or threading.Event())
+        assert summary is not None
+        return summary, RunFolder(where.root, "exp", runs[0].spec.run_id)
+
+    return go
+
+
+def _plan(methods: list[str], plugins: list[Path], **changes: Any) -> list[Run]:
+    asked = Experiment.model_validate({"methods": methods, "epochs": 1, **changes})
+    registry = Registry(plugins)
+    check(asked, registry)
+    return plan(asked, registry, device="cpu", data_ids={"digits": "d"})
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "reason"),
+    [
+        ("pass", "ok", None),
+        ("raise ValueError('two\\nlines')", "crashed", "ValueError: two lines"),
+        ("os._exit(7)", "crashed", "ended with exit code 7 and no result; see stderr.txt"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed", "killed by SIGSEGV"),
+        ("raise MemoryError('torch')", "oom", "MemoryError: torch"),
+        ("torch.empty(2**60)", "oom", "allocate"),
+        ("sys.exit(1)", "crashed", "ended with exit code 1"),
+        ("return {'loss': torch.tensor(float('inf'))}", "diverged", "the loss is inf at step 1 of epoch 1"),
+    ],
+)
+def test_every_end_has_its_word(attempt: Any, act: str, status: str, reason: str | None) -> None:
+    summary, folder = attempt(act)
+    assert summary["status"] == status
+    assert summary["reason"] == reason or reason in summary["reason"]
+    assert folder.summary() is not None
+    assert folder.summary()["status"] == status
+
+
+def test_what_a_run_says_on_stderr_is_kept(attempt: Any) -> None:
+    _, folder = attempt("print('a last word', file=sys.stderr); raise ValueError('lost')")
+    text = folder.stderr.read_text()
+    assert "a last word" in text
+    assert "Traceback" in text
+    assert "ValueError: lost" in text
+
+
+def test_a_run_that_hangs_is_stopped_at_its_time(attempt: Any) -> None:
+    began = time.monotonic()
+    summary, _ = attempt("subprocess = os.fork() or time.sleep(600); time.sleep(600)", timeout_s=3.0)
+    assert (summary["status"], summary["reason"]) == ("timeout", "stopped after 3 s")
+    assert time.monotonic() - began < 30
+    assert _alive_below_us() == []
+
+
+def test_a_request_to_stop_leaves_a_checkpoint_and_the_next_start_goes_on(attempt: Any, tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(4.0, stop.set).start()
+    summary, folder = attempt("self.steps < 5 or time.sleep(0.5)", stop=stop)
+    assert summary["status"] == "interrupted"
+    assert folder.checkpoint.exists()
+    assert attempt("self.steps < 5 or time.sleep(0.5)")[0]["steps"] == summary["steps"] + (10 - summary["steps"])
+    assert not folder.checkpoint.exists()
+
+
+def test_a_finished_run_is_kept_and_a_fresh_one_is_asked_for(attempt: Any) -> None:
+    first, folder = attempt("pass")
+    stamp = (folder.path / "summary.json").stat().st_mtime_ns
+    assert attempt("pass")[0] == folder.summary()
+    assert (folder.path / "summary.json").stat().st_mtime_ns == stamp
+    attempt("pass", fresh=True)
+    assert (folder.path / "summary.json").stat().st_mtime_ns > stamp
+
+
+def test_a_timed_out_run_goes_on_when_it_is_given_more_time(attempt: Any) -> None:
+    act = "time.sleep(0.3 if self.steps < 1000 else 0)"
+    assert attempt(act, timeout_s=1.5)[0]["status"] == "timeout"
+    assert attempt(act, timeout_s=1.5)[0]["status"] == "timeout"
+    assert attempt(act, timeout_s=60.0)[0]["status"] == "ok"
+
+
+def test_one_bad_run_does_not_touch_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(PLUGIN.format(act="os.kill(os.getpid(), signal.SIGKILL)"))
+    runs = _plan(["bad", "backprop"], [path])
+    summaries = run_all(runs, Options(tmp_path, "exp", "cpu", jobs=2), lambda *_: None, threading.Event())
+    assert [s and s["status"] for s in summaries] == ["crashed", "ok"]
+
+
+def test_two_processes_share_an_experiment(tmp_path: Path) -> None:
+    """Both end with every row, and no run was done twice."""
+    command = [sys.executable, "-c", "from bench.cli import main; main()", "run", "--methods", "backprop", "--epochs", "1"]
+    command += ["--seeds", "4", "--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p"), "--net", "mlp", "--jobs", "2"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    finished = [line for output in outputs for line in output.splitlines() if ": ok, test" in line]
+    assert len(finished) == 4
+    assert len(list((tmp_path / "r").glob("*/*/summary.json"))) == 4
+
+
+def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(PLUGIN.format(act=f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"))
+    command = [sys.executable, "-c", "from bench.cli import main; main()", "run", "--plugin", str(path), "--methods", "bad"]
+    command += ["--results", str(tmp_path / "r"), "--seeds", "1", "--jobs", "2"]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    child = int(_wait_for(tmp_path / "pid"))
+    assert psutil.pid_exists(child)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")
+
+
+def _wait_for(path: Path) -> str:
+    _until(lambda: path.exists() and path.read_text() != "")
+    return path.read_text()
+
+
+def _until(condition: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def _alive_below_us() -> list[int]:
+    """Runs that are still there: leaders of process groups of their own below this process."""
+    time.sleep(0.5)
+    children = psutil.Process().children(recursive=True)
+    return [p.pid for p in children if p.status() != "zombie" and os.getpgid(p.pid) == p.pid]

@@ -1,0 +1,180 @@
+"""One run in process: what it records, and that an interruption leaves no trace in the result."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds
+from bench.plan import RunSpec
+from bench.registry import Registry
+from bench.runner import Diverged, Place, Run, accuracy
+from bench.store import RunFolder
+
+REGISTRY = Registry()
+CPU = Place(torch.device("cpu"))
+NETS: dict[str, dict[str, Any]] = {
+    "denoiser": {"T": 2, "width": 2, "hidden": 8, "dropout": 0.2},
+    "mlp": {"width": 16, "depth": 1, "activation": "relu"},
+}
+
+
+def spec(method: str = "backprop", net: str = "mlp", **changes: Any) -> RunSpec:
+    settings = REGISTRY[method].load().Config().model_dump() if method in REGISTRY.entries else {}
+    base = dict(
+        method=method, method_settings=settings, method_source="s", net=net, net_settings=NETS[net], dataset="digits",
+        data_id="d", seed=0, epochs=2, batch_size=128, val_fraction=0.1, eval_draws=3, device="cpu",
+    )  # fmt: skip
+    return RunSpec(**{**base, **changes})
+
+
+def start(tmp_path: Path, wanted: RunSpec, method: type[Method] | None = None) -> tuple[Run, list[dict[str, Any]]]:
+    told: list[dict[str, Any]] = []
+    folder = RunFolder(tmp_path, "exp", wanted.run_id)
+    return Run(wanted, method or REGISTRY[wanted.method].load(), CPU, folder, told.append), told
+
+
+def test_a_run_records_what_the_report_needs(tmp_path: Path) -> None:
+    run, told = start(tmp_path, spec(method_settings={"lr": 1e-2, "weight_decay": 0.0}))
+    summary = run.go()
+    assert summary["status"] == "ok"
+    assert summary["steps"] == 2 * (run.task.n_train // 128)
+    assert 0.5 < summary["test_acc"] == summary["test_acc_noise_free"] <= 1
+    assert summary["test_acc_std"] is None
+    assert summary["params_inference"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert 0 < summary["step_ms_p50"] <= summary["step_ms_p95"]
+    assert summary["train_s"] > 0 < summary["eval_s"]
+    assert summary["data_s"] > 0 < summary["setup_s"]
+    assert summary["cpu_peak_rss_bytes"] >= 0
+    assert summary["gpu_peak_alloc_bytes"] is None
+    assert [row["epoch"] for row in told] == [1, 2]
+    assert told[1]["train_s"] > told[0]["train_s"]
+
+
+def test_stochastic_inference_is_averaged_over_draws(tmp_path: Path) -> None:
+    summary = start(tmp_path, spec("noprop-dt", "denoiser"))[0].go()
+    assert summary["test_acc_std"] > 0
+    assert summary["test_acc_noise_free"] != summary["test_acc"]
+
+
+@pytest.mark.parametrize(("method", "net"), [("noprop-dt", "denoiser"), ("backprop", "denoiser"), ("backprop", "mlp")])
+@pytest.mark.parametrize("stop_after", [3, 11])
+def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, method: str, net: str, stop_after: int) -> None:
+    """Bit for bit, wherever it was stopped: within an epoch or across its edge."""
+    unbroken = start(tmp_path / "a", spec(method, net))[0]
+    expected = unbroken.go()
+
+    first, _ = start(tmp_path / "b", spec(method, net))
+    _stop_after(first, stop_after)
+    assert first.go()["status"] == "interrupted"
+    second, _ = start(tmp_path / "b", spec(method, net))
+    assert (second.at.epoch, second.at.step) == (stop_after // 10, stop_after % 10)
+    summary = second.go()
+
+    for key in ("test_acc", "test_acc_std", "test_acc_noise_free", "val_acc", "train_loss", "steps"):
+        assert summary[key] == expected[key], key
+    for a, b in zip(_tensors(unbroken.method), _tensors(second.method), strict=True):
+        assert torch.equal(a, b)
+    assert [r["val_acc"] for r in second.curve] == [r["val_acc"] for r in unbroken.curve]
+
+
+def test_methods_that_share_a_net_see_the_same_batches_and_weights(tmp_path: Path) -> None:
+    seen: dict[str, list[Tensor]] = {}
+    weights = {}
+    for name in ("noprop-dt", "backprop"):
+        run, _ = start(tmp_path, spec(name, "denoiser", epochs=1))
+        weights[name] = {k: v.clone() for k, v in run.method.net.state_dict().items()}  # type: ignore[attr-defined]
+        batches = seen[name] = []
+        original = run.method.train_step
+        run.method.train_step = lambda b, p, o=original, kept=batches: (kept.append(b.x), o(b, p))[1]  # type: ignore[method-assign,misc]
+        run.go()
+    assert all(torch.equal(v, weights["backprop"][k]) for k, v in weights["noprop-dt"].items())
+    assert len(seen["backprop"]) == 10
+    assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
+
+
+def test_warm_up_leaves_no_trace(tmp_path: Path) -> None:
+    """The method starts from the weights that its seed names, though kernels were warmed up before."""
+    run, _ = start(tmp_path, spec())
+    fresh = run.task.build_net(Seeds(0).init)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), _tensors(run.method), strict=True))
+
+
+def test_the_test_split_is_read_at_the_end_only(tmp_path: Path) -> None:
+    run, told = start(tmp_path, spec())
+    test, reads = run.test, []
+
+    class Watched:
+        def __iter__(self) -> Any:
+            reads.append(len(told))
+            return iter(test)
+
+    run.test = Watched()  # type: ignore[assignment]
+    run.go()
+    assert reads == [2]
+
+
+def test_without_validation_the_curve_has_the_loss_alone(tmp_path: Path) -> None:
+    run, told = start(tmp_path, spec(val_fraction=0))
+    summary = run.go()
+    assert run.task.n_train + run.test.n_images == 1797
+    assert told[-1]["val_acc"] is None is summary["val_acc"]
+    assert told[-1]["train_loss"] > 0
+
+
+class Exploding(Method):
+    """Its loss becomes NaN at the third step."""
+
+    info = MethodInfo("exploding", "Exploding", "toy", "", Claims(reverse_mode="none"))
+
+    def __init__(self, task: Any, config: Any, *, device: Any, seeds: Any) -> None:
+        self.count = torch.zeros(())
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        self.count += 1
+        return {"loss": torch.where(self.count < 3, 1.0, torch.nan)}
+
+    def predict(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 10)
+
+
+def test_a_loss_that_is_no_number_is_divergence(tmp_path: Path) -> None:
+    summary = start(tmp_path, spec(method_settings={}), Exploding)[0].go()
+    assert summary["status"] == "diverged"
+    assert summary["reason"] == "the loss is nan at step 3 of epoch 1"
+    assert "test_acc" not in summary
+
+
+def test_scores_that_are_no_numbers_are_divergence() -> None:
+    batches = [Batch(torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64))]
+    with pytest.raises(Diverged, match="scores are not finite"):
+        accuracy(lambda x: torch.full((4, 10), torch.inf), batches)
+
+
+def test_accuracy_counts_every_image_once() -> None:
+    y = torch.arange(10)
+    batches = [Batch(torch.zeros(7, 1), y[:7]), Batch(torch.zeros(3, 1), y[7:])]
+    assert accuracy(lambda x: torch.nn.functional.one_hot(torch.full((len(x),), 2), 10).float(), batches) == 0.1
+
+
+def test_a_method_that_does_not_fit_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    summary = start(tmp_path, spec("noprop-dt", "mlp"))[0].go()
+    assert summary == {"status": "skipped", "reason": "noprop-dt runs on denoiser, not on mlp"}
+
+
+def _stop_after(run: Run, steps: int) -> None:
+    original, count = run.method.train_step, [0]
+
+    def step(batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        count[0] += 1
+        run.stop_requested = count[0] == steps
+        return original(batch, progress)
+
+    run.method.train_step = step  # type: ignore[method-assign]
+
+
+def _tensors(method: Method) -> list[Tensor]:
+    return list(method.net.state_dict().values())  # type: ignore[attr-defined]
