@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bench.registry import Registry
 
 RUN_FAILED, BAD_INPUT, CTRL_C = 1, 2, 130
+WIDE = 240
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -204,10 +205,11 @@ def check(
     if is_file and registry.problems:
         return BAD_INPUT
     names = [n for n, e in registry.entries.items() if e.file == path.resolve()] if is_file else [target]
+    classes = {name: registry[name].load() for name in names}
     failed = False
-    for name in names:
+    for name, cls in classes.items():
         _say(name)
-        for result in run_checks(registry[name].load()):
+        for result in run_checks(cls):
             failed |= not result.ok
             _say(f"  {'ok  ' if result.ok else 'FAIL'} {result.name}{'' if result.ok else ': ' + result.message}")
     return RUN_FAILED if failed else 0
@@ -258,9 +260,9 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console()
     # a pipe has no width: a reader wants whole lines there, not ones folded at 80 columns
-    console.print(table, width=None if console.is_terminal else max(console.width, 200))
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console.print(table)
 
 
 def _nets(nets: tuple[str, ...]) -> str:
