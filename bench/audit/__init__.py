@@ -1,0 +1,1 @@
+"""What a method really does, measured against what it claims: reach of reverse mode, passes, dependencies."""

@@ -1,0 +1,93 @@
+"""The angle between what a method does to each layer and what backprop would do there.
+
+    cos_l = <-d_l, grad_l L> / (|d_l| |grad_l L|),    1: steepest descent, 0: at a right angle, below 0: uphill
+
+d_l is the direction of the step before the optimiser reshapes it: minus the gradient estimate handed to a torch
+optimiser, or, where a method moves its weights itself, the movement. L is the cross-entropy of the shared net on the
+same mini-batch with the same weights. A probe takes the step, so that the run under measurement is left as it was.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from bench.method import Batch, Method, Progress, Task
+from bench.nets.base import Net
+
+
+class Probe:
+    """A second instance of a method that is put where the first one is, takes one step, and is looked at.
+
+    The gradient is taken through a net of its own: a method may have changed how gradients pass through its net.
+    """
+
+    def __init__(self, twin: Method, task: Task) -> None:
+        self._twin, self._clean = twin, task.build_net(torch.Generator())
+        self._net = next((value for value in vars(twin).values() if isinstance(value, Net)), None)
+        if self._net is not None and _shapes(self._net) != _shapes(self._clean):
+            self._net = None  # not the shared net: there is no gradient to compare with
+
+    def cosines(self, state: Mapping[str, Any], batch: Batch, progress: Progress) -> dict[str, float]:
+        """Cosine by layer, in the order of the net; empty where a method has no shared net. Layers at rest: NaN."""
+        if self._net is None:
+            return {}
+        self._twin.load_state_dict(copy.deepcopy(state))  # optimisers would share their tensors otherwise
+        weights = dict(self._net.named_parameters())
+        before = {name: w.detach().clone() for name, w in weights.items()}
+        gradient = self._gradient(before, batch)
+        with _estimates(weights) as estimates:
+            self._twin.train_step(batch, progress)
+        steps = {name: estimates.get(name, before[name] - w.detach()) for name, w in weights.items()}
+        return {
+            layer: _cosine([steps[n] for n in names], [gradient[n] for n in names])
+            for layer, names in _layers(weights).items()
+        }
+
+    def _gradient(self, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        self._clean.to(batch.x.device)
+        leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+        with torch.enable_grad():
+            scores = torch.func.functional_call(self._clean, leaves, (batch.x,))
+            gradients = torch.autograd.grad(F.cross_entropy(scores, batch.y), list(leaves.values()), allow_unused=True)
+        return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(leaves.items(), gradients, strict=True)}
+
+
+def _shapes(net: Net) -> dict[str, torch.Size]:
+    return {name: w.shape for name, w in net.named_parameters()}
+
+
+@contextmanager
+def _estimates(weights: dict[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
+    """The gradients that torch optimisers are about to use, by the name of the weight."""
+    names, seen = {id(w): name for name, w in weights.items()}, dict[str, Tensor]()
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and id(p) in names:
+                    seen[names[id(p)]] = p.grad.detach().clone()
+
+    handle = register_optimizer_step_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _layers(weights: dict[str, nn.Parameter]) -> dict[str, list[str]]:
+    """Weights by the module that owns them."""
+    layers: dict[str, list[str]] = {}
+    for name in weights:
+        layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    return layers
+
+
+def _cosine(a: list[Tensor], b: list[Tensor]) -> float:
+    left, right = (torch.cat([t.flatten() for t in side]).double() for side in (a, b))
+    return float(left @ right / (left.norm() * right.norm()))

@@ -1,0 +1,72 @@
+"""What every test may ask for: a method by name on a small net, a small task, a small batch."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from bench import Batch, Method, Seeds, Task
+from bench.registry import Registry
+from bench.testing.subject import CPU, default_net, small_task
+
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow", action="store_true", help="run also the tests that take more than a few seconds"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reasons = {
+        "slow": "" if config.getoption("--slow") else "slow; run with --slow",
+        "gpu": "" if torch.cuda.is_available() else "needs a CUDA device",
+        "data": "" if os.environ.get("BENCH_DATA") else "needs data sets; name their folder in BENCH_DATA",
+    }
+    for item in items:
+        for mark, reason in reasons.items():
+            if reason and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def task() -> Task:
+    """Digits (1x8x8, 10 classes) on a small mlp."""
+    return small_task("mlp")
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Sixteen random images of that task."""
+    generator = torch.Generator().manual_seed(0)
+    return Batch(torch.randn(16, 1, 8, 8, generator=generator), torch.randint(10, (16,), generator=generator))
+
+
+@pytest.fixture
+def make_method(registry: Registry) -> Callable[..., Method]:
+    """make_method("spsa", lr=1.0): a method on the CPU, by default on its first net at test size."""
+
+    def make(
+        name: str,
+        *,
+        net: str | None = None,
+        net_settings: dict[str, Any] | None = None,
+        seed: int = 0,
+        task: Task | None = None,
+        seeds: Seeds | None = None,
+        **settings: Any,
+    ) -> Method:
+        cls = registry[name].load()
+        task = task or small_task(net or default_net(cls), net_settings)
+        seeds = seeds or Seeds(seed, CPU, method=name)
+        return cls(task, cls.Config(**settings), device=CPU, seeds=seeds)
+
+    return make
