@@ -96,9 +96,9 @@ def run(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with listener(runs, quiet=quiet) as listen:
-        outcome = execute(runs, options, listen, stop)
+    outcome = execute(asked, runs, registry, options, lambda part: listener(part, quiet=quiet), stop)
     if all(summary is None for summary in outcome.summaries):
+        _say("stopped on request; the same command continues")
         return CTRL_C
     report = write_report(outcome.folder, reports / asked.experiment)
     _print_results(outcome.folder)

@@ -7,9 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import ConfigError, unknown
+
+
+class Tuning(BaseModel):
+    """Search one setting of every method with equal effort before the runs that are reported."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    setting: str = Field("lr", description="what to search; each method declares its range")
+    trials: int = Field(7, ge=2, description="runs per method, net and data set")
+    epochs: int = Field(3, ge=1, description="passes over the training data in a trial")
+    seed: int = Field(1000, description="seed of the trials; not among those reported")
 
 
 class Experiment(BaseModel):
@@ -27,6 +38,8 @@ class Experiment(BaseModel):
     val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
+    tune: Tuning | None = Field(None, description="search a setting on validation data first")
+    alignment: bool = Field(False, description="measure the angle between updates and gradients at epoch edges")
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -42,6 +55,14 @@ class Experiment(BaseModel):
     @classmethod
     def _once_each(cls, value: list[Any]) -> list[Any]:
         return list(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _tuning_is_possible(self) -> "Experiment":
+        if self.tune and self.tune.seed in self.seeds:
+            raise ValueError(f"the tuning seed {self.tune.seed} is among the seeds to report; choose another")
+        if self.tune and self.val_fraction == 0:
+            raise ValueError("tune needs validation data; set val_fraction above 0")
+        return self
 
 
 def parse_seeds(text: str | int) -> list[int]:
@@ -91,6 +112,8 @@ def explain(error: ValidationError, model: type[BaseModel], sources: Mapping[str
     if first["type"] == "missing":
         return f"{place}: '{key}' is missing"
     message = re.sub(r"^Value error, ", "", first["msg"])
+    if not key:
+        return f"{place}: {message}"
     return f"{place}: {key}={first['input']!r} is refused: {message[0].lower()}{message[1:]}"
 
 

@@ -1,16 +1,20 @@
 """The whole road of one command: experiment, plan, runs, report."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import data, isolate, store
+from bench import data, isolate, store, tune
 from bench.config import Experiment
 from bench.errors import ConfigError
 from bench.executors.local import Listener, Options, run_all
 from bench.plan import Run, check, plan
 from bench.registry import Registry
+
+TUNING = ".tuning"  # the trials of an experiment lie beside it, never among its runs
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,32 @@ def prepare(
 
 
 def execute(
-    runs: list[Run], options: Options, listen: Listener, stop: threading.Event
+    experiment: Experiment,
+    runs: list[Run],
+    registry: Registry,
+    options: Options,
+    listening: Callable[[list[Run]], AbstractContextManager[Listener]],
+    stop: threading.Event,
 ) -> Outcome:
-    """Bring all runs to their end. Raises: StoreError where results cannot be written."""
-    summaries = run_all(runs, options, listen, stop)
-    return Outcome(runs, summaries, options.root / options.experiment)
+    """Bring all runs to their end, after the search that the experiment may ask for.
+
+    listening: opens the display for a list of runs. Raises: StoreError where results cannot be written.
+    """
+    folder = options.root / options.experiment
+
+    def work(part: list[Run], where: Options) -> list[dict[str, Any] | None]:
+        with listening(part) as listen:
+            return run_all(part, where, listen, stop)
+
+    if experiment.tune is not None:
+        aside = replace(options, experiment=f"{options.experiment}{TUNING}")
+        configs = {name: registry[name].load().Config for name in experiment.methods}
+        searches = tune.search(runs, configs, experiment.tune, lambda trials: work(trials, aside))
+        if searches is None:
+            return Outcome(runs, [None] * len(runs), folder)
+        tune.save(searches, aside.root / aside.experiment)
+        runs = tune.tuned(runs, searches)
+    return Outcome(runs, work(runs, options), folder)
 
 
 def write_report(results: Path, out: Path | None = None) -> Path:
@@ -56,8 +81,16 @@ def write_report(results: Path, out: Path | None = None) -> Path:
     from bench import report
 
     runs, curves, environments = store.read(results)
-    name = results.resolve().name
-    return report.write(runs, curves, out or Path("reports") / name, title=name, environments=environments)
+    results = results.resolve()
+    return report.write(
+        runs,
+        curves,
+        out or Path("reports") / results.name,
+        title=results.name,
+        environments=environments,
+        alignment=store.read_alignment(results, runs),
+        searches=tune.load(results.with_name(f"{results.name}{TUNING}")),
+    )
 
 
 def _device(asked: str) -> str:

@@ -39,10 +39,12 @@ class RunSpec(BaseModel):
     val_fraction: float
     eval_draws: int
     device: str
+    alignment: bool = False
 
     @property
     def run_id(self) -> str:
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # a field added later has a default, and leaves the identity of older records alone
+        canonical = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -98,6 +100,7 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
                     val_fraction=experiment.val_fraction,
                     eval_draws=EVAL_DRAWS,
                     device=device.partition(":")[0],
+                    alignment=experiment.alignment,
                 )
                 runs.append(Run(spec, entry.module, entry.file))
     return runs

@@ -67,5 +67,6 @@ def _words(run: Run, kind: str, detail: dict[str, Any]) -> str:
         return f"epoch {detail['epoch']}/{run.spec.epochs}, loss {detail['train_loss']:.4f}{val}, {detail['train_s']:.1f} s"
     ended = detail["status"] if kind == "done" else f"{detail['status']} (kept from an earlier run)"
     if detail["status"] == "ok":
-        return f"{ended}, test {detail['test_acc']:.2%}"
+        score = f"test {detail['test_acc']:.2%}" if "test_acc" in detail else f"validation {detail['val_acc']:.2%}"
+        return f"{ended}, {score}"
     return f"{ended}: {detail.get('reason')}"

@@ -43,9 +43,9 @@ class Entry:
         raise PluginError(f"{self.file} does not register a method named '{self.name}'")
 
     def source_hash(self) -> str:
-        """SHA-256 over the file and, where it shares a package with others of its family, over those."""
-        family = self.module is not None and self.module.count(".") > 1
-        files = sorted(self.file.parent.glob("*.py")) if family else [self.file]
+        """SHA-256 over the file and all that it imports, directly or not, from its own package."""
+        package = self.module.partition(".")[0] if self.module else None
+        files = sorted(_sources(self.file, package, set()))
         return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
@@ -154,9 +154,25 @@ def _one_line(error: BaseException, file: Path) -> str:
 def _module_file(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(module)
-    except ImportError:
+    except (ImportError, AttributeError, ValueError):
         return None
     return Path(spec.origin).resolve() if spec and spec.origin else None
+
+
+def _sources(file: Path, package: str | None, seen: set[Path]) -> set[Path]:
+    """`file` and the files of `package` that it imports, followed to their ends."""
+    if file in seen:
+        return seen
+    seen.add(file)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if package else ():
+        names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
+        for name in names:
+            found = _module_file(name) if name.partition(".")[0] == package else None
+            if found is not None and found.suffix == ".py":
+                _sources(found, package, seen)
+    return seen
 
 
 def _cards(file: Path) -> dict[str, dict[str, Any]]:

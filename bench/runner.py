@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench import data
+from bench.audit.alignment import Probe
 from bench.measure import cpu_memory, gpu_memory
 from bench.measure.clock import Times, marks, synchronize
 from bench.method import Batch, Method, Progress, Task
@@ -76,6 +77,10 @@ class Run:
         self.method = method(self.task, config, device=place.device, seeds=self.seeds)
         self.times, self.at, self.curve = Times(), Position(), list[dict[str, Any]]()
         self.losses: list[Tensor] = []
+        self.alignment: list[dict[str, Any]] = []
+        self.probe = (
+            Probe(method(self.task, config, device=place.device, seeds=self._seeds()), self.task) if spec.alignment else None
+        )
         self.peaks: dict[str, int | None] = dict.fromkeys(("cpu_rss", "gpu_alloc", "gpu_reserved"))
         self._resume()
         gpu_memory.reset(place.device)
@@ -92,11 +97,14 @@ class Run:
         if self.unsupported:
             return self._closing("skipped", self.unsupported)
         try:
+            if self.at == Position():
+                self._measure_alignment()
             while self.at.epoch < self.spec.epochs:
                 if not self._train_epoch():
                     return self._closing("interrupted", "stopped on request; the same command continues it")
                 self._close_epoch()
-            return {**self._closing("ok", None), **self._test_scores()}
+            scores = self._test_scores() if self.spec.eval_draws else {}
+            return {**self._closing("ok", None), **scores}
         except Diverged as reason:
             return self._closing("diverged", str(reason))
 
@@ -153,9 +161,25 @@ class Run:
         self.losses = []
         self.curve.append(row)
         self.folder.write_curve(self.curve)
+        self._measure_alignment()
         self._save()
         self.tell({**row, "steps": self.steps_per_epoch * self.spec.epochs})
         cpu_memory.settle()  # so that the next peak is one of training, not of the evaluation just done
+
+    def _measure_alignment(self) -> None:
+        """The angle between update and gradient on the batch that comes next, untimed and without a trace."""
+        if self.probe is None:
+            return
+        steps, size = self.steps_per_epoch, self.spec.batch_size
+        self.seeds.for_epoch(self.at.epoch)
+        batch = self.train.batch(self.train.order(self.seeds.order)[:size])
+        done, epochs = self.at.epoch * steps, self.spec.epochs
+        progress = Progress(min(done, epochs * steps - 1), epochs * steps, min(self.at.epoch, epochs - 1), epochs, self.at.epoch)
+        cosines = self.probe.cosines(self.method.state_dict(), batch, progress)
+        self.alignment += [
+            {"epoch": self.at.epoch, "step": done, "layer": layer, "cosine": cosine} for layer, cosine in cosines.items()
+        ]
+        self.folder.write_alignment(self.alignment)
 
     def _validate(self) -> dict[str, float | None]:
         if not len(self.val):
@@ -167,7 +191,7 @@ class Run:
         return {"val_acc": noisy, "val_acc_noise_free": accuracy(self.method.predict_noise_free, self.val)}
 
     def _test_scores(self) -> dict[str, float | None]:
-        """The only look at the test split."""
+        """The only look at the test split; a tuning trial, which has no draws, never takes it."""
         began = time.perf_counter()
         stochastic = self.method.claims().stochastic_inference
         draws = []
@@ -264,6 +288,7 @@ class Run:
                 "times": asdict(self.times),
                 "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
                 "curve": self.curve,
+                "alignment": self.alignment,
                 "peaks": self.peaks,
             }
         )
@@ -279,7 +304,7 @@ class Run:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         self.at, self.times = Position(**state["at"]), Times(**state["times"])
         self.losses = list(state["losses"].to(self.device).unbind())
-        self.curve, self.peaks = state["curve"], state["peaks"]
+        self.curve, self.alignment, self.peaks = state["curve"], state["alignment"], state["peaks"]
 
 
 def accuracy(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> float:

@@ -37,6 +37,7 @@ SUMMARY_COLUMNS = (
 TEXT_COLUMNS = {"run_id", "experiment", "method", "net", "dataset", "status", "reason", "device", "env_id", "variant"}
 # what else than a setting may tell two runs of one method apart
 VARIED = ("method_source", "epochs", "batch_size", "val_fraction", "device")
+ALIGNMENT_COLUMNS = "epoch step layer cosine".split()
 CURVE_COLUMNS = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s".split()
 
 
@@ -116,9 +117,15 @@ class RunFolder:
         atomic_write(self.path / name, text.encode() + b"\n")
 
     def write_curve(self, rows: list[dict[str, Any]]) -> None:
-        cells = [[_cell(row.get(column)) for column in CURVE_COLUMNS] for row in rows]
-        lines = [",".join(line) for line in [CURVE_COLUMNS, *cells]]
-        atomic_write(self.path / "curve.csv", ("\n".join(lines) + "\n").encode())
+        self._write_csv("curve.csv", CURVE_COLUMNS, rows)
+
+    def write_alignment(self, rows: list[dict[str, Any]]) -> None:
+        self._write_csv("alignment.csv", ALIGNMENT_COLUMNS, rows)
+
+    def _write_csv(self, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+        cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+        lines = [",".join(line) for line in [columns, *cells]]
+        atomic_write(self.path / name, ("\n".join(lines) + "\n").encode())
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         import torch
@@ -176,7 +183,8 @@ def read(root: Path) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, A
             environments[str(row["env_id"])] = environment
         rows.append(row)
         if (path / "curve.csv").exists():
-            curves.append(_read_curve(path / "curve.csv").assign(**identity))
+            curve = _read_csv(path / "curve.csv", CURVE_COLUMNS)
+            curves.append(curve.astype(float).assign(run_id=path.name))
     if not rows:
         raise StoreError(f"{root} holds no run records; run `bench run` first or name the results folder")
     for row, variant in zip(rows, _variants(rows), strict=True):
@@ -185,10 +193,25 @@ def read(root: Path) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, A
     runs = pd.DataFrame(rows).reindex(columns=[*SUMMARY_COLUMNS, "variant"])
     runs = runs.astype({c: float for c in runs if c not in TEXT_COLUMNS | {"seed"}})
     runs = runs.sort_values(["dataset", "net", "method", "variant", "seed", "run_id"], ignore_index=True)
-    all_curves = pd.concat(curves) if curves else pd.DataFrame(columns=[*CURVE_COLUMNS, "run_id"])
-    identity_columns = ["run_id", "method", "net", "dataset", "seed", "variant"]
-    merged = all_curves[[*CURVE_COLUMNS, "run_id"]].merge(runs[identity_columns], on="run_id")
-    return runs, merged, environments
+    return runs, _joined(curves, CURVE_COLUMNS, runs), environments
+
+
+def read_alignment(root: Path, runs: "pd.DataFrame") -> "pd.DataFrame":
+    """The angles between updates and gradients of those of `runs` that measured them; empty where none did.
+
+    Raises: StoreError naming a corrupt file.
+    """
+    paths = [path / "alignment.csv" for path in _record_folders(root) if (path / "alignment.csv").exists()]
+    tables = [_read_csv(path, ALIGNMENT_COLUMNS).assign(run_id=path.parent.name) for path in paths]
+    return _joined(tables, ALIGNMENT_COLUMNS, runs)
+
+
+def _joined(tables: "list[pd.DataFrame]", columns: list[str], runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Rows of several runs in one frame, each with what names its run."""
+    import pandas as pd
+
+    rows = pd.concat(tables) if tables else pd.DataFrame(columns=[*columns, "run_id"])
+    return rows.merge(runs[["run_id", "method", "net", "dataset", "seed", "variant"]], on="run_id")
 
 
 def _record_folders(root: Path) -> Iterator[Path]:
@@ -218,16 +241,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_curve(path: Path) -> "pd.DataFrame":
+def _read_csv(path: Path, columns: list[str]) -> "pd.DataFrame":
     import pandas as pd
 
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is corrupt ({error}); remove its folder and run again") from error
-    if list(frame.columns) != CURVE_COLUMNS:
+    if list(frame.columns) != columns:
         raise StoreError(f"{path} is corrupt (columns {', '.join(frame.columns)}); remove its folder and run again")
-    return frame.astype(float)
+    return frame
 
 
 def _jsonable(value: Any) -> Any:
@@ -240,6 +263,8 @@ def _jsonable(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else repr(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value if isinstance(value, str) else repr(value)
 
 

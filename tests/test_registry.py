@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ConfigError, PluginError
-from bench.registry import Registry
+from bench.registry import Entry, Registry
 
 PLUGIN = '''
 import torch
@@ -112,3 +112,19 @@ def test_the_source_hash_follows_the_file(plugin: Path) -> None:
     assert before == Registry([plugin])["coin"].source_hash()
     plugin.write_text(plugin.read_text() + "\n# changed\n")
     assert Registry([plugin])["coin"].source_hash() != before
+
+
+def test_the_source_hash_follows_what_the_method_imports_from_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "lab_of_mine"
+    package.mkdir()
+    for name, text in (("__init__", ""), ("rule", "from lab_of_mine import shared"), ("shared", "from lab_of_mine.deep import x"), ("deep", "x = 1"), ("other", "")):
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = Entry("rule", package / "rule.py", "lab_of_mine.rule")
+    before = entry.source_hash()
+    (package / "other.py").write_text("y = 2")
+    assert entry.source_hash() == before
+    (package / "deep.py").write_text("x = 2")
+    assert entry.source_hash() != before

@@ -95,8 +95,12 @@ def test_the_table_of_a_data_set(page: Path) -> None:
     assert not {"variant", "noise-free, %", "peak GPU, MiB"} & set(digits[0])
 
 
+def failures_of(page: Path) -> list[list[str]]:
+    return next(table for table in tables_of(page) if "reason" in table[0])
+
+
 def test_failures_have_a_table_of_their_own(page: Path) -> None:
-    assert tables_of(page)[-1] == [
+    assert failures_of(page) == [
         ["data set", "method", "net", "seed", "status", "reason", "run"],
         ["digits", "noprop-dt", "denoiser", "1", "diverged", "the loss was NaN at step 12", _id("digits", 1)],
     ]
@@ -115,7 +119,7 @@ def test_the_page_says_what_was_run_and_where(page: Path) -> None:
 
 def test_csv_tables_hold_the_unrounded_numbers(page: Path) -> None:
     tables = {path.name: pd.read_csv(path) for path in (page.parent / "tables").iterdir()}
-    assert {name: len(table) for name, table in tables.items()} == {
+    assert {name: len(table) for name, table in tables.items() if name != "published.csv"} == {
         "runs.csv": 12,
         "summary.csv": 4,
         "paired.csv": 2,
@@ -180,7 +184,7 @@ def test_hostile_names_and_reasons_are_only_shown(tmp_path: Path) -> None:
     for table in tables_of(page):
         assert {len(line) for line in table} == {len(table[0])}
     visible = HOSTILE.replace("\n", " ").replace("\x1b", "").replace("\ud800", "").replace(" [31m", "[31m")
-    assert tables_of(page)[-1][1][-2].replace(" ", "") == visible.replace(" ", "")
+    assert failures_of(page)[1][-2].replace(" ", "") == visible.replace(" ", "")
 
     _, rows = terminal_table(runs)
     assert all(cell.isprintable() for row in rows for cell in row)
@@ -231,3 +235,33 @@ def test_a_method_keeps_its_colour_and_every_row_its_look() -> None:
     assert look["rule-3", "mlp", ""].colour == look["rule-3", "cnn", ""].colour
     assert look["rule-3", "mlp", ""].label == "rule-3 (mlp)"
     assert look["backprop", "denoiser", "T=5"].label == "backprop T=5"
+
+
+def test_angles_searches_and_published_figures_have_their_place(tmp_path: Path) -> None:
+    runs = two_methods()
+    curves = curves_of(runs)
+    angles = pd.DataFrame(
+        [
+            {"run_id": run_id, "method": "noprop-dt", "net": "denoiser", "dataset": "digits", "seed": 0, "variant": "",
+             "epoch": epoch, "step": epoch, "layer": layer, "cosine": cosine}
+            for run_id in runs.run_id[runs.method == "noprop-dt"]
+            for epoch in (0, 1)
+            for layer, cosine in (("first", 0.1), ("last", 1.0))
+        ]
+    )  # fmt: skip
+    searches = [
+        {"method": "noprop-dt", "net": "denoiser", "dataset": "digits", "setting": "lr", "low": 1e-4, "high": 1e-1,
+         "best": 1e-1, "tried": [{"value": 1e-4, "val_acc": None}, {"value": 1e-1, "val_acc": 0.9}]},
+    ]  # fmt: skip
+    page = write(runs, curves, tmp_path, title="t", alignment=angles, searches=searches)
+    tuning = next(t for t in tables_of(page) if "setting" in t[0])
+    assert tuning[1:] == [["digits", "noprop-dt", "denoiser", "lr", "0.1", "0.0001 to 0.1", "90.00", "2 (1 failed)", "edge"]]
+    published = next(t for t in tables_of(page) if "published, %" in t[0])
+    line = next(t for t in published if t[1] == "noprop-dt" and "one-hot" in t[published[0].index("published net")])
+    assert line[published[0].index("published, %")] == "99.47"
+    assert (tmp_path / "figures" / "alignment.png").stat().st_size > 5000
+    assert len(pd.read_csv(tmp_path / "tables" / "alignment.csv")) == len(angles)
+
+    write(runs, curves, tmp_path, title="t")
+    assert not (tmp_path / "figures" / "alignment.png").exists()
+    assert not (tmp_path / "tables" / "alignment.csv").exists()

@@ -81,6 +81,16 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, method: str,
     assert [r["val_acc"] for r in second.curve] == [r["val_acc"] for r in unbroken.curve]
 
 
+def test_measuring_angles_leaves_no_trace(tmp_path: Path) -> None:
+    """Backprop's own angle is 0 at every layer, and the run ends with the weights of one that was not looked at."""
+    plain, watched = (start(tmp_path / str(a), spec(alignment=a))[0] for a in (False, True))
+    plain.go()
+    assert watched.go()["status"] == "ok"
+    assert all(torch.equal(a, b) for a, b in zip(_tensors(plain.method), _tensors(watched.method), strict=True))
+    assert [row["epoch"] for row in watched.alignment] == [0, 0, 1, 1, 2, 2]
+    assert all(row["cosine"] == pytest.approx(1, abs=1e-6) for row in watched.alignment)
+
+
 def test_methods_that_share_a_net_see_the_same_batches_and_weights(tmp_path: Path) -> None:
     seen: dict[str, list[Tensor]] = {}
     weights = {}

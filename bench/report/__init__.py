@@ -3,7 +3,7 @@
 write(runs, curves, Path("reports/digits"), title="digits")
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,29 @@ def write(
     *,
     title: str,
     environments: Mapping[str, Mapping[str, Any]] | None = None,
+    alignment: pd.DataFrame | None = None,
+    searches: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write `report.md`, `tables/*.csv` and `figures/*.png` under `out` and return the path of the page.
 
     runs, curves: the store's views, a line per run and a line per point of a curve; both may be empty.
-    environments: what to print of each machine, by `env_id`.
+    environments: what to print of each machine, by `env_id`. alignment: the store's view of angles, a line per
+    layer and epoch. searches: what tuning tried and found, as `bench.tune.load` gives it.
 
     Raises: StoreError where `out` cannot be written.
     """
     runs = tidy_runs(runs)
     curves = tidy_curves(curves)
 
-    for name, frame in tables.csv_tables(runs).items():
-        atomic_write(out / "tables" / name, tables.csv(frame))
+    angles = pd.DataFrame() if alignment is None else alignment
+    further = {"tuning.csv": tables.tuning_rows(searches), "published.csv": tables.published_rows(runs), "alignment.csv": angles}
+    for name, frame in (tables.csv_tables(runs) | further).items():
+        if frame.empty and name in further:
+            (out / "tables" / name).unlink(missing_ok=True)
+        else:
+            atomic_write(out / "tables" / name, tables.csv(frame))
 
-    drawn = figures.draw(runs, curves)
+    drawn = figures.draw(runs, curves, angles)
     for name, image in drawn.items():
         path = out / "figures" / name
         if image is None:  # a picture of an earlier report would pass for one of these runs
@@ -48,6 +56,6 @@ def write(
 
     page = out / "report.md"
     pictures = [name for name, image in drawn.items() if image is not None]
-    text = markdown.page(runs, title=title, pictures=pictures, environments=environments or {})
+    text = markdown.page(runs, title=title, pictures=pictures, environments=environments or {}, searches=searches)
     atomic_write(page, text.encode())  # last, so that a page never shows files that are not there yet
     return page

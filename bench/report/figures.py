@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bench.report.alignment import alignment
 from bench.report.style import Key, Look, looks, theme
 from bench.report.text import figure as figure_text
 from bench.stats import Interval, finished, t_interval
@@ -24,7 +25,7 @@ TEST_ACCURACY = "test accuracy, %"
 HIGHEST = 100.5  # where an axis of percentages ends at the latest, so that a mark at 100 is whole
 
 
-def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, bytes | None]:
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, angles: pd.DataFrame) -> dict[str, bytes | None]:
     """The figures as PNG, by file name; None where there is nothing to show. Frames are tidy ones."""
     look = looks(runs)
     counted = {key: style._replace(label=style.label + _survivors(runs, key)) for key, style in look.items()}
@@ -37,6 +38,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, bytes | None]:
             "curve_seconds.png": learning_curves(points, counted, "train_s"),
             "accuracy_memory.png": accuracy_against(ok, counted, "memory"),
             "accuracy_time.png": accuracy_against(ok, counted, "time"),
+            "alignment.png": None if angles.empty else alignment(angles[angles["run_id"].isin(ok["run_id"])], look),
         }
         return {name: None if figure is None else _png(figure) for name, figure in figures.items()}
 

@@ -6,7 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.tables import PAGE, Cells, cells, exact, failure_cells, summary_rows
+from bench.report.tables import (
+    PAGE,
+    Cells,
+    cells,
+    exact,
+    failure_cells,
+    published_cells,
+    published_rows,
+    summary_rows,
+    tuning_cells,
+    tuning_rows,
+)
 from bench.report.text import markdown as escape
 from bench.stats import finished
 
@@ -16,6 +27,7 @@ CAPTIONS = {
     "curve_seconds.png": "Learning curves against training time (evaluation excluded).",
     "accuracy_memory.png": "Test accuracy against peak memory. Left and up is better.",
     "accuracy_time.png": "Test accuracy against training time. Left and up is better.",
+    "alignment.png": "Cosine between each method's step and backprop's gradient on the same mini-batch and weights.",
 }
 
 HOW_TO_READ = """\
@@ -40,12 +52,14 @@ def page(
     title: str,
     pictures: Sequence[str],
     environments: Mapping[str, Mapping[str, Any]],
+    searches: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The whole page.
 
-    runs: a tidy frame; pictures: file names under `figures/`; environments: facts by `env_id`.
+    runs: a tidy frame; pictures: file names under `figures/`; environments: facts by `env_id`;
+    searches: what tuning tried and found.
     """
-    parts = [f"# {escape(title)}", _what_was_run(runs), *_results(runs), *_failures(runs)]
+    parts = [f"# {escape(title)}", _what_was_run(runs), *_results(runs), *_failures(runs), *_tuning(searches), *_published(runs)]
     parts += ["## Figures"] if pictures else []
     parts += [f"![{CAPTIONS[name]}](figures/{name})\n\n*{CAPTIONS[name]}*" for name in pictures]
     parts += ["## How to read this", HOW_TO_READ.rstrip()]
@@ -88,6 +102,24 @@ def _failures(runs: pd.DataFrame) -> list[str]:
     return ["## Failed runs", _table((headers, rows))] if rows else []
 
 
+def _tuning(searches: Sequence[Mapping[str, Any]]) -> list[str]:
+    table = tuning_cells(tuning_rows(searches))
+    note = (
+        "Every method had the same number of trials, on validation data and with a seed that is not among those "
+        "reported. A best value at the end of its range (*edge*) means that a wider one might serve the method better."
+    )
+    return ["## Settings found by search", note, _table(table)] if table[1] else []
+
+
+def _published(runs: pd.DataFrame) -> list[str]:
+    table = published_cells(published_rows(runs))
+    note = (
+        "What papers and repositories report for the same method and data set. Nets, epochs, preprocessing and tuning "
+        "differ from the runs above unless the columns say otherwise: compare before you conclude."
+    )
+    return ["## Published figures", note, _table(table)] if table[1] else []
+
+
 def _environments(environments: Mapping[str, Mapping[str, Any]]) -> list[str]:
     parts = ["## Environment"] if environments else []
     for name, facts in sorted(environments.items()):
@@ -102,7 +134,7 @@ def _plain(value: Any) -> str:
 
 def _table(table: Cells) -> str:
     headers, rows = table
-    texts = {"method", "variant", "net", "data set", "status", "reason", "run"}
+    texts = {"method", "variant", "net", "data set", "status", "reason", "run", "setting", "edge", "published net", "source", "read in"}
     rule = [":--" if name in texts else "--:" for name in headers]
     lines = [headers, rule, *([escape(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

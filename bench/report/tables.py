@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.published import accuracies
 from bench.report.frames import tidy_runs
 from bench.report.text import one_line
 from bench.stats import ROW, count_runs, finished, paired_differences, t_interval
@@ -66,6 +67,72 @@ def csv_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "paired.csv": paired_differences(runs),
         "failures.csv": failure_rows(runs),
     }
+
+
+def tuning_rows(searches: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One line per search: what was found, in how many trials, and whether it lies at an end of what was tried."""
+    rows = []
+    for search in searches:
+        scores = {trial["value"]: trial["val_acc"] for trial in search["tried"]}
+        best = search["best"]
+        rows.append(
+            {
+                **{name: search[name] for name in ("dataset", "method", "net", "setting", "best", "low", "high")},
+                "val_acc": math.nan if best is None else scores[best],
+                "n_trials": len(scores),
+                "n_failed": sum(score is None for score in scores.values()),
+                "edge": best is not None and best in (min(scores), max(scores)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def tuning_cells(rows: pd.DataFrame) -> Cells:
+    """Headers and rounded cells of `tuning_rows`."""
+    table: dict[str, list[str]] = {
+        name: [] for name in ("data set", "method", "net", "setting", "best", "range", "validation acc, %", "trials", "edge")
+    }
+    for row in rows.to_dict("records"):
+        failed = f" ({row['n_failed']} failed)" if row["n_failed"] else ""
+        found = not pd.isna(row["best"])
+        cells_of_row = (
+            row["dataset"], row["method"], row["net"], row["setting"], f"{row['best']:g}" if found else "none; default kept",
+            f"{row['low']:g} to {row['high']:g}", _percent_only(row["val_acc"]), f"{row['n_trials']}{failed}",
+            "edge" if row["edge"] else "",
+        )  # fmt: skip
+        for name, cell in zip(table, cells_of_row, strict=True):
+            table[name].append(cell)
+    return _without_empty(table)
+
+
+def published_rows(runs: pd.DataFrame) -> pd.DataFrame:
+    """Published accuracies of every (method, data set) that ended `ok` here, beside our means (fractions)."""
+    ok = finished(tidy_runs(runs))
+    ours = ok.groupby([*ROW, "epochs"], as_index=False)["test_acc"].mean()
+    theirs = accuracies().rename(columns={"net": "published_net", "variant": "published_variant"})
+    theirs = theirs.assign(published_acc=theirs["value"] / 100, published_stderr=theirs["stderr"] / 100)
+    return ours.merge(theirs.drop(columns=["value", "stderr"]), on=["method", "dataset"])
+
+
+def published_cells(rows: pd.DataFrame) -> Cells:
+    """Headers and rounded cells of `published_rows`."""
+    table = {
+        "data set": rows["dataset"].tolist(),
+        "method": rows["method"].tolist(),
+        "net": rows["net"].tolist(),
+        "variant": rows["variant"].tolist(),
+        "epochs": rows["epochs"].map(exact).tolist(),
+        "test acc, %": rows["test_acc"].map(_percent_only).tolist(),
+        "published, %": rows["published_acc"].map(_percent_only).tolist(),
+        "published net": [", ".join(filter(None, pair)) for pair in zip(rows["published_net"], rows["published_variant"], strict=True)],
+        "source": rows["source"].tolist(),
+        "read in": rows["quality"].tolist(),
+    }
+    return _without_empty(table)
+
+
+def _percent_only(fraction: float) -> str:
+    return "" if math.isnan(fraction) else f"{100 * fraction:.2f}"
 
 
 def csv(frame: pd.DataFrame) -> bytes:

@@ -1,0 +1,163 @@
+"""Equal-budget search of one setting per method, on validation data and with a seed that is never reported.
+
+Every method gets the same number of trials, backprop included. Two thirds of them lie on a logarithmic grid over
+the range that the method declares for the setting, the rest halve the gaps around the best of those, in log scale.
+A trial never reads test data.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from bench.config import Tuning
+from bench.errors import ConfigError, StoreError
+from bench.plan import Run, RunSpec
+from bench.store import atomic_write
+
+WINNERS = "winners.json"
+
+Key = tuple[str, str, str]  # method, net, data set
+
+
+@dataclass
+class Search:
+    """The trials of one method on one net and data set: value to validation accuracy (None: the run failed)."""
+
+    run: Run
+    setting: str
+    low: float
+    high: float
+    tried: dict[float, float | None] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        spec = self.run.spec
+        return spec.method, spec.net, spec.dataset
+
+    @property
+    def best(self) -> float | None:
+        """The value with the highest validation accuracy, the smallest of equals; None where every trial failed."""
+        scored = [(-score, value) for value, score in self.tried.items() if score is not None]
+        return min(scored)[1] if scored else None
+
+    def coarse(self, n: int) -> list[float]:
+        return log_grid(self.low, self.high, n)
+
+    def fine(self, n: int) -> list[float]:
+        """n values around the best, alternately above and below, each halving the gap to what was tried."""
+        values: list[float] = []
+        best = self.best
+        if best is None:
+            return log_grid(self.low, self.high, n + 2)[1:-1]
+        for i in range(n):
+            known = sorted({*self.tried, *values})
+            at = known.index(best)
+            above, below = at + 1 < len(known), at > 0
+            up = above if i % 2 == 0 else not below
+            if not (above or below):
+                break
+            values.append(_round(math.sqrt(best * known[at + 1 if up and above else at - 1])))
+        return values
+
+
+def log_grid(low: float, high: float, n: int) -> list[float]:
+    """n values from low to high at equal ratios, to three digits."""
+    if n == 1:
+        return [_round(math.sqrt(low * high))]
+    return [_round(low * (high / low) ** (i / (n - 1))) for i in range(n)]
+
+
+def search(
+    runs: Sequence[Run],
+    configs: Mapping[str, type[BaseModel]],
+    tuning: Tuning,
+    execute: Callable[[list[Run]], list[dict[str, Any] | None]],
+) -> list[Search] | None:
+    """Find the setting for every (method, net, data set) among `runs`; None where it was stopped.
+
+    configs: the settings model of each method. execute: brings runs to their end and gives their summaries.
+    Raises: ConfigError where a method declares no range for the setting.
+    """
+    by_key: dict[Key, Search] = {}
+    for run in runs:
+        low, high = _range(configs[run.spec.method], tuning.setting, run.spec.method)
+        found = Search(run, tuning.setting, low, high)
+        by_key.setdefault(found.key, found)
+    searches = list(by_key.values())
+    n_coarse = math.ceil(tuning.trials * 2 / 3)
+    for propose in (lambda s: s.coarse(n_coarse), lambda s: s.fine(tuning.trials - n_coarse)):
+        trials = [(s, value) for s in searches for value in propose(s)]
+        summaries = execute([_trial(s, value, tuning) for s, value in trials])
+        for (s, value), summary in zip(trials, summaries, strict=True):
+            if summary is None or summary["status"] == "interrupted":
+                return None
+            s.tried[value] = summary["val_acc"] if summary["status"] == "ok" else None
+    return searches
+
+
+def tuned(runs: Sequence[Run], searches: Sequence[Search]) -> list[Run]:
+    """The runs with each one's setting at what its search found; at its default where every trial failed."""
+    best = {s.key: (s.setting, s.best) for s in searches}
+    return [_with(run, *best[(run.spec.method, run.spec.net, run.spec.dataset)]) for run in runs]
+
+
+def save(searches: Sequence[Search], folder: Path) -> None:
+    """Write what was tried and found, for the report and as the provenance of the settings."""
+    rows = [
+        {
+            "method": s.key[0],
+            "net": s.key[1],
+            "dataset": s.key[2],
+            "setting": s.setting,
+            "low": s.low,
+            "high": s.high,
+            "best": s.best,
+            "tried": [{"value": value, "val_acc": score} for value, score in sorted(s.tried.items())],
+        }
+        for s in searches
+    ]
+    atomic_write(folder / WINNERS, json.dumps(rows, indent=1).encode() + b"\n")
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """What `save` wrote, or nothing where there was no search. Raises: StoreError where the file is corrupt."""
+    path = folder / WINNERS
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_bytes())
+        if not all(isinstance(row["tried"], list) for row in rows):
+            raise ValueError("no list of trials")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is corrupt ({error}); remove it and run the experiment again") from error
+    return list(rows)
+
+
+def _trial(s: Search, value: float, tuning: Tuning) -> Run:
+    run = _with(s.run, s.setting, value)
+    spec = run.spec.model_copy(update={"seed": tuning.seed, "epochs": tuning.epochs, "eval_draws": 0, "alignment": False})
+    return Run(spec, run.module, run.file)
+
+
+def _with(run: Run, setting: str, value: float | None) -> Run:
+    if value is None:
+        return run
+    settings = {**run.spec.method_settings, setting: value}
+    return Run(RunSpec.model_validate({**run.spec.model_dump(), "method_settings": settings}), run.module, run.file)
+
+
+def _range(config: type[BaseModel], setting: str, method: str) -> tuple[float, float]:
+    schema = config.model_json_schema().get("properties", {}).get(setting, {})
+    kind, *bounds = schema.get("search", ("none",))
+    if kind != "log" or len(bounds) != 2:
+        raise ConfigError(f"tune: {method} declares no search range for '{setting}'; leave it out or add search=('log', low, high)")
+    return float(bounds[0]), float(bounds[1])
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")

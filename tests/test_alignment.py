@@ -1,0 +1,56 @@
+"""Angles between updates and gradients, for methods whose angle is known beforehand."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from bench import Batch, Method, Progress, Task
+from bench.audit.alignment import Probe
+
+START = Progress(0, 10, 0, 1, 0)
+
+
+def cosines(make_method: Callable[..., Method], task: Task, batch: Batch, name: str, **settings: object) -> dict[str, float]:
+    method, twin = (make_method(name, task=task, **settings) for _ in range(2))
+    return Probe(twin, task).cosines(method.state_dict(), batch, START)
+
+
+def test_backprop_is_at_no_angle_to_itself(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]
+    found = cosines(make_method, task, batch, "backprop")
+    assert len(found) == 3
+    assert all(value == pytest.approx(1, abs=1e-6) for value in found.values())
+
+
+def test_random_feedback_is_true_at_the_last_layer_only(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]
+    *hidden, last = cosines(make_method, task, batch, "feedback-alignment").values()
+    assert last == pytest.approx(1, abs=1e-6)
+    assert all(abs(value) < 0.5 for value in hidden)
+
+
+def test_a_layer_at_rest_has_no_angle(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]
+    *hidden, last = cosines(make_method, task, batch, "backprop-last-layer").values()
+    assert last == pytest.approx(1, abs=1e-6)
+    assert all(value != value for value in hidden)
+
+
+def test_movement_counts_where_there_is_no_optimiser(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]
+    """SPSA along v moves by -(v . g) v: its cosine over all weights is |v . g| / (|v| |g|), never negative."""
+    found = cosines(make_method, task, batch, "spsa")
+    assert all(abs(value) < 0.5 for value in found.values())
+    assert any(value > 0 for value in found.values())
+
+
+def test_the_method_itself_stays_where_it_was(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]
+    method, twin = make_method("backprop", task=task), make_method("backprop", task=task)
+    method.train_step(batch, START)
+    before = [v.clone() for v in method.net.state_dict().values()]
+    moments = [s["exp_avg"].clone() for s in method.optimizer.state.values()]
+    Probe(twin, task).cosines(method.state_dict(), batch, START)
+    assert all(torch.equal(a, b) for a, b in zip(before, method.net.state_dict().values(), strict=True))
+    assert all(torch.equal(a, s["exp_avg"]) for a, s in zip(moments, method.optimizer.state.values(), strict=True))
+
+
+def test_a_net_that_is_not_the_shared_one_is_left_out(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]
+    other = make_method("backprop", net="mlp", net_settings={"width": 5})
+    assert Probe(other, task).cosines(other.state_dict(), batch, START) == {}

@@ -1,0 +1,110 @@
+"""The search: the same number of trials for everybody, and never a look at the test split."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import tune
+from bench.config import Experiment, Tuning
+from bench.errors import ConfigError, StoreError
+from bench.plan import Run, check, plan
+from bench.registry import Registry
+
+REGISTRY = Registry()
+CONFIGS = {name: REGISTRY[name].load().Config for name in ("backprop", "feedback-alignment")}
+
+
+def planned(*methods: str) -> list[Run]:
+    asked = Experiment(methods=list(methods), net="mlp", seeds=[0, 1], epochs=20, alignment=True)
+    check(asked, REGISTRY)
+    return plan(asked, REGISTRY, device="cpu", data_ids={"digits": "d"})
+
+
+def peak_at(best: float, failing_above: float = float("inf")) -> Callable[[list[Run]], list[dict[str, Any]]]:
+    """An executor whose validation accuracy is highest at `best`, in log scale."""
+    import math
+
+    def execute(runs: list[Run]) -> list[dict[str, Any]]:
+        rates = [run.spec.method_settings["lr"] for run in runs]
+        return [
+            {"status": "diverged"} if lr > failing_above else {"status": "ok", "val_acc": 1 - abs(math.log10(lr / best)) / 10}
+            for lr in rates
+        ]
+
+    return execute
+
+
+def test_the_grid_has_equal_ratios() -> None:
+    assert tune.log_grid(1e-5, 1e-1, 5) == [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+    assert tune.log_grid(1e-4, 1e-2, 1) == [1e-3]
+
+
+@pytest.mark.parametrize("best", [1e-5, 3e-4, 1e-3, 4e-2, 1e-1])
+def test_the_best_value_is_approached(best: float) -> None:
+    (found,) = tune.search(planned("backprop"), CONFIGS, Tuning(trials=8), peak_at(best)) or []
+    assert len(found.tried) == 8
+    assert found.best == pytest.approx(best, rel=1.2)
+
+
+def test_everybody_has_the_same_number_of_trials_and_none_sees_the_test_split() -> None:
+    seen: list[Run] = []
+
+    def execute(runs: list[Run]) -> list[dict[str, Any]]:
+        seen.extend(runs)
+        return peak_at(1e-3)(runs)
+
+    tuning = Tuning(trials=7, epochs=2, seed=77)
+    tune.search(planned("backprop", "feedback-alignment"), CONFIGS, tuning, execute)
+    names = [run.spec.method for run in seen]
+    assert names.count("backprop") == names.count("feedback-alignment") == 7
+    assert {(r.spec.seed, r.spec.epochs, r.spec.eval_draws, r.spec.alignment) for r in seen} == {(77, 2, 0, False)}
+    assert len({run.spec.run_id for run in seen}) == 14
+
+
+def test_failed_trials_lose_and_where_all_fail_the_default_stays() -> None:
+    runs = planned("backprop")
+    (found,) = tune.search(runs, CONFIGS, Tuning(trials=6), peak_at(1.0, failing_above=1e-3)) or []
+    assert found.best is not None
+    assert found.best <= 1e-3
+    nowhere = tune.search(runs, CONFIGS, Tuning(trials=6), peak_at(1.0, failing_above=0.0)) or []
+    assert nowhere[0].best is None
+    assert [run.spec for run in tune.tuned(runs, nowhere)] == [run.spec for run in runs]
+
+
+def test_every_seed_runs_with_what_was_found() -> None:
+    runs = planned("backprop", "feedback-alignment")
+    searches = tune.search(runs, CONFIGS, Tuning(trials=4), peak_at(1e-2)) or []
+    after = tune.tuned(runs, searches)
+    assert [(r.spec.method, r.spec.seed, r.spec.epochs) for r in after] == [
+        (r.spec.method, r.spec.seed, r.spec.epochs) for r in runs
+    ]
+    assert {r.spec.method_settings["lr"] for r in after} == {s.best for s in searches}
+
+
+def test_a_stopped_search_decides_nothing() -> None:
+    assert tune.search(planned("backprop"), CONFIGS, Tuning(), lambda runs: [None] * len(runs)) is None
+
+
+def test_a_method_without_a_range_is_named() -> None:
+    with pytest.raises(ConfigError, match="backprop declares no search range for 'weight_decay'"):
+        tune.search(planned("backprop"), CONFIGS, Tuning(setting="weight_decay"), peak_at(1))
+
+
+def test_what_was_found_is_kept(tmp_path: Path) -> None:
+    searches = tune.search(planned("backprop"), CONFIGS, Tuning(trials=3), peak_at(1e-3)) or []
+    tune.save(searches, tmp_path)
+    (row,) = tune.load(tmp_path)
+    assert (row["method"], row["best"], len(row["tried"])) == ("backprop", searches[0].best, 3)
+    (tmp_path / tune.WINNERS).write_text("{")
+    with pytest.raises(StoreError, match=r"winners\.json is corrupt"):
+        tune.load(tmp_path)
+    assert tune.load(tmp_path / "nowhere") == []
+
+
+def test_the_tuning_seed_is_never_reported() -> None:
+    with pytest.raises(ValueError, match="the tuning seed 3 is among the seeds to report"):
+        Experiment(methods=["a"], seeds=[3], tune=Tuning(seed=3))
+    with pytest.raises(ValueError, match="needs validation data"):
+        Experiment(methods=["a"], tune=Tuning(), val_fraction=0)
