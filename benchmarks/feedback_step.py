@@ -1,0 +1,75 @@
+"""Time of a training step of the feedback family beside backprop's, on the cnn net at batch 128, 28x28 images.
+
+    python benchmarks/feedback_step.py [--rounds 15] [--threads 1]
+
+The suite asks for 1.15x backprop's at most from feedback-alignment and direct-feedback-alignment. Rounds are
+interleaved, one step of each method in turn (A B C A B C ...), so that a busy neighbour slows all of them alike.
+`ms` is the median over rounds, `x backprop` the median of the ratios within a round, `x cpu` the same for the
+CPU time of the process, which neighbours on a shared machine disturb less.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from bench import Batch, Method, Progress, Seeds, Task
+from bench.registry import Registry
+
+BATCH_SIZE = 128
+TASK = Task("mnist", 10, (1, 28, 28), 50_000, "cnn")
+WARM_UP_STEPS = 3
+ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("backprop", {}),
+    *(("feedback-alignment", {"mode": mode}) for mode in ("fa", "usf", "brsf", "frsf")),
+    *(("direct-feedback-alignment", {"mode": mode}) for mode in ("dfa", "sdfa")),
+    ("drtp", {}),
+    ("backprop-checkpointed", {}),
+    ("backprop-micro-batch", {}),
+    ("backprop-deep-supervision", {}),
+    ("backprop-last-layer", {}),
+    ("random-features", {}),
+)
+
+
+def make(name: str, settings: dict[str, Any]) -> Method:
+    cls = Registry()[name].load()
+    return cls(TASK, cls.Config(**settings), device=torch.device("cpu"), seeds=Seeds(0, method=name))
+
+
+def step_seconds(method: Method, batch: Batch) -> tuple[float, float]:
+    """Wall and CPU seconds of one training step."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    method.train_step(batch, Progress(0, 1, 0, 1, 0))
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    generator = torch.Generator().manual_seed(0)
+    batch = Batch(
+        torch.randn(BATCH_SIZE, *TASK.image_shape, generator=generator),
+        torch.randint(TASK.n_classes, (BATCH_SIZE,), generator=generator),
+    )
+    methods = [make(name, settings) for name, settings in ROWS]
+    for _ in range(WARM_UP_STEPS):
+        for method in methods:
+            step_seconds(method, batch)
+    rounds = [[step_seconds(method, batch) for method in methods] for _ in range(args.rounds)]
+
+    print(f"{'method':<28}{'mode':<6}{'ms':>9}{'x backprop':>12}{'x cpu':>8}")
+    for (name, settings), times in zip(ROWS, zip(*rounds, strict=True), strict=True):
+        ratios = ([t[k] / first[k] for t, (first, *_) in zip(times, rounds, strict=True)] for k in (0, 1))
+        wall, cpu = map(statistics.median, ratios)
+        ms = statistics.median(t for t, _ in times) * 1e3
+        print(f"{name:<28}{settings.get('mode', ''):<6}{ms:>9.2f}{wall:>12.2f}{cpu:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
