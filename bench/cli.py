@@ -129,11 +129,10 @@ def list_datasets(data_dir: DataDir = None) -> None:
     from bench.data import CATALOG, default_data_dir, found
 
     where = data_dir or default_data_dir()
-    rows = [
-        [name, info.title, "x".join(map(str, info.image_shape)), str(info.n_classes), f"{info.n_train:,}", f"{info.n_test:,}",
-         "yes" if found(name, where) else "no"]
-        for name, info in CATALOG.items()
-    ]  # fmt: skip
+    rows = []
+    for name, info in CATALOG.items():
+        size, here = "x".join(map(str, info.image_shape)), "yes" if found(name, where) else "no"
+        rows.append([name, info.title, size, str(info.n_classes), f"{info.n_train:,}", f"{info.n_test:,}", here])
     _table(["name", "title", "image", "classes", "train", "test", "here"], rows)
     _say(f"data folder: {where}; also npz:PATH and imagefolder:PATH")
 

@@ -28,7 +28,9 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    experiment: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the results folder")
+    experiment: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the results folder"
+    )
     methods: list[str] = Field(min_length=1, description="learning rules, by name")
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
     net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
@@ -73,9 +75,7 @@ def parse_seeds(text: str | int) -> list[int]:
     return [int(part) for part in parts if part.strip()]
 
 
-def resolve(
-    preset: str | None, config: Path | None, flags: Mapping[str, Any], assignments: list[str]
-) -> Experiment:
+def resolve(preset: str | None, config: Path | None, flags: Mapping[str, Any], assignments: list[str]) -> Experiment:
     """The experiment that a command line asks for. Raises: ConfigError naming the key, its place and the mend."""
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -118,7 +118,7 @@ def explain(error: ValidationError, model: type[BaseModel], sources: Mapping[str
 
 
 def validate_settings(model: type[BaseModel], values: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """The complete settings of a method or net. Raises: ConfigError naming a wrong key or value and the allowed ones."""
+    """The complete settings of a method or net. Raises: ConfigError naming a wrong key or value."""
     for key in values:
         if key not in model.model_fields:
             raise ConfigError(unknown(f"setting of {owner}", key, model.model_fields))

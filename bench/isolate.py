@@ -135,7 +135,7 @@ def _verdict(exitcode: int | None, why: Status | None, timeout_s: float | None, 
     return "crashed", f"ended with exit code {exitcode} and no result; see stderr.txt"
 
 
-def _child(job: Job, send: Connection, lock: DupFd) -> None:
+def _child(job: Job, send: Connection, lock: Any) -> None:
     """Entry point in the child."""
     os.setsid()
     held = lock.detach()  # noqa: F841  (closed by the end of the process, which gives the folder free)
@@ -177,7 +177,10 @@ def _run(job: Job, folder: RunFolder, send: Connection) -> Message:
     except Exception as error:  # a method may raise anything; the record says what
         traceback.print_exc()
         oom = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in str(error) for w in _OOM_WORDS)
-        summary = {"status": "oom" if oom else "crashed", "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        summary = {
+            "status": "oom" if oom else "crashed",
+            "reason": f"{type(error).__name__}: {' '.join(str(error).split())}",
+        }
     sys.stderr.flush()
     return {**summary, "wall_s": time.time() - began}
 
@@ -220,11 +223,11 @@ _main_lock = threading.Lock()
 @contextlib.contextmanager
 def _quiet_main() -> Iterator[None]:
     """Keep multiprocessing from importing the caller's main module into the child: a run needs nothing of it."""
-    main = sys.modules["__main__"].__dict__
+    main: dict[str, Any] = vars(sys.modules["__main__"])
     with _main_lock:
-        kept = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-        main["__spec__"] = main["__file__"] = None
+        kept = {name: value for name, value in main.items() if name in ("__file__", "__spec__")}
+        main |= {"__spec__": None, "__file__": None}
         try:
             yield
         finally:
-            main.update(kept)
+            main |= kept

@@ -44,7 +44,8 @@ class RunSpec(BaseModel):
     @property
     def run_id(self) -> str:
         # a field added later has a default, and leaves the identity of older records alone
-        canonical = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -116,5 +117,3 @@ def _nets(experiment: Experiment, registry: "Registry") -> list[tuple[str, str]]
     own = {name: cls.info.nets[0] for name, cls in classes.items() if cls.info.nets != ANY_NET}
     used = list(dict.fromkeys(own.values())) or ["mlp"]
     return [(name, net) for name in classes for net in ([own[name]] if name in own else used)]
-
-

@@ -37,8 +37,8 @@ def _bars(runs: list[Run]) -> Iterator[Listener]:
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns) as progress:
+    name, words_column = TextColumn("{task.description}"), TextColumn("{task.fields[words]}")
+    with Progress(name, BarColumn(), words_column, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         whole = progress.add_task("all runs", total=len(runs), words="")
         bars: dict[str, TaskID] = {}
 
@@ -64,7 +64,8 @@ def _words(run: Run, kind: str, detail: dict[str, Any]) -> str:
         if "epoch" not in detail:
             return f"step {detail['step']}/{detail['steps']}"
         val = f", validation {detail['val_acc']:.2%}" if detail["val_acc"] is not None else ""
-        return f"epoch {detail['epoch']}/{run.spec.epochs}, loss {detail['train_loss']:.4f}{val}, {detail['train_s']:.1f} s"
+        epoch = f"epoch {detail['epoch']}/{run.spec.epochs}"
+        return f"{epoch}, loss {detail['train_loss']:.4f}{val}, {detail['train_s']:.1f} s"
     ended = detail["status"] if kind == "done" else f"{detail['status']} (kept from an earlier run)"
     if detail["status"] == "ok":
         score = f"test {detail['test_acc']:.2%}" if "test_acc" in detail else f"validation {detail['val_acc']:.2%}"

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,8 @@ def _import_file(file: Path) -> ModuleType:
 
 def _one_line(error: BaseException, file: Path) -> str:
     """The error and the line of the file that it came from."""
-    lines = [frame.lineno for frame in inspect.getinnerframes(error.__traceback__) if frame.filename == str(file)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
     where = f" (line {line})" if line else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
@@ -184,7 +186,9 @@ def _cards(file: Path) -> dict[str, dict[str, Any]]:
     cards = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "MethodInfo":
-            card = {k.arg: k.value.value for k in node.keywords if k.arg and isinstance(k.value, ast.Constant)}
+            card: dict[str, Any] = {
+                k.arg: k.value.value for k in node.keywords if k.arg and isinstance(k.value, ast.Constant)
+            }
             nets = next((k.value for k in node.keywords if k.arg == "nets"), None)
             card["nets"] = ast.literal_eval(nets) if isinstance(nets, ast.Tuple) else ("*",)
             cards[str(card.get("name"))] = card

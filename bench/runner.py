@@ -50,7 +50,12 @@ class Run:
     """The state of one training run, from set-up to summary."""
 
     def __init__(
-        self, spec: RunSpec, method: type[Method], place: Place, folder: RunFolder, tell: Callable[[dict[str, Any]], None]
+        self,
+        spec: RunSpec,
+        method: type[Method],
+        place: Place,
+        folder: RunFolder,
+        tell: Callable[[dict[str, Any]], None],
     ) -> None:
         began = time.perf_counter()
         self.spec, self.folder, self.tell, self.device = spec, folder, tell, place.device
@@ -79,7 +84,9 @@ class Run:
         self.losses: list[Tensor] = []
         self.alignment: list[dict[str, Any]] = []
         self.probe = (
-            Probe(method(self.task, config, device=place.device, seeds=self._seeds()), self.task) if spec.alignment else None
+            Probe(method(self.task, config, device=place.device, seeds=self._seeds()), self.task)
+            if spec.alignment
+            else None
         )
         self.peaks: dict[str, int | None] = dict.fromkeys(("cpu_rss", "gpu_alloc", "gpu_reserved"))
         self._resume()
@@ -121,7 +128,8 @@ class Run:
             batch = self.train.batch(order[step * size : (step + 1) * size])
             clock.mark()
             done = self.at.epoch * steps + step
-            metrics = self.method.train_step(batch, Progress(done, total, self.at.epoch, self.spec.epochs, self.at.epoch))
+            progress = Progress(done, total, self.at.epoch, self.spec.epochs, self.at.epoch)
+            metrics = self.method.train_step(batch, progress)
             clock.mark()
             self.losses.append(metrics["loss"])
             due = time.perf_counter() - saved > CHECKPOINT_EVERY_S
@@ -174,10 +182,12 @@ class Run:
         self.seeds.for_epoch(self.at.epoch)
         batch = self.train.batch(self.train.order(self.seeds.order)[:size])
         done, epochs = self.at.epoch * steps, self.spec.epochs
-        progress = Progress(min(done, epochs * steps - 1), epochs * steps, min(self.at.epoch, epochs - 1), epochs, self.at.epoch)
+        epoch, total = min(self.at.epoch, epochs - 1), epochs * steps
+        progress = Progress(min(done, total - 1), total, epoch, epochs, epoch)
         cosines = self.probe.cosines(self.method.state_dict(), batch, progress)
         self.alignment += [
-            {"epoch": self.at.epoch, "step": done, "layer": layer, "cosine": cosine} for layer, cosine in cosines.items()
+            {"epoch": self.at.epoch, "step": done, "layer": layer, "cosine": cosine}
+            for layer, cosine in cosines.items()
         ]
         self.folder.write_alignment(self.alignment)
 
@@ -213,7 +223,7 @@ class Run:
             return {"status": status, "reason": reason}
         self._note_peaks()
         steps_s = torch.tensor(self.times.steps_s, dtype=torch.float64)
-        quantiles = steps_s.quantile(torch.tensor([0.5, 0.95], dtype=torch.float64)).mul(1000).tolist() if len(steps_s) else [None, None]
+        p50, p95 = (float(steps_s.quantile(q)) * 1000 if len(steps_s) else None for q in (0.5, 0.95))
         last = self.curve[-1] if self.curve else {}
         busy = self.times.train_s + self.times.data_s
         return {
@@ -223,8 +233,8 @@ class Run:
             "train_loss": last.get("train_loss"),
             "steps": len(steps_s),
             **{k: v for k, v in asdict(self.times).items() if k != "steps_s"},
-            "step_ms_p50": quantiles[0],
-            "step_ms_p95": quantiles[1],
+            "step_ms_p50": p50,
+            "step_ms_p95": p95,
             "examples_per_s": len(steps_s) * min(self.spec.batch_size, self.task.n_train) / busy if busy else None,
             "cpu_peak_rss_bytes": self.peaks["cpu_rss"],
             "gpu_peak_alloc_bytes": self.peaks["gpu_alloc"],

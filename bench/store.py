@@ -169,9 +169,9 @@ def read(root: Path) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, A
             if name not in spec:
                 raise StoreError(f"{path / 'spec.json'} lacks '{name}'; remove the folder and run again")
             identity[name] = spec[name]
-        row = {**{"status": "interrupted", "reason": "stopped before its end"}, **summary, **identity}
+        row: dict[str, Any] = {"status": "interrupted", "reason": "stopped before its end", **summary, **identity}
         if row["status"] not in get_args(Status):
-            raise StoreError(f"{path / 'summary.json'}: unknown status '{row['status']}'; remove the folder and run again")
+            raise StoreError(f"{path}/summary.json: unknown status '{row['status']}'; remove the folder and run again")
         row["settings"] = {
             **{key: spec.get(key) for key in VARIED},
             **spec.get("net_settings", {}),
@@ -266,5 +266,3 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value if isinstance(value, str) else repr(value)
-
-

@@ -90,8 +90,12 @@ def search(
         by_key.setdefault(found.key, found)
     searches = list(by_key.values())
     n_coarse = math.ceil(tuning.trials * 2 / 3)
-    for propose in (lambda s: s.coarse(n_coarse), lambda s: s.fine(tuning.trials - n_coarse)):
-        trials = [(s, value) for s in searches for value in propose(s)]
+    for stage in ("coarse", "fine"):
+        trials = [
+            (s, value)
+            for s in searches
+            for value in (s.coarse(n_coarse) if stage == "coarse" else s.fine(tuning.trials - n_coarse))
+        ]
         summaries = execute([_trial(s, value, tuning) for s, value in trials])
         for (s, value), summary in zip(trials, summaries, strict=True):
             if summary is None or summary["status"] == "interrupted":
@@ -140,7 +144,9 @@ def load(folder: Path) -> list[dict[str, Any]]:
 
 def _trial(s: Search, value: float, tuning: Tuning) -> Run:
     run = _with(s.run, s.setting, value)
-    spec = run.spec.model_copy(update={"seed": tuning.seed, "epochs": tuning.epochs, "eval_draws": 0, "alignment": False})
+    spec = run.spec.model_copy(
+        update={"seed": tuning.seed, "epochs": tuning.epochs, "eval_draws": 0, "alignment": False}
+    )
     return Run(spec, run.module, run.file)
 
 
@@ -155,7 +161,9 @@ def _range(config: type[BaseModel], setting: str, method: str) -> tuple[float, f
     schema = config.model_json_schema().get("properties", {}).get(setting, {})
     kind, *bounds = schema.get("search", ("none",))
     if kind != "log" or len(bounds) != 2:
-        raise ConfigError(f"tune: {method} declares no search range for '{setting}'; leave it out or add search=('log', low, high)")
+        raise ConfigError(
+            f"tune: {method} declares no search range for '{setting}'; leave it out or add search=['log', low, high]"
+        )
     return float(bounds[0]), float(bounds[1])
 
 

@@ -1,6 +1,6 @@
 """What the harness costs: the timed loop of a run against a bare loop over the same training steps, interleaved.
 
-    python benchmarks/harness_overhead.py [--rounds 15]
+python benchmarks/harness_overhead.py [--rounds 15]
 """
 
 import argparse

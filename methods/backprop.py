@@ -63,9 +63,7 @@ class Backprop(Method):
     )
     Config = BackpropSettings
 
-    def __init__(
-        self, task: Task, config: BackpropSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: BackpropSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config = config
         self.net = self.build_net(task, config, seeds.init).to(device)
         self.noise, self.inference = seeds.noise, seeds.inference
@@ -233,9 +231,7 @@ def _heads(net: Net, task: Task, device: torch.device) -> nn.ModuleList:
     """A linear head for each hidden block, at zero: it draws nothing, and the net starts as without it."""
     with torch.no_grad(), _outputs(net.blocks[:-1]) as hidden:
         net.eval()(torch.zeros(1, *task.image_shape, device=device))
-    heads = nn.ModuleList(
-        nn.Linear(h.numel(), task.n_classes, device="meta").to_empty(device=device) for h in hidden
-    )
+    heads = nn.ModuleList(nn.Linear(h.numel(), task.n_classes, device="meta").to_empty(device=device) for h in hidden)
     for p in heads.parameters():
         nn.init.zeros_(p)
     return heads
@@ -260,9 +256,7 @@ def _checkpoint(block: nn.Module, noise: torch.Generator) -> None:
         return nullcontext(), _replayed(block, noise, noise.get_state())
 
     forward: Callable[..., Tensor] = block.forward
-    block.forward = partial(
-        checkpoint, forward, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-    )
+    block.forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager

@@ -54,9 +54,7 @@ class FeedbackAlignment(Method):
     )
     Config = FeedbackAlignmentSettings
 
-    def __init__(
-        self, task: Task, config: FeedbackAlignmentSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: FeedbackAlignmentSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.noise = config, seeds.noise
         self.net = task.build_net(seeds.init).to(device)
         _, *self.layers = (m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))

@@ -15,9 +15,7 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--slow", action="store_true", help="run also the tests that take more than a few seconds"
-    )
+    parser.addoption("--slow", action="store_true", help="run also the tests that take more than a few seconds")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,7 +11,9 @@ from bench.audit.alignment import Probe
 START = Progress(0, 10, 0, 1, 0)
 
 
-def cosines(make_method: Callable[..., Method], task: Task, batch: Batch, name: str, **settings: object) -> dict[str, float]:
+def cosines(
+    make_method: Callable[..., Method], task: Task, batch: Batch, name: str, **settings: object
+) -> dict[str, float]:
     method, twin = (make_method(name, task=task, **settings) for _ in range(2))
     return Probe(twin, task).cosines(method.state_dict(), batch, START)
 

@@ -279,9 +279,7 @@ def test_update_dependency_of_layers_trained_on_their_own_inputs() -> None:
     assert torch.equal(found, torch.ones(3, 3).tril().bool())
 
 
-def test_update_dependency_leaves_the_method_as_it_was(
-    make_method: Callable[..., Method], batch: Batch
-) -> None:
+def test_update_dependency_leaves_the_method_as_it_was(make_method: Callable[..., Method], batch: Batch) -> None:
     seeds, twin_seeds = Seeds(0, method="noprop-dt"), Seeds(0, method="noprop-dt")
     audited, twin = (make_method("noprop-dt", seeds=s) for s in (seeds, twin_seeds))
     update_dependency(audited, seeds, batch, AT_START)

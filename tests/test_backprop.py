@@ -152,9 +152,7 @@ def test_random_features_are_one_block_of_many_units(make_method: Make, net: str
     {"learns": "last", "checkpoint": True}, {"supervision": 1.0, "checkpoint": True},
 ])  # fmt: skip
 @pytest.mark.parametrize("net", NETS)
-def test_claimed_passes_are_those_counted(
-    make_method: Make, batch: Batch, net: str, settings: dict[str, Any]
-) -> None:
+def test_claimed_passes_are_those_counted(make_method: Make, batch: Batch, net: str, settings: dict[str, Any]) -> None:
     method: Backprop = make_method("backprop", net=net, **settings)
     assert passes(method, lambda: method.train_step(batch, START)) == method.claims().forward_passes
 

@@ -32,7 +32,16 @@ def test_seeds_are_a_count_or_a_list(text: str, seeds: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("1E5", 1e5), ("-2.5e-1", -0.25), (".5e1", 5.0), ("3", 3), ("adam", "adam"), ("true", True), ("1e", "1e")],
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("-2.5e-1", -0.25),
+        (".5e1", 5.0),
+        ("3", 3),
+        ("adam", "adam"),
+        ("true", True),
+        ("1e", "1e"),
+    ],
 )
 def test_numbers_in_yaml(text: str, value: object) -> None:
     assert parse_value(text) == value
@@ -58,7 +67,12 @@ def test_a_config_stands_alone_without_a_preset(tmp_path: Path) -> None:
     [
         ("methods: [a]\nepocs: 3", {}, [], r"mine\.yaml: unknown key 'epocs'; did you mean epochs"),
         ("methods: [a]\nepochs: many", {}, [], r"mine\.yaml: epochs='many' is refused"),
-        ("methods: [a]", {"epochs": 0}, [], "--epochs: epochs=0 is refused: input should be greater than or equal to 1"),
+        (
+            "methods: [a]",
+            {"epochs": 0},
+            [],
+            "--epochs: epochs=0 is refused: input should be greater than or equal to 1",
+        ),
         ("methods: [a]", {"seeds": "one"}, [], "--seeds: seeds='one' is refused"),
         ("methods: [a]", {"experiment": "../up"}, [], "--experiment: experiment='../up' is refused"),
         ("methods: [a]", {"device": "tpu"}, [], "--device"),
@@ -86,7 +100,9 @@ def test_an_unknown_preset_and_an_unreadable_file() -> None:
 
 
 class Toy(BaseModel):
-    lr: Annotated[float, Field(gt=0, le=1, description="step size", json_schema_extra={"search": ("log", 1e-4, 1)})] = 0.1
+    lr: Annotated[float, Field(gt=0, le=1, description="step size", json_schema_extra={"search": ("log", 1e-4, 1)})] = (
+        0.1
+    )
 
 
 def test_settings_are_completed_and_checked() -> None:

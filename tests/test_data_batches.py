@@ -44,9 +44,7 @@ def test_all_256_levels_come_out_right() -> None:
     x = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
     mean, std = torch.tensor([0.1307]), torch.tensor([0.3081])
     batch = Batches(Split(x, torch.zeros(256).long()), mean, std, "cpu", 256).batch(torch.arange(256))
-    torch.testing.assert_close(
-        batch.x.flatten(), (torch.arange(256) / 255 - mean) / std, rtol=1e-6, atol=1e-6
-    )
+    torch.testing.assert_close(batch.x.flatten(), (torch.arange(256) / 255 - mean) / std, rtol=1e-6, atol=1e-6)
 
 
 def test_a_method_may_keep_and_change_its_batch() -> None:

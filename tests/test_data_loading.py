@@ -92,17 +92,13 @@ TINY = DatasetInfo(
     source="made here",
     size="1 kB",
     torchvision="Tiny",
-    files=tuple(
-        File(f"Tiny/raw/{name}", None, "0" * 32) for name in ("train-x", "train-y", "test-x", "test-y")
-    ),
+    files=tuple(File(f"Tiny/raw/{name}", None, "0" * 32) for name in ("train-x", "train-y", "test-x", "test-y")),
 )
 
 
 def idx(*shape: int, start: int = 0) -> bytes:
     n = torch.Size(shape).numel()
-    return (
-        bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + bytes(range(start, start + n))
-    )
+    return bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + bytes(range(start, start + n))
 
 
 CONTENTS = {

@@ -18,14 +18,17 @@ from bench.plan import Run, check, plan
 from bench.registry import Registry
 from bench.store import RunFolder
 
-PLUGIN = '''
+PLUGIN = """
 import os, signal, sys, time
 import torch
 from bench import Claims, Method, MethodInfo, register
 
 @register
 class Bad(Method):
-    info = MethodInfo(name="bad", title="Bad", family="toy", paper="", claims=Claims(reverse_mode="none"), nets=("mlp",))
+    info = MethodInfo(
+        name="bad", title="Bad", family="toy", paper="",
+        claims=Claims(reverse_mode="none"), nets=("mlp",),
+    )
 
     def __init__(self, task, config, *, device, seeds):
         self.steps = torch.zeros(())
@@ -37,7 +40,7 @@ class Bad(Method):
 
     def predict(self, x):
         return torch.zeros(len(x), 10)
-'''
+"""
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_a_request_to_stop_leaves_a_checkpoint_and_the_next_start_goes_on(attemp
 
 
 def test_a_finished_run_is_kept_and_a_fresh_one_is_asked_for(attempt: Any) -> None:
-    first, folder = attempt("pass")
+    _, folder = attempt("pass")
     stamp = (folder.path / "summary.json").stat().st_mtime_ns
     assert attempt("pass")[0] == folder.summary()
     assert (folder.path / "summary.json").stat().st_mtime_ns == stamp
@@ -136,8 +139,28 @@ def test_one_bad_run_does_not_touch_the_others(tmp_path: Path) -> None:
 
 def test_two_processes_share_an_experiment(tmp_path: Path) -> None:
     """Both end with every row, and no run was done twice."""
-    command = [sys.executable, "-c", "from bench.cli import main; main()", "run", "--methods", "backprop", "--epochs", "1"]
-    command += ["--seeds", "4", "--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p"), "--net", "mlp", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-c",
+        "from bench.cli import main; main()",
+        "run",
+        "--methods",
+        "backprop",
+        "--epochs",
+        "1",
+    ]
+    command += [
+        "--seeds",
+        "4",
+        "--results",
+        str(tmp_path / "r"),
+        "--reports",
+        str(tmp_path / "p"),
+        "--net",
+        "mlp",
+        "--jobs",
+        "2",
+    ]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
@@ -149,7 +172,16 @@ def test_two_processes_share_an_experiment(tmp_path: Path) -> None:
 def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text(PLUGIN.format(act=f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"))
-    command = [sys.executable, "-c", "from bench.cli import main; main()", "run", "--plugin", str(path), "--methods", "bad"]
+    command = [
+        sys.executable,
+        "-c",
+        "from bench.cli import main; main()",
+        "run",
+        "--plugin",
+        str(path),
+        "--methods",
+        "bad",
+    ]
     command += ["--results", str(tmp_path / "r"), "--seeds", "1", "--jobs", "2"]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     child = int(_wait_for(tmp_path / "pid"))

@@ -35,7 +35,7 @@ def test_the_end_is_that_of_an_unbroken_run(tmp_path: Path, kills: int) -> None:
     for _ in range(kills):
         process = _start(broken)
         time.sleep(moments.uniform(0.1, 1.0) * usual)
-        family = [p for p in psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
         process.wait()
         _, alive = psutil.wait_procs(family, timeout=20)

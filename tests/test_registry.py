@@ -7,13 +7,16 @@ import pytest
 from bench.errors import ConfigError, PluginError
 from bench.registry import Entry, Registry
 
-PLUGIN = '''
+PLUGIN = """
 import torch
 from bench import Claims, Method, MethodInfo, register
 
 @register
 class Coin(Method):
-    info = MethodInfo(name="{name}", title="Coin", family="toy", paper="", claims=Claims(reverse_mode="none"), nets=("mlp",))
+    info = MethodInfo(
+        name="{name}", title="Coin", family="toy", paper="",
+        claims=Claims(reverse_mode="none"), nets=("mlp",),
+    )
 
     def __init__(self, task, config, *, device, seeds):
         self.n_classes = task.n_classes
@@ -23,7 +26,7 @@ class Coin(Method):
 
     def predict(self, x):
         return torch.zeros(len(x), self.n_classes)
-'''
+"""
 
 
 @pytest.fixture
@@ -119,7 +122,13 @@ def test_the_source_hash_follows_what_the_method_imports_from_its_package(
 ) -> None:
     package = tmp_path / "lab_of_mine"
     package.mkdir()
-    for name, text in (("__init__", ""), ("rule", "from lab_of_mine import shared"), ("shared", "from lab_of_mine.deep import x"), ("deep", "x = 1"), ("other", "")):
+    for name, text in (
+        ("__init__", ""),
+        ("rule", "from lab_of_mine import shared"),
+        ("shared", "from lab_of_mine.deep import x"),
+        ("deep", "x = 1"),
+        ("other", ""),
+    ):
         (package / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     entry = Entry("rule", package / "rule.py", "lab_of_mine.rule")

@@ -147,9 +147,7 @@ def test_no_temporary_file_is_left(page: Path) -> None:
 
 
 def test_noise_free_accuracy_is_shown_where_it_differs() -> None:
-    runs = pd.DataFrame(
-        [run("backprop", "digits", 0), run("noprop-dt", "digits", 0, test_acc_noise_free=0.97)]
-    )
+    runs = pd.DataFrame([run("backprop", "digits", 0), run("noprop-dt", "digits", 0, test_acc_noise_free=0.97)])
     headers, rows = terminal_table(runs)
     assert [row[headers.index("noise-free, %")] for row in rows] == ["-", "97.00 (n=1)"]
 
@@ -255,7 +253,9 @@ def test_angles_searches_and_published_figures_have_their_place(tmp_path: Path) 
     ]  # fmt: skip
     page = write(runs, curves, tmp_path, title="t", alignment=angles, searches=searches)
     tuning = next(t for t in tables_of(page) if "setting" in t[0])
-    assert tuning[1:] == [["digits", "noprop-dt", "denoiser", "lr", "0.1", "0.0001 to 0.1", "90.00", "2 (1 failed)", "edge"]]
+    assert tuning[1:] == [
+        ["digits", "noprop-dt", "denoiser", "lr", "0.1", "0.0001 to 0.1", "90.00", "2 (1 failed)", "edge"]
+    ]
     published = next(t for t in tables_of(page) if "published, %" in t[0])
     line = next(t for t in published if t[1] == "noprop-dt" and "one-hot" in t[published[0].index("published net")])
     assert line[published[0].index("published, %")] == "99.47"

@@ -26,9 +26,7 @@ def test_two_values_pay_for_their_one_degree_of_freedom() -> None:
     assert t_interval([0, 2]).half_width == pytest.approx(math.tan(0.475 * math.pi))
 
 
-@pytest.mark.parametrize(
-    ("values", "mean", "n"), [([], math.nan, 0), ([0.5], 0.5, 1), ([math.nan, 0.5], 0.5, 1)]
-)
+@pytest.mark.parametrize(("values", "mean", "n"), [([], math.nan, 0), ([0.5], 0.5, 1), ([math.nan, 0.5], 0.5, 1)])
 def test_fewer_than_two_values_have_no_interval(values: list[float], mean: float, n: int) -> None:
     interval = t_interval(values)
     assert interval.mean == pytest.approx(mean, nan_ok=True)
@@ -84,9 +82,7 @@ def test_a_failed_run_takes_its_twin_out_of_the_pairs() -> None:
     [(["", "T=5"], "T=5"), (["", "lr=1"], ""), (["lr=1"], "lr=1"), (["lr=1", "lr=2"], None), ([], None)],
 )
 def test_the_twin_is_the_nearest_form_of_backprop(of_backprop: list[str], twin: str | None) -> None:
-    runs = frame(
-        ("spsa", "T=5", 0, "ok", 0.5), *(("backprop", variant, 0, "ok", 0.5) for variant in of_backprop)
-    )
+    runs = frame(("spsa", "T=5", 0, "ok", 0.5), *(("backprop", variant, 0, "ok", 0.5) for variant in of_backprop))
     (row,) = paired_differences(runs).to_dict("records")
     assert row["twin_variant"] == twin or (twin is None and pd.isna(row["twin_variant"]))
     assert row["n_pairs"] == (twin is not None)

@@ -1,7 +1,6 @@
 """Records: whole or not at all, one writer at a time, and nothing unpickled."""
 
 import os
-
 from pathlib import Path
 from typing import Any
 

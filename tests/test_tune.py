@@ -29,7 +29,9 @@ def peak_at(best: float, failing_above: float = float("inf")) -> Callable[[list[
     def execute(runs: list[Run]) -> list[dict[str, Any]]:
         rates = [run.spec.method_settings["lr"] for run in runs]
         return [
-            {"status": "diverged"} if lr > failing_above else {"status": "ok", "val_acc": 1 - abs(math.log10(lr / best)) / 10}
+            {"status": "diverged"}
+            if lr > failing_above
+            else {"status": "ok", "val_acc": 1 - abs(math.log10(lr / best)) / 10}
             for lr in rates
         ]
 

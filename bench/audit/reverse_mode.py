@@ -124,9 +124,7 @@ def _owners(method: Method) -> dict[int, Owner]:
     return loose | owned
 
 
-def _joined(
-    roots: Sequence[End], inputs: Sequence[End], owners: Mapping[int, Owner]
-) -> Iterator[tuple[Owner, Owner]]:
+def _joined(roots: Sequence[End], inputs: Sequence[End], owners: Mapping[int, Owner]) -> Iterator[tuple[Owner, Owner]]:
     """Pairs of owners between which the coming engine call carries a gradient."""
     wanted = {(edge.node, edge.output_nr) for edge in map(_edge, inputs)}
     running: set[Node] = set()  # nodes that a gradient will pass
@@ -148,10 +146,7 @@ def _joined(
             below[node] = frozenset()  # a value computed from several: as a factor it is no layer's weight
             continue
         # what is asked for ends the path, so that what lies beneath it is not met
-        ends = [
-            frozenset[Owner]() if asked_for(*edge) and not _is_leaf(edge[0]) else below[edge[0]]
-            for edge in edges
-        ]
+        ends = [frozenset[Owner]() if asked_for(*edge) and not _is_leaf(edge[0]) else below[edge[0]] for edge in edges]
         below[node] = frozenset[Owner]().union(*ends)
         if node in running and node.name() not in ADDITIVE:
             for one_end, other_end in combinations(ends, 2):

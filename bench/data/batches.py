@@ -18,9 +18,7 @@ class Batches:
     Shape: mean and std (C,), on the 0..1 scale.
     """
 
-    def __init__(
-        self, split: Split, mean: Tensor, std: Tensor, device: torch.device | str, batch_size: int
-    ) -> None:
+    def __init__(self, split: Split, mean: Tensor, std: Tensor, device: torch.device | str, batch_size: int) -> None:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self._x = split.x.to(self.device)

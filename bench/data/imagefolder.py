@@ -74,9 +74,7 @@ def _same_size(name: str, images: dict[str, Pixels]) -> dict[str, Pixels]:
     for path in others:
         if images[path].shape[:2] != images[first].shape[:2]:
             (h, w), (h0, w0) = images[path].shape[:2], images[first].shape[:2]
-            raise DataError(
-                f"{name}: image {path} is {w}x{h} pixels, but {first} is {w0}x{h0}; resize all to one size"
-            )
+            raise DataError(f"{name}: image {path} is {w}x{h} pixels, but {first} is {w0}x{h0}; resize all to one size")
     return images
 
 

@@ -18,9 +18,7 @@ from bench.errors import ConfigError
 TEST_FRACTION = 0.2
 
 
-def load(
-    name: str, *, data_dir: Path | None = None, download: bool = False, val_fraction: float = 0.1
-) -> Dataset:
+def load(name: str, *, data_dir: Path | None = None, download: bool = False, val_fraction: float = 0.1) -> Dataset:
     """A data set by name: one of the catalogue, npz:PATH or imagefolder:PATH.
 
     Validation is a fixed stratified fraction of the published training split, none of it where val_fraction

@@ -109,8 +109,7 @@ def _read_idx(info: DatasetInfo, paths: list[Path]) -> Source:
     """
     train, test = (info.n_train, *info.image_shape), (info.n_test, *info.image_shape)
     train_x, train_y, test_x, test_y = (
-        _idx_array(info, path, shape)
-        for path, shape in zip(paths, (train, train[:1], test, test[:1]), strict=True)
+        _idx_array(info, path, shape) for path, shape in zip(paths, (train, train[:1], test, test[:1]), strict=True)
     )
     return Source(info.n_classes, Split(train_x, train_y.long()), Split(test_x, test_y.long()))
 

@@ -85,8 +85,13 @@ def _attempt(run: Run, options: Options, slot: int, listen: Listener, stop: thre
             return before
         listen(run, "start", {})
         job = Job(
-            run, options.root, options.experiment, _device(options.device, slot), _threads(options.jobs),
-            options.data_dir, options.download,
+            run,
+            options.root,
+            options.experiment,
+            _device(options.device, slot),
+            _threads(options.jobs),
+            options.data_dir,
+            options.download,
         )
         summary = isolate.execute(
             job, lock, timeout_s=options.timeout_s, stop=stop,

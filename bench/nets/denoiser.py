@@ -3,7 +3,7 @@
 Paper: Li, Teh, Pascanu 2025, arXiv 2503.24322, Figure 6 (left) and Eq. 17-19.
 
     uhat_t(z, x) = softmax(logits_t(z, x)) @ W_embed
-    forward:  z_0 ~ N(0, I),  z_t = (1 - g_t) z_{t-1} + g_t uhat_t(z_{t-1}, x),  g_t = tanh(w_t),  scores = theta_out(z_T)
+    z_0 ~ N(0, I),  z_t = (1 - g_t) z_{t-1} + g_t uhat_t(z_{t-1}, x),  g_t = tanh(w_t),  scores = theta_out(z_T)
 
 Deviations, none of which changes what a block computes: ReLU follows max-pooling (equal values, a quarter of
 the work), convolutions run channels-last. Left open by the paper and chosen here: theta_out starts at W_embed
@@ -67,9 +67,7 @@ class LabelPath(nn.Module):
 class DenoiserBlock(nn.Module):
     """One step's classifier of (noisy embedding, image). Shape: (B, d), (B, C, H, W) to logits (B, m)."""
 
-    def __init__(
-        self, image_shape: tuple[int, int, int], n_classes: int, dim: int, settings: DenoiserSettings
-    ) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, dim: int, settings: DenoiserSettings) -> None:
         super().__init__()
         hidden = settings.hidden
         self.image = ImageTower(image_shape, settings)
@@ -95,16 +93,12 @@ class Denoiser(Net):
     Settings = DenoiserSettings
     stochastic = True
 
-    def __init__(
-        self, image_shape: tuple[int, int, int], n_classes: int, settings: DenoiserSettings
-    ) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: DenoiserSettings) -> None:
         super().__init__(image_shape, n_classes, settings)
         self.embedding: Tensor
         self.register_buffer("embedding", torch.eye(n_classes))
         dim = self.embedding.shape[1]
-        self.blocks = nn.ModuleList(
-            DenoiserBlock(image_shape, n_classes, dim, settings) for _ in range(settings.T)
-        )
+        self.blocks = nn.ModuleList(DenoiserBlock(image_shape, n_classes, dim, settings) for _ in range(settings.T))
         self.readout = nn.Linear(dim, n_classes)
         with torch.no_grad():
             self.readout.weight.copy_(self.embedding)
@@ -113,7 +107,8 @@ class Denoiser(Net):
 
     def u_hat(self, t: int, z: Tensor, x: Tensor) -> Tensor:
         """Block t's guess of u_y, t = 1..T. Shape: z (B, d), x (B, C, H, W) to (B, d)."""
-        return self.blocks[t - 1](z, x).softmax(dim=1) @ self.embedding
+        logits: Tensor = self.blocks[t - 1](z, x)
+        return logits.softmax(dim=1) @ self.embedding
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         shape = len(x), self.embedding.shape[1]

@@ -1,5 +1,6 @@
 """Fully connected net: `depth` hidden layers of `width` units, then a linear layer to the classes."""
 
+import itertools
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -27,7 +28,7 @@ class MLP(Net):
         sizes = [channels * height * width, *[settings.width] * settings.depth]
         hidden = [
             nn.Sequential(nn.Linear(n_in, n_out), ACTIVATIONS[settings.activation]())
-            for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+            for n_in, n_out in itertools.pairwise(sizes)
         ]
         self.blocks = nn.ModuleList([*hidden, nn.Linear(sizes[-1], n_classes)])
         # the first block sees images, so that a method may walk the blocks without knowing the net

@@ -39,7 +39,11 @@ def write(
     curves = tidy_curves(curves)
 
     angles = pd.DataFrame() if alignment is None else alignment
-    further = {"tuning.csv": tables.tuning_rows(searches), "published.csv": tables.published_rows(runs), "alignment.csv": angles}
+    further = {
+        "tuning.csv": tables.tuning_rows(searches),
+        "published.csv": tables.published_rows(runs),
+        "alignment.csv": angles,
+    }
     for name, frame in (tables.csv_tables(runs) | further).items():
         if frame.empty and name in further:
             (out / "tables" / name).unlink(missing_ok=True)

@@ -23,7 +23,10 @@ def alignment(points: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     points = points.dropna(subset=["cosine"])
     if points.empty:
         return None
-    found = {(str(d), (str(m), str(n), str(v))): g for (d, m, n, v), g in points.groupby(["dataset", "method", "net", "variant"])}
+    found = {
+        (str(d), (str(m), str(n), str(v))): g
+        for (d, m, n, v), g in points.groupby(["dataset", "method", "net", "variant"])
+    }
     order = [(dataset, key) for dataset in sorted({d for d, _ in found}) for key in look if (dataset, key) in found]
     several = len({dataset for dataset, _ in order}) > 1
     down = math.ceil(len(order) / ACROSS)

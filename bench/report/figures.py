@@ -80,9 +80,7 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     return figure
 
 
-def learning_curves(
-    points: pd.DataFrame, look: dict[Key, Look], x: Literal["epoch", "train_s"]
-) -> Figure | None:
+def learning_curves(points: pd.DataFrame, look: dict[Key, Look], x: Literal["epoch", "train_s"]) -> Figure | None:
     """Validation accuracy, or the training loss where none was measured: mean and range over seeds.
 
     A line ends where the first of its seeds stopped, for beyond that point it would be a mean of the rest.
@@ -97,9 +95,7 @@ def learning_curves(
     for dataset, ax in panels:
         panel = points[points["dataset"] == dataset]
         by_loss = panel["val_acc"].isna().all()
-        panel = panel.assign(y=panel["train_loss"] if by_loss else 100 * panel["val_acc"]).dropna(
-            subset=["y"]
-        )
+        panel = panel.assign(y=panel["train_loss"] if by_loss else 100 * panel["val_acc"]).dropna(subset=["y"])
         for key, group in _groups(panel):
             at = group.groupby("epoch")
             line = pd.DataFrame({"x": at[x].mean(), "n": at["run_id"].nunique()})
@@ -130,9 +126,7 @@ def learning_curves(
     return figure
 
 
-def accuracy_against(
-    ok: pd.DataFrame, look: dict[Key, Look], cost: Literal["memory", "time"]
-) -> Figure | None:
+def accuracy_against(ok: pd.DataFrame, look: dict[Key, Look], cost: Literal["memory", "time"]) -> Figure | None:
     """Test accuracy (mean, 95% interval, seeds) against the peak memory or the training time of a run."""
     costs = {}
     for dataset, group in ok.groupby("dataset"):
@@ -232,9 +226,7 @@ def _log_if_wide(ax: Axes, values: "pd.Series[float]") -> None:
 
 def _legend(figure: Figure, look: dict[Key, Look], shown: set[Key], *, lines: bool) -> None:
     styles = [style for key, style in look.items() if key in shown]
-    handles = [
-        Line2D([], [], color=s.colour, ls=s.dashes if lines else "", marker=s.marker, ms=5) for s in styles
-    ]
+    handles = [Line2D([], [], color=s.colour, ls=s.dashes if lines else "", marker=s.marker, ms=5) for s in styles]
     figure.legend(handles, [s.label for s in styles], loc="outside right upper", handlelength=2.8)
 
 

@@ -59,7 +59,8 @@ def page(
     runs: a tidy frame; pictures: file names under `figures/`; environments: facts by `env_id`;
     searches: what tuning tried and found.
     """
-    parts = [f"# {escape(title)}", _what_was_run(runs), *_results(runs), *_failures(runs), *_tuning(searches), *_published(runs)]
+    parts = [f"# {escape(title)}", _what_was_run(runs), *_results(runs), *_failures(runs)]
+    parts += [*_tuning(searches), *_published(runs)]
     parts += ["## Figures"] if pictures else []
     parts += [f"![{CAPTIONS[name]}](figures/{name})\n\n*{CAPTIONS[name]}*" for name in pictures]
     parts += ["## How to read this", HOW_TO_READ.rstrip()]
@@ -134,7 +135,8 @@ def _plain(value: Any) -> str:
 
 def _table(table: Cells) -> str:
     headers, rows = table
-    texts = {"method", "variant", "net", "data set", "status", "reason", "run", "setting", "edge", "published net", "source", "read in"}
+    texts = {"method", "variant", "net", "data set", "status", "reason", "run", "setting", "edge"}
+    texts |= {"published net", "source", "read in"}
     rule = [":--" if name in texts else "--:" for name in headers]
     lines = [headers, rule, *([escape(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -90,16 +90,22 @@ def tuning_rows(searches: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def tuning_cells(rows: pd.DataFrame) -> Cells:
     """Headers and rounded cells of `tuning_rows`."""
     table: dict[str, list[str]] = {
-        name: [] for name in ("data set", "method", "net", "setting", "best", "range", "validation acc, %", "trials", "edge")
+        name: []
+        for name in ("data set", "method", "net", "setting", "best", "range", "validation acc, %", "trials", "edge")
     }
     for row in rows.to_dict("records"):
         failed = f" ({row['n_failed']} failed)" if row["n_failed"] else ""
-        found = not pd.isna(row["best"])
         cells_of_row = (
-            row["dataset"], row["method"], row["net"], row["setting"], f"{row['best']:g}" if found else "none; default kept",
-            f"{row['low']:g} to {row['high']:g}", _percent_only(row["val_acc"]), f"{row['n_trials']}{failed}",
+            row["dataset"],
+            row["method"],
+            row["net"],
+            row["setting"],
+            "none; default kept" if pd.isna(row["best"]) else f"{row['best']:g}",
+            f"{row['low']:g} to {row['high']:g}",
+            _percent_only(row["val_acc"]),
+            f"{row['n_trials']}{failed}",
             "edge" if row["edge"] else "",
-        )  # fmt: skip
+        )
         for name, cell in zip(table, cells_of_row, strict=True):
             table[name].append(cell)
     return _without_empty(table)
@@ -111,7 +117,8 @@ def published_rows(runs: pd.DataFrame) -> pd.DataFrame:
     ours = ok.groupby([*ROW, "epochs"], as_index=False)["test_acc"].mean()
     theirs = accuracies().rename(columns={"net": "published_net", "variant": "published_variant"})
     theirs = theirs.assign(published_acc=theirs["value"] / 100, published_stderr=theirs["stderr"] / 100)
-    return ours.merge(theirs.drop(columns=["value", "stderr"]), on=["method", "dataset"])
+    joined: pd.DataFrame = ours.merge(theirs.drop(columns=["value", "stderr"]), on=["method", "dataset"])
+    return joined
 
 
 def published_cells(rows: pd.DataFrame) -> Cells:
@@ -124,7 +131,9 @@ def published_cells(rows: pd.DataFrame) -> Cells:
         "epochs": rows["epochs"].map(exact).tolist(),
         "test acc, %": rows["test_acc"].map(_percent_only).tolist(),
         "published, %": rows["published_acc"].map(_percent_only).tolist(),
-        "published net": [", ".join(filter(None, pair)) for pair in zip(rows["published_net"], rows["published_variant"], strict=True)],
+        "published net": [
+            ", ".join(filter(None, pair)) for pair in zip(rows["published_net"], rows["published_variant"], strict=True)
+        ],
         "source": rows["source"].tolist(),
         "read in": rows["quality"].tolist(),
     }

@@ -8,9 +8,7 @@ def one_line(value: object, limit: int = 300) -> str:
 
 
 # Entities where a backslash would not do in every renderer: HTML, and the bars of a table.
-_MARKDOWN = str.maketrans(
-    {c: f"\\{c}" for c in "\\`*_[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
-)
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
 
 
 def markdown(value: object) -> str:

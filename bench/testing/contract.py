@@ -130,9 +130,7 @@ def check_learns(subject: Subject) -> None:
     while best < needed and trainee.done < LEARN_STEPS:
         trainee.train(LEARN_EVERY)
         best = max(best, _accuracy(trainee.predict(x), y))
-    _require(
-        best >= needed, f"reaches {best:.0%} on digits in {LEARN_STEPS} steps; {needed:.0%} is asked for"
-    )
+    _require(best >= needed, f"reaches {best:.0%} on digits in {LEARN_STEPS} steps; {needed:.0%} is asked for")
 
 
 def check_moves(subject: Subject) -> None:
@@ -199,9 +197,7 @@ def check_predict(subject: Subject) -> None:
             watched.method.predict(part)
     changed = [name for name, t in _tensors(watched.method).items() if not _same(t, before[name])]
     _require(not changed, f"predict changes {_few(changed)}")
-    drawn = [
-        name for name, state in watched.seeds.state_dict().items() if not torch.equal(state, generators[name])
-    ]
+    drawn = [name for name, state in watched.seeds.state_dict().items() if not torch.equal(state, generators[name])]
     _require(not drawn, f"predict draws from seeds.{_few(drawn)}; seeds.inference is for that")
     torch.manual_seed(0)
     after = _trace(watched, 3)
@@ -214,9 +210,7 @@ def check_inference_noise(subject: Subject) -> None:
     trainee, x = subject.start(), validation_batch().x
     trainee.train(3)
     here, again, elsewhere = (trainee.predict(x, place) for place in (0, 0, 1))
-    _require(
-        torch.equal(here, again), "two predictions differ for the same seeds.inference; draw from there only"
-    )
+    _require(torch.equal(here, again), "two predictions differ for the same seeds.inference; draw from there only")
     measured, claimed = not torch.equal(here, elsewhere), trainee.method.claims().stochastic_inference
     _require(measured == claimed, f"claims stochastic_inference={claimed}, measured {measured}")
     with torch.no_grad():
@@ -274,9 +268,7 @@ def check_divergence(subject: Subject) -> None:
     trainee.step()
     x, y = training_batch(0)
     loss = trainee.step(Batch(torch.full_like(x, torch.nan), y))["loss"]
-    _require(
-        not loss.isfinite(), f"the loss on NaN images is {float(loss):.3g}; a divergence would go unnoticed"
-    )
+    _require(not loss.isfinite(), f"the loss on NaN images is {float(loss):.3g}; a divergence would go unnoticed")
 
 
 def check_memory(subject: Subject) -> None:

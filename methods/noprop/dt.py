@@ -29,9 +29,11 @@ from methods.noprop.schedule import coefficients, cosine
 
 
 class NoPropDTSettings(BaseModel):
-    lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ("log", 1e-5, 1e-1)})
+    lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
     weight_decay: float = Field(1e-3, ge=0, description="decoupled weight decay, per step and unit of lr")
-    eta: float = Field(0.1, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ("log", 1e-2, 1e1)})
+    eta: float = Field(
+        0.1, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ["log", 1e-2, 1e1]}
+    )
     clip: float = Field(1e-3, gt=0, lt=0.5, description="distance that abar keeps from 0 and 1")
     execution: Literal["loop", "parallel"] = Field(
         "parallel", description="blocks one after another, or over the CPU's threads; equal to the last bit"
@@ -53,9 +55,7 @@ class NoPropDT(Method):
     Config = NoPropDTSettings
     net: Denoiser
 
-    def __init__(
-        self, task: Task, config: NoPropDTSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: NoPropDTSettings, *, device: torch.device, seeds: Seeds) -> None:
         net = task.build_net(seeds.init, "denoiser").to(device)
         assert isinstance(net, Denoiser)
         self.net, self.config = net, config
@@ -92,7 +92,9 @@ class NoPropDT(Method):
         """z_t ~ q(z_t | y). Shape: y (B,) to (B, d)."""
         abar = float(self.steps.abar[t])
         u = self.net.embedding[y]
-        return abar**0.5 * u + (1 - abar) ** 0.5 * noise_like(tuple(u.shape), generator)
+        eps = noise_like(tuple(u.shape), generator)
+        z: Tensor = abar**0.5 * u + (1 - abar) ** 0.5 * eps
+        return z
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

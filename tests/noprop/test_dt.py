@@ -94,9 +94,7 @@ def test_true_embeddings_give_the_marginals_of_the_noising_process(monkeypatch: 
     method.net.readout = torch.nn.Identity()  # type: ignore[assignment]
     method.inference.manual_seed(1)
     first = [z]
-    monkeypatch.setattr(
-        "methods.noprop.dt.noise_like", lambda shape, g: first.pop() if first else noise_like(shape, g)
-    )
+    monkeypatch.setattr("methods.noprop.dt.noise_like", lambda shape, g: first.pop() if first else noise_like(shape, g))
     seen.append(method.predict(torch.empty(n, 1, 8, 8)))
     for t, z_t in enumerate(seen):
         error = 5 / n**0.5
@@ -160,4 +158,3 @@ def _accuracy(method: NoPropDT, x: Tensor, y: Tensor) -> float:
 
 def _replay(generator: torch.Generator) -> torch.Generator:
     return torch.Generator().set_state(generator.get_state())
-
