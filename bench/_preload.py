@@ -1,7 +1,13 @@
 """Imported once by the fork server; every run's process starts with it loaded."""
 
-import bench.data.batches
-import bench.data.loading
-import bench.measure.environment
-import bench.nets.denoiser
-import bench.runner  # noqa: F401
+from importlib import import_module
+
+for module in (
+    "bench.data.batches",
+    "bench.data.loading",
+    "bench.measure.environment",
+    "bench.nets.denoiser",
+    "bench.runner",
+    "sklearn.datasets",
+):
+    import_module(module)

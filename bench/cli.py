@@ -153,7 +153,9 @@ def list_presets() -> None:
     rows = []
     for name in preset_names():
         values = load_preset(name)
-        rows.append([name, ", ".join(values["methods"]), ", ".join(values["datasets"]), str(values["epochs"])])
+        epochs = values["epochs"]
+        budget = epochs if isinstance(epochs, int) else ", ".join(f"{k}: {v}" for k, v in epochs.items())
+        rows.append([name, ", ".join(values["methods"]), ", ".join(values["datasets"]), str(budget)])
     _table(["name", "methods", "datasets", "epochs"], rows)
 
 
@@ -196,8 +198,11 @@ def check(
     target: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A method's name or a plugin file.")],
 ) -> int:
     """Hold a method against the contract: shapes, seeds, checkpoints, claims, learning."""
+    import torch
+
     from bench.testing.contract import run_checks
 
+    torch.set_num_threads(1)  # the nets are tiny: threads would only wait for each other
     path = Path(target)
     is_file = path.suffix == ".py"
     registry, _ = _registry([path] if is_file else None)

@@ -4,12 +4,15 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import ConfigError, unknown
+
+Count = Annotated[int, Field(ge=1)]
+Epochs = Count | dict[str, Count]
 
 
 class Tuning(BaseModel):
@@ -19,7 +22,7 @@ class Tuning(BaseModel):
 
     setting: str = Field("lr", description="what to search; each method declares its range")
     trials: int = Field(7, ge=2, description="runs per method, net and data set")
-    epochs: int = Field(3, ge=1, description="passes over the training data in a trial")
+    epochs: Epochs = Field(3, description="passes over the training data in a trial, for all data sets or by name")
     seed: int = Field(1000, description="seed of the trials; not among those reported")
 
 
@@ -35,11 +38,12 @@ class Experiment(BaseModel):
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
     net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
     seeds: list[int] = Field([0], min_length=1, description="one run per seed")
-    epochs: int = Field(10, ge=1, description="passes over the training data")
+    epochs: Epochs = Field(10, description="passes over the training data, for all data sets or by name")
     batch_size: int = Field(128, ge=2, description="examples per training step")
     val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
+    variants: dict[str, list[dict[str, Any]]] = Field({}, description="by method: the settings of each of its rows")
     tune: Tuning | None = Field(None, description="search a setting on validation data first")
     alignment: bool = Field(False, description="measure the angle between updates and gradients at epoch edges")
 
@@ -65,6 +69,17 @@ class Experiment(BaseModel):
         if self.tune and self.val_fraction == 0:
             raise ValueError("tune needs validation data; set val_fraction above 0")
         return self
+
+
+def epochs_for(epochs: int | dict[str, int], dataset: str) -> int:
+    """The budget of one data set. Raises: ConfigError where a table of budgets leaves it out."""
+    if isinstance(epochs, int):
+        return epochs
+    if dataset not in epochs:
+        raise ConfigError(
+            f"epochs: none given for {dataset}, only for {', '.join(sorted(epochs))}; add it or use --epochs"
+        )
+    return epochs[dataset]
 
 
 def parse_seeds(text: str | int) -> list[int]:
@@ -106,6 +121,7 @@ def explain(error: ValidationError, model: type[BaseModel], sources: Mapping[str
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     root = str(first["loc"][0]) if first["loc"] else ""
+    key = key.removesuffix(".constrained-int").removesuffix(".int")  # the branch of a union is no part of the key
     place = sources if isinstance(sources, str) else sources.get(root, "configuration")
     if first["type"] == "extra_forbidden":
         return f"{place}: {unknown('key', key, model.model_fields)}"

@@ -47,10 +47,10 @@ class Claims:
 
     reverse_mode: how far reverse-mode differentiation carries a gradient: `none` (never called), within a
         `layer`, within a `block`, or through the whole `network`.
-    forward_passes: times that each layer is evaluated in one training step.
-    weight_transport: whether a backward path uses the transposed forward weights of another layer.
+    forward_passes: calls of each layer in one training step; a call may hold a whole population of weights.
+    weight_transport: whether errors travel through the transposed forward weights of a layer, be it within a block.
     stochastic_inference: whether two predictions on the same images may differ.
-    inference_passes: times that each layer is evaluated in one prediction.
+    inference_passes: calls of each layer in one prediction.
     """
 
     reverse_mode: Reach

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.config import Experiment, validate_settings
+from bench.config import Experiment, epochs_for, validate_settings
 from bench.data import check_name
 from bench.errors import ConfigError, unknown
 from bench.nets import NETS, net_class
@@ -40,6 +40,7 @@ class RunSpec(BaseModel):
     eval_draws: int
     device: str
     alignment: bool = False
+    tuned: tuple[str, ...] = ()  # the settings that a search has chosen
 
     @property
     def run_id(self) -> str:
@@ -66,6 +67,9 @@ def check(experiment: Experiment, registry: "Registry") -> None:
     """Raises: ConfigError or DataError for a name or setting that does not exist, before anything is loaded or run."""
     for dataset in experiment.datasets:
         check_name(dataset)
+        epochs_for(experiment.epochs, dataset)
+        if experiment.tune:
+            epochs_for(experiment.tune.epochs, dataset)
     for name in experiment.methods:
         registry[name]
     if experiment.net != "auto":
@@ -74,6 +78,9 @@ def check(experiment: Experiment, registry: "Registry") -> None:
     for owner in experiment.settings:
         if owner not in owners:
             raise ConfigError(unknown("method or net in settings", owner, owners))
+    for owner in experiment.variants:
+        if owner not in registry.entries:
+            raise ConfigError(unknown("method in variants", owner, registry.entries))
 
 
 def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids: Mapping[str, str]) -> list[Run]:
@@ -81,22 +88,26 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
 
     data_ids: the fingerprint of each data set. Raises: ConfigError for a setting out of its bounds.
     """
-    pairs = _nets(experiment, registry)
+    rows = [
+        (name, net, validate_settings(registry[name].load().Config, settings, name))
+        for name, net in _nets(experiment, registry)
+        for settings in _variants(experiment, name)
+    ]
     runs = []
     for seed in experiment.seeds:
         for dataset in experiment.datasets:
-            for name, net in pairs:
+            for name, net, settings in rows:
                 entry = registry[name]
                 spec = RunSpec(
                     method=name,
-                    method_settings=validate_settings(entry.load().Config, experiment.settings.get(name, {}), name),
+                    method_settings=settings,
                     method_source=entry.source_hash(),
                     net=net,
                     net_settings=validate_settings(net_class(net).Settings, experiment.settings.get(net, {}), net),
                     dataset=dataset,
                     data_id=data_ids[dataset],
                     seed=seed,
-                    epochs=experiment.epochs,
+                    epochs=epochs_for(experiment.epochs, dataset),
                     batch_size=experiment.batch_size,
                     val_fraction=experiment.val_fraction,
                     eval_draws=EVAL_DRAWS,
@@ -105,6 +116,12 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
                 )
                 runs.append(Run(spec, entry.module, entry.file))
     return runs
+
+
+def _variants(experiment: Experiment, name: str) -> list[dict[str, Any]]:
+    """The settings of each row of a method: one row unless `variants` asks for several."""
+    common = experiment.settings.get(name, {})
+    return [{**common, **variant} for variant in experiment.variants.get(name, [{}])]
 
 
 def _nets(experiment: Experiment, registry: "Registry") -> list[tuple[str, str]]:

@@ -172,10 +172,10 @@ def read(root: Path) -> "tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, A
         row: dict[str, Any] = {"status": "interrupted", "reason": "stopped before its end", **summary, **identity}
         if row["status"] not in get_args(Status):
             raise StoreError(f"{path}/summary.json: unknown status '{row['status']}'; remove the folder and run again")
+        chosen = {**spec.get("net_settings", {}), **spec.get("method_settings", {})}
         row["settings"] = {
             **{key: spec.get(key) for key in VARIED},
-            **spec.get("net_settings", {}),
-            **spec.get("method_settings", {}),
+            **{key: value for key, value in chosen.items() if key not in spec.get("tuned", ())},
         }
         if (path / "env.json").exists():
             environment = _read_json(path / "env.json")

@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.config import Tuning
+from bench.config import Tuning, epochs_for
 from bench.errors import ConfigError, StoreError
-from bench.plan import Run, RunSpec
+from bench.plan import Run
 from bench.store import atomic_write
 
 WINNERS = "winners.json"
 
-Key = tuple[str, str, str]  # method, net, data set
+Key = tuple[str, str, str, str]  # method, net, data set, the other settings
 
 
 @dataclass
@@ -36,8 +36,12 @@ class Search:
 
     @property
     def key(self) -> Key:
-        spec = self.run.spec
-        return spec.method, spec.net, spec.dataset
+        return _key(self.run, self.setting)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of the method but the one that is searched."""
+        return {k: v for k, v in self.run.spec.method_settings.items() if k != self.setting}
 
     @property
     def best(self) -> float | None:
@@ -78,7 +82,7 @@ def search(
     tuning: Tuning,
     execute: Callable[[list[Run]], list[dict[str, Any] | None]],
 ) -> list[Search] | None:
-    """Find the setting for every (method, net, data set) among `runs`; None where it was stopped.
+    """Find the setting for every row and data set among `runs`, once for all seeds; None where it was stopped.
 
     configs: the settings model of each method. execute: brings runs to their end and gives their summaries.
     Raises: ConfigError where a method declares no range for the setting.
@@ -106,8 +110,9 @@ def search(
 
 def tuned(runs: Sequence[Run], searches: Sequence[Search]) -> list[Run]:
     """The runs with each one's setting at what its search found; at its default where every trial failed."""
-    best = {s.key: (s.setting, s.best) for s in searches}
-    return [_with(run, *best[(run.spec.method, run.spec.net, run.spec.dataset)]) for run in runs]
+    best = {s.key: s.best for s in searches}
+    setting = searches[0].setting
+    return [_with(run, setting, best[_key(run, setting)], tuned=(setting,)) for run in runs]
 
 
 def save(searches: Sequence[Search], folder: Path) -> None:
@@ -117,6 +122,7 @@ def save(searches: Sequence[Search], folder: Path) -> None:
             "method": s.key[0],
             "net": s.key[1],
             "dataset": s.key[2],
+            "variant": _variant(s, searches),
             "setting": s.setting,
             "low": s.low,
             "high": s.high,
@@ -145,16 +151,34 @@ def load(folder: Path) -> list[dict[str, Any]]:
 def _trial(s: Search, value: float, tuning: Tuning) -> Run:
     run = _with(s.run, s.setting, value)
     spec = run.spec.model_copy(
-        update={"seed": tuning.seed, "epochs": tuning.epochs, "eval_draws": 0, "alignment": False}
+        update={
+            "seed": tuning.seed,
+            "epochs": epochs_for(tuning.epochs, s.run.spec.dataset),
+            "eval_draws": 0,
+            "alignment": False,
+        }
     )
     return Run(spec, run.module, run.file)
 
 
-def _with(run: Run, setting: str, value: float | None) -> Run:
+def _with(run: Run, setting: str, value: float | None, *, tuned: tuple[str, ...] = ()) -> Run:
+    """The run with a setting at `value`; as it is where there is none."""
     if value is None:
         return run
-    settings = {**run.spec.method_settings, setting: value}
-    return Run(RunSpec.model_validate({**run.spec.model_dump(), "method_settings": settings}), run.module, run.file)
+    change = {"method_settings": {**run.spec.method_settings, setting: value}, "tuned": tuned}
+    return Run(run.spec.model_copy(update=change), run.module, run.file)
+
+
+def _key(run: Run, setting: str) -> Key:
+    spec = run.spec
+    others = {k: v for k, v in spec.method_settings.items() if k != setting}
+    return spec.method, spec.net, spec.dataset, json.dumps(others, sort_keys=True)
+
+
+def _variant(s: Search, searches: Sequence[Search]) -> str:
+    """The settings in which a search differs from another one of its method, as a label."""
+    peers = [other.settings for other in searches if other.key[:3] == s.key[:3]]
+    return ", ".join(f"{k}={v}" for k, v in sorted(s.settings.items()) if any(p.get(k) != v for p in peers))
 
 
 def _range(config: type[BaseModel], setting: str, method: str) -> tuple[float, float]:

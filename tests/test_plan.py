@@ -57,6 +57,13 @@ def test_auto_gives_backprop_the_net_of_the_others() -> None:
     assert {run.spec.net for run in runs(methods=["backprop"], net="cnn")} == {"cnn"}
 
 
+def test_budgets_may_differ_by_data_set() -> None:
+    both = runs(datasets=["digits", "mnist"], epochs={"digits": 20, "mnist": 3}, seeds=[0])
+    assert {(run.spec.dataset, run.spec.epochs) for run in both} == {("digits", 20), ("mnist", 3)}
+    with pytest.raises(BenchError, match="epochs: none given for mnist, only for digits"):
+        runs(datasets=["mnist"], epochs={"digits": 20})
+
+
 def test_seeds_are_outermost() -> None:
     assert [run.spec.seed for run in runs()] == [0, 0, 1, 1]
 

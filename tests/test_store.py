@@ -88,6 +88,12 @@ def test_runs_that_differ_in_a_setting_are_told_apart(tmp_path: Path) -> None:
     assert sorted(runs.variant) == ["epochs=2, lr=0.1", "epochs=2, lr=0.5", "epochs=9, lr=0.5"]
 
 
+def test_what_a_search_has_chosen_is_no_variant(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",))
+    record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",), method_settings={"lr": 0.5})
+    assert list(store.read(tmp_path)[0].variant) == ["", ""]
+
+
 def test_the_curve_comes_back(tmp_path: Path) -> None:
     folder = record(tmp_path, {"status": "ok", "reason": None})
     folder.write_curve([{"epoch": 1, "step": 3, "train_loss": 0.1, "val_acc": None, "train_s": 2.0}])

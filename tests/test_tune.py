@@ -85,6 +85,27 @@ def test_every_seed_runs_with_what_was_found() -> None:
     assert {r.spec.method_settings["lr"] for r in after} == {s.best for s in searches}
 
 
+def test_each_variant_of_a_method_has_a_search_of_its_own(tmp_path: Path) -> None:
+    asked = Experiment(
+        methods=["backprop", "feedback-alignment"],
+        net="mlp",
+        variants={"feedback-alignment": [{"mode": "fa"}, {"mode": "usf"}]},
+    )
+    check(asked, REGISTRY)
+    runs = plan(asked, REGISTRY, device="cpu", data_ids={"digits": "d"})
+    assert [run.spec.method_settings.get("mode") for run in runs] == [None, "fa", "usf"]
+
+    def execute(trials: list[Run]) -> list[dict[str, Any]]:
+        best = {None: 1e-3, "fa": 1e-2, "usf": 1e-4}
+        return [peak_at(best[run.spec.method_settings.get("mode")])([run])[0] for run in trials]
+
+    searches = tune.search(runs, CONFIGS, Tuning(trials=7), execute) or []
+    found = [run.spec.method_settings["lr"] for run in tune.tuned(runs, searches)]
+    assert found == pytest.approx([1e-3, 1e-2, 1e-4], rel=1.0)
+    tune.save(searches, tmp_path)
+    assert [row["variant"] for row in tune.load(tmp_path)] == ["", "mode=fa", "mode=usf"]
+
+
 def test_a_stopped_search_decides_nothing() -> None:
     assert tune.search(planned("backprop"), CONFIGS, Tuning(), lambda runs: [None] * len(runs)) is None
 

@@ -43,7 +43,7 @@ def build_net(
     cls = net_class(name)
     # torch's layers draw from the global generator: lend it a seed of ours, then give it back as it was
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=init)))
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=init)))
         return cls(image_shape, n_classes, cls.Settings(**settings))
 
 

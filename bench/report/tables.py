@@ -29,6 +29,9 @@ WITHOUT_INTERVAL = [
 ]
 FAILURE = [*ROW, "seed", "status", "reason", "run_id"]
 
+SEARCHED = ["dataset", "method", "variant", "net", "setting", "best", "low", "high"]
+VALIDATION = "validation acc, %"
+
 Cells = tuple[list[str], list[list[str]]]
 
 
@@ -77,7 +80,7 @@ def tuning_rows(searches: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         best = search["best"]
         rows.append(
             {
-                **{name: search[name] for name in ("dataset", "method", "net", "setting", "best", "low", "high")},
+                **{name: search[name] for name in SEARCHED},
                 "val_acc": math.nan if best is None else scores[best],
                 "n_trials": len(scores),
                 "n_failed": sum(score is None for score in scores.values()),
@@ -91,13 +94,14 @@ def tuning_cells(rows: pd.DataFrame) -> Cells:
     """Headers and rounded cells of `tuning_rows`."""
     table: dict[str, list[str]] = {
         name: []
-        for name in ("data set", "method", "net", "setting", "best", "range", "validation acc, %", "trials", "edge")
+        for name in ("data set", "method", "variant", "net", "setting", "best", "range", VALIDATION, "trials", "edge")
     }
     for row in rows.to_dict("records"):
         failed = f" ({row['n_failed']} failed)" if row["n_failed"] else ""
         cells_of_row = (
             row["dataset"],
             row["method"],
+            row["variant"],
             row["net"],
             row["setting"],
             "none; default kept" if pd.isna(row["best"]) else f"{row['best']:g}",

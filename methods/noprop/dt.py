@@ -49,7 +49,7 @@ class NoPropDT(Method):
         title="NoProp-DT",
         family="noprop",
         paper="li2025noprop",
-        claims=Claims(reverse_mode="block", forward_passes=1, stochastic_inference=True),
+        claims=Claims(reverse_mode="block", forward_passes=1, weight_transport=True, stochastic_inference=True),
         nets=("denoiser",),
     )
     Config = NoPropDTSettings
