@@ -176,7 +176,8 @@ def show(name: Annotated[str, typer.Argument(help="A method or a net.")], plugin
         info, claims = cls.info, cls.info.claims
         _say(f"{info.title} ({info.name}), family {info.family}, nets {_nets(info.nets)}")
         _say((sys.modules[cls.__module__].__doc__ or "").strip() + "\n")
-        _say(f"cite: {info.paper}")
+        _say("\n\n".join(registry[name].citations()) or f"cite: {info.paper}")
+        _say("")
         _table(["claim", "value"], [[k, str(v)] for k, v in vars(claims).items()])
         _table(columns, describe_settings(cls.Config))
     return BAD_INPUT if broken else 0

@@ -153,7 +153,7 @@ def _run(job: Job, folder: RunFolder, send: Connection) -> Message:
 
     import torch
 
-    from bench.errors import BenchError
+    from bench.errors import BenchError, StoreError
     from bench.measure.environment import environment
     from bench.registry import Entry
     from bench.runner import Place
@@ -172,6 +172,8 @@ def _run(job: Job, folder: RunFolder, send: Connection) -> Message:
 
         signal.signal(signal.SIGTERM, stop)
         summary = training.go()
+    except StoreError as error:  # a full disk is no fault of the method: once there is room, the run goes on
+        summary = {"status": "interrupted", "reason": str(error)}
     except BenchError as error:
         summary = {"status": "crashed", "reason": str(error)}
     except Exception as error:  # a method may raise anything; the record says what

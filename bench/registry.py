@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.method import Method
 
 GROUP = "bench.methods"
+BIBLIOGRAPHY = "references.bib"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -42,6 +43,13 @@ class Entry:
             if cls.info.name == self.name:
                 return cls
         raise PluginError(f"{self.file} does not register a method named '{self.name}'")
+
+    def citations(self) -> list[str]:
+        """The BibTeX entries of the method's paper keys, from the `references.bib` nearest above its file."""
+        keys = [key.strip() for key in str(self.card.get("paper", "")).split(",")]
+        shelf = next((p / BIBLIOGRAPHY for p in self.file.parents if (p / BIBLIOGRAPHY).is_file()), None)
+        entries = shelf.read_text(encoding="utf-8").split("\n\n") if shelf else []
+        return [entry.strip() for key in keys for entry in entries if f"{{{key}," in entry.partition("\n")[0]]
 
     def source_hash(self) -> str:
         """SHA-256 over the file and all that it imports, directly or not, from its own package."""

@@ -103,7 +103,7 @@ def _(layer: nn.Conv2d, x: Tensor, v: Tensor, v_bias: Tensor) -> Tensor:
 def _(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> Gradient:
     # the correlation of input and gradient, computed by the convolution library; no autograd graph is involved
     geometry = layer.stride, layer.padding, layer.dilation
-    weight = conv2d_weight(x, layer.weight.shape, delta, *geometry)  # type: ignore[no-untyped-call]
+    weight = conv2d_weight(x, layer.weight.shape, delta, *geometry)
     assert layer.bias is not None
     return {layer.weight: weight, layer.bias: delta.sum((0, 2, 3))}
 

@@ -95,6 +95,17 @@ def test_what_a_run_says_on_stderr_is_kept(attempt: Any) -> None:
     assert "ValueError: lost" in text
 
 
+def test_a_record_that_cannot_be_written_does_not_end_the_run(attempt: Any) -> None:
+    """What a full disk does: the run is interrupted with the reason, and the next start finishes it."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))"
+    act = f"exec({limit!r})"
+    summary, folder = attempt(act)
+    assert summary["status"] == "interrupted"
+    assert "cannot write" in summary["reason"]
+    assert not folder.is_final()
+    assert attempt("pass")[0]["status"] == "ok"
+
+
 def test_a_run_that_hangs_is_stopped_at_its_time(attempt: Any) -> None:
     began = time.monotonic()
     summary, _ = attempt("subprocess = os.fork() or time.sleep(600); time.sleep(600)", timeout_s=3.0)

@@ -49,6 +49,12 @@ def test_the_card_read_from_source_is_the_class_s_own() -> None:
         )
 
 
+def test_every_paper_of_ours_can_be_cited() -> None:
+    for name, entry in Registry().entries.items():
+        keys = entry.load().info.paper.split(", ")
+        assert [c.partition("{")[2].partition(",")[0] for c in entry.citations()] == keys, name
+
+
 def test_a_plugin_stands_beside_the_built_in(plugin: Path) -> None:
     registry = Registry([plugin])
     assert registry["coin"].load().info.title == "Coin"

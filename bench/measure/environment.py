@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import urllib.parse
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,31 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any]:
-    """Commit and dirty flag of the suite's own checkout; null where it is installed without one."""
-    home = Path(__file__).resolve().parents[2]
-    if not (home / ".git").exists():
+    """Commit of the checkout that the suite runs or was installed from, and whether it differs from that commit."""
+    here = Path(__file__).resolve().parents[2]
+    home = here if (here / ".git").exists() else _installed_from()
+    if home is None or not (home / ".git").exists():
         return {"git_commit": None, "git_dirty": None}
     commit, status = (_run_git(home, *args) for args in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno")))
-    return {"git_commit": commit, "git_dirty": None if status is None else bool(status)}
+    if commit is None or status is None:
+        return {"git_commit": None, "git_dirty": None}
+    return {"git_commit": commit, "git_dirty": bool(status) or (home != here and not _same_sources(here, home))}
+
+
+def _installed_from() -> Path | None:
+    """The folder that pip installed this package from, as pip noted it."""
+    try:
+        note = importlib.metadata.distribution(_PACKAGES[0]).read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    url = urllib.parse.urlsplit(json.loads(note)["url"]) if note else None
+    return Path(urllib.parse.unquote(url.path)) if url and url.scheme == "file" else None
+
+
+def _same_sources(installed: Path, checkout: Path) -> bool:
+    """Whether the modules that run are, byte for byte, those of the checkout."""
+    files = [file.relative_to(checkout) for top in ("bench", "methods") for file in (checkout / top).rglob("*.py")]
+    return all((installed / f).is_file() and (installed / f).read_bytes() == (checkout / f).read_bytes() for f in files)
 
 
 def _run_git(home: Path, *args: str) -> str | None:
