@@ -1,0 +1,115 @@
+"""What perturbation methods share: random directions, the losses of a population, the step on an estimate.
+
+All of it runs without autograd. Nets stay in evaluation mode: no dropout, running statistics kept, so that two
+losses differ by the perturbation alone and evaluating leaves no trace.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import vmap
+
+from bench import Batch
+
+Directions = Literal["gaussian", "rademacher"]
+OptimizerName = Literal["sgd", "momentum", "adam"]
+Shaping = Literal["centred-ranks", "z-score", "raw"]
+
+SIGN_BIT, ONE = -(2**31), 0x3F800000  # of a float32
+
+
+def draw(shape: tuple[int, ...], like: Tensor, directions: Directions, generator: torch.Generator) -> Tensor:
+    """Independent entries of mean 0 and variance 1, of the dtype and device of `like`: N(0, 1), or +-1 alike often.
+
+    A random bit decides a sign: on a CPU a tenth of the time of a normal draw.
+    """
+    if directions == "gaussian":
+        return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+    n = torch.Size(shape).numel()
+    words = torch.empty((n + 63) // 64, dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=generator)
+    places = torch.arange(32, dtype=torch.int32, device=like.device)
+    signs = words.view(torch.int32).unsqueeze(1).bitwise_left_shift(places)  # each bit once at the sign's place
+    signs.bitwise_and_(SIGN_BIT).bitwise_or_(ONE)
+    return signs.view(torch.float32).flatten()[:n].view(shape).to(like.dtype)
+
+
+def example_losses(scores: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of each example. Shape: (..., B, classes), (B,) to (..., B)."""
+    # classes before examples: on a CPU a softmax along a short last axis takes ten times as long
+    by_class = scores.view(-1, *scores.shape[-2:]).mT.contiguous()
+    return F.cross_entropy(by_class, y.expand(len(by_class), -1), reduction="none").view(scores.shape[:-1])
+
+
+def population_losses(net: nn.Module, weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    """The mean loss of each of k members on one mini-batch, all evaluated in one call of each layer.
+
+    Shape: weights (k, *shape of the parameter) by name, to (k,).
+    """
+    with members(net, weights, len(batch.x)):
+        scores = net(batch.x)
+    return example_losses(scores.view(-1, len(batch.x), scores.shape[1]), batch.y).mean(dim=1)
+
+
+@contextmanager
+def members(net: nn.Module, weights: Mapping[str, Tensor], batch_size: int) -> Iterator[None]:
+    """Inside, each linear and convolutional layer of `net` answers for k members, who are rows of the batch.
+
+    The members of a layer are evaluated by one product; before the first layer they share the B rows, after it there
+    are k B. Called by their modules, layers are seen by whoever counts calls.
+    """
+    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))}
+    assert {f"{name}.{of}" for name in layers for of in ("weight", "bias")} == weights.keys()
+    for name, layer in layers.items():
+        stacked = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        vars(layer)["forward"] = partial(_forward_of_members, layer, *stacked, batch_size)
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            del vars(layer)["forward"]
+
+
+def _forward_of_members(layer: nn.Module, weight: Tensor, bias: Tensor, batch_size: int, x: Tensor) -> Tensor:
+    """Shape: weight (k, m, ...), bias (k, m), x (B or k B, ...) to (k B, m, ...)."""
+    x = x.view(-1, batch_size, *x.shape[1:])
+    if isinstance(layer, nn.Conv2d):
+        conv = partial(F.conv2d, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
+        shared = len(x) == 1
+        y: Tensor = vmap(conv, in_dims=(None if shared else 0, 0, 0))(x[0] if shared else x, weight, bias)
+        return y.flatten(0, 1)
+    return torch.baddbmm(bias.unsqueeze(1), x.expand(len(weight), -1, -1), weight.mT).flatten(0, 1)
+
+
+def shaped(losses: Tensor, how: Shaping) -> Tensor:
+    """The costs that weigh the directions of a population. Shape: (k,) to (k,).
+
+    centred-ranks: rank / (k - 1) - 1/2, from -1/2 (least loss) to 1/2, ties share their mean rank;
+    z-score: (loss - mean) / sqrt(var + 1e-5); raw: the loss itself.
+    """
+    if how == "centred-ranks":
+        order = losses.sort().values
+        below, not_above = (torch.searchsorted(order, losses, right=right) for right in (False, True))
+        return (below + not_above - 1).to(losses.dtype) / (2 * (len(losses) - 1)) - 0.5
+    if how == "z-score":
+        return (losses - losses.mean()) / (losses.var(correction=0) + 1e-5).sqrt()
+    return losses
+
+
+def build_optimizer(name: OptimizerName, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=lr, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9 if name == "momentum" else 0.0, fused=True)
+
+
+def apply(optimizer: torch.optim.Optimizer, estimates: Iterable[Tensor]) -> None:
+    """One step of the optimiser with estimates in the place of gradients, in the order of its parameters."""
+    for p, estimate in zip(optimizer.param_groups[0]["params"], estimates, strict=True):
+        p.grad = estimate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
