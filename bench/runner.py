@@ -22,7 +22,8 @@ from bench.store import RunFolder
 
 WARM_UP_STEPS = 2
 EVAL_BATCH = 500
-CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_EVERY_S = 10.0
+CHECKPOINT_SHARE = 0.03  # of the time of a run that saving may take
 
 
 class Diverged(Exception):
@@ -92,7 +93,8 @@ class Run:
         self._resume()
         gpu_memory.reset(place.device)
         self.base_rss = cpu_memory.settle()
-        self.times.setup_s += time.perf_counter() - began
+        self.saved_at, self.save_took_s = time.perf_counter(), 0.0
+        self.times.setup_s += self.saved_at - began
 
     @property
     def steps_per_epoch(self) -> int:
@@ -120,7 +122,7 @@ class Run:
         self.seeds.for_epoch(self.at.epoch)
         order = self.train.order(self.seeds.order)
         steps, size = self.steps_per_epoch, self.spec.batch_size
-        clock, saved = marks(self.device), time.perf_counter()
+        clock = marks(self.device)
         total = steps * self.spec.epochs
         synchronize(self.device)
         for step in range(self.at.step, steps):
@@ -132,8 +134,7 @@ class Run:
             metrics = self.method.train_step(batch, progress)
             clock.mark()
             self.losses.append(metrics["loss"])
-            due = time.perf_counter() - saved > CHECKPOINT_EVERY_S
-            if self.stop_requested or (due and step + 1 < steps):
+            if self.stop_requested or (self._save_is_due() and step + 1 < steps):
                 self.at.step = step + 1
                 self._charge(clock.intervals())
                 self._check_losses()
@@ -141,7 +142,7 @@ class Run:
                 if self.stop_requested:
                     return False
                 self.tell({"step": done + 1, "steps": total})
-                clock, saved = marks(self.device), time.perf_counter()
+                clock = marks(self.device)
         self._charge(clock.intervals())
         self.at = Position(self.at.epoch + 1, 0)
         return True
@@ -170,9 +171,10 @@ class Run:
         self.curve.append(row)
         self.folder.write_curve(self.curve)
         self._measure_alignment()
-        self._save()
+        if self.stop_requested or self._save_is_due():
+            self._save()
         self.tell({**row, "steps": self.steps_per_epoch * self.spec.epochs})
-        cpu_memory.settle()  # so that the next peak is one of training, not of the evaluation just done
+        cpu_memory.reset_peak()  # so that the next peak is one of training, not of the evaluation just done
 
     def _measure_alignment(self) -> None:
         """The angle between update and gradient on the batch that comes next, untimed and without a trace."""
@@ -286,7 +288,12 @@ class Run:
         twin.predict(x)
         synchronize(self.device)
 
+    def _save_is_due(self) -> bool:
+        """Whether so much time has passed since the last save that another one is worth what it takes."""
+        return time.perf_counter() - self.saved_at > max(CHECKPOINT_EVERY_S, self.save_took_s / CHECKPOINT_SHARE)
+
     def _save(self) -> None:
+        began = time.perf_counter()
         self._note_peaks()
         self.folder.save_checkpoint(
             {
@@ -302,6 +309,8 @@ class Run:
                 "peaks": self.peaks,
             }
         )
+        self.saved_at = time.perf_counter()
+        self.save_took_s = self.saved_at - began
 
     def _resume(self) -> None:
         state = self.folder.load_checkpoint()

@@ -104,7 +104,7 @@ def in_turn(method: WeightPerturbation | EvolutionStrategies | LowRankEvolution,
 
 def spsa_table(rounds: int) -> None:
     print("spsa against backprop, and where its time goes (ms; three draws and moves, two forward passes)\n")
-    print(f"{'net':<14}{'directions':<12}{'backprop':>9}{'spsa':>9}{'ratio':>7}{'draw':>8}{'move':>8}{'forward':>9}")
+    print(f"{'net':<16}{'directions':<12}{'backprop':>9}{'spsa':>9}{'ratio':>7}{'draw':>8}{'move':>8}{'forward':>9}")
     for label, task in {
         "cnn 28x28": task_of("cnn", 28),
         "mlp 28x28": task_of("mlp", 28),
@@ -141,14 +141,14 @@ def spsa_table(rounds: int) -> None:
             t = interleaved(acts, rounds)
             m = {name: statistics.median(of) for name, of in t.items()}
             print(
-                f"{label:<14}{directions:<12}{m['backprop']:>9.2f}{m['spsa']:>9.2f}"
+                f"{label:<16}{directions:<12}{m['backprop']:>9.2f}{m['spsa']:>9.2f}"
                 f"{ratio(t['spsa'], t['backprop']):>7.2f}{m['draw']:>8.2f}{m['move']:>8.2f}{m['forward']:>9.2f}"
             )
 
 
 def population_table(rounds: int) -> None:
     print(f"\na population of {MEMBERS} together against a Python loop over it (ms per step)\n")
-    print(f"{'net':<14}{'method':<24}{'directions':<12}{'together':>10}{'loop':>10}{'faster':>8}")
+    print(f"{'net':<16}{'method':<24}{'directions':<12}{'together':>10}{'loop':>10}{'faster':>8}")
     for label, task in {
         "mlp 32 8x8": task_of("mlp", 8, width=32),
         "mlp 8x8": task_of("mlp", 8),
@@ -172,7 +172,7 @@ def population_table(rounds: int) -> None:
                 rounds,
             )
             print(
-                f"{label:<14}{name:<24}{settings.get('directions', 'rank 1'):<12}"
+                f"{label:<16}{name:<24}{settings.get('directions', 'rank 1'):<12}"
                 f"{statistics.median(t['together']):>10.2f}{statistics.median(t['loop']):>10.2f}"
                 f"{ratio(t['loop'], t['together']):>8.2f}"
             )
@@ -180,7 +180,7 @@ def population_table(rounds: int) -> None:
 
 def node_table(rounds: int) -> None:
     print("\nnode perturbation against backprop (ms per step)\n")
-    print(f"{'net':<14}{'form':<24}{'backprop':>10}{'node':>10}{'ratio':>8}")
+    print(f"{'net':<16}{'form':<24}{'backprop':>10}{'node':>10}{'ratio':>8}")
     for label, task in {"mlp 28x28": task_of("mlp", 28), "cnn 28x28": task_of("cnn", 28)}.items():
         batch = batch_of(task)
         for settings in ({}, {"directions": "rademacher"}, {"form": "activity"}, {"form": "iterative"}):
@@ -193,7 +193,7 @@ def node_table(rounds: int) -> None:
                 rounds,
             )
             print(
-                f"{label:<14}{' '.join(settings.values()) or 'noise':<24}{statistics.median(t['backprop']):>10.2f}"
+                f"{label:<16}{' '.join(settings.values()) or 'noise':<24}{statistics.median(t['backprop']):>10.2f}"
                 f"{statistics.median(t['node']):>10.2f}{ratio(t['node'], t['backprop']):>8.2f}"
             )
 

@@ -1,8 +1,8 @@
 """Node perturbation: correlate noise in the pre-activations with the change of each example's loss.
 
-Papers: Flower, Jabri 1993, "Summed weight neuron perturbation" (the rule); Dalm, Offergeld, Ahmad, van Gerven
-2023, "Efficient deep learning with decorrelated backpropagation / Effective learning with node perturbation in
-multi-layer neural networks", arXiv 2310.00965 (activity form, decorrelation). With a_l = W_l h_{l-1} + b_l, the
+Papers: Flower, Jabri 1993, "Summed weight neuron perturbation" (the rule); Dalm, van Gerven, Ahmad 2023, "Effective
+learning with node perturbation in multi-layer neural networks", arXiv 2310.00965 (iterative and activity form,
+decorrelation). With a_l = W_l h_{l-1} + b_l, the
 losses L_n clean and L~_n noisy of example n, M units in all:
 
     noise      a~_l = W_l h~_{l-1} + b_l + xi_l,  xi_l ~ (0, sigma^2 I):   d_{l,n} = (L~_n - L_n) / sigma^2 xi_{l,n}

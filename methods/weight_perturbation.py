@@ -2,7 +2,7 @@
 
 Papers: Dembo, Kailath 1990, "Model-free distributed learning"; Cauwenberghs 1993, "A fast stochastic
 error-descent algorithm for supervised learning and optimization"; Zuege, Klos, Memmesheimer 2023, "Weight versus
-node perturbation learning in temporally extended tasks", Eq. 2. On one mini-batch, for k directions z over all
+node perturbation learning in temporally extended tasks". On one mini-batch, for k directions z over all
 weights, E[z z^T] = I:
 
     g = 1/k sum_j (L(theta + sigma z_j) - L(theta)) / sigma z_j,      E[g] = grad L + O(sigma^2)

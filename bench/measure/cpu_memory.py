@@ -23,9 +23,14 @@ def settle() -> int | None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+    reset_peak()
+    return resident()
+
+
+def reset_peak() -> None:
+    """Put the high-water mark down to what is resident now."""
     with contextlib.suppress(OSError):
         _CLEAR_REFS.write_text(_RESET_PEAK)
-    return resident()
 
 
 def _field(name: str) -> int | None:
