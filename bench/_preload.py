@@ -1,6 +1,5 @@
 """Imported once by the fork server; every run's process starts with it loaded."""
 
-import gc
 from importlib import import_module
 
 for module in (
@@ -13,5 +12,3 @@ for module in (
     "torch._dynamo",  # torch's optimisers import it when the first one is made, which takes a second
 ):
     import_module(module)
-
-gc.freeze()  # what is loaded here stays: no collection in a run needs to look at it again

@@ -49,9 +49,7 @@ def test_expected_step_is_the_smoothed_gradient_of_a_quadratic(make_method, monk
     """L = (theta - c)^T H (theta - c) / 2: smoothing adds a constant, so the gradient is H (theta - c)."""
     c = torch.tensor([0.0, 1.0, -1.0]).double()
     H = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.5]]).double()
-    method = on_point(
-        make_method, monkeypatch, lambda t: (((t - c) @ H) * (t - c)).sum(1) / 2, sigma=0.5, pairs=4
-    )
+    method = on_point(make_method, monkeypatch, lambda t: (((t - c) @ H) * (t - c)).sum(1) / 2, sigma=0.5, pairs=4)
     mean, stderr = mean_and_stderr(method, Batch(None, None), 2000)
     expected = H @ (method.net.theta.detach() - c)
     assert ((mean - expected).abs() < 4 * stderr).all()

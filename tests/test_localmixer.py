@@ -56,9 +56,7 @@ def slow_scores(net: Net, image: Tensor) -> Tensor:
     z = [relu(grouped(first[3].layer, relu(normalised(affine(first[1].layer, normalised(patch)))))) for patch in z]
     token, _, channel, _, group = second[0]
     before = [normalised(patch) for patch in z]
-    mixed = [
-        sum(token.layer.weight[p, q] * before[q] for q in range(4)) + token.layer.bias[p] for p in range(4)
-    ]
+    mixed = [sum(token.layer.weight[p, q] * before[q] for q in range(4)) + token.layer.bias[p] for p in range(4)]
     hidden = [relu(normalised(affine(channel.layer, normalised(relu(normalised(patch)))))) for patch in mixed]
     z = [relu(patch + grouped(group.layer, h)) for patch, h in zip(z, hidden, strict=True)]
     return affine(last[1], sum(z) / 4)

@@ -248,8 +248,9 @@ def test_angles_searches_and_published_figures_have_their_place(tmp_path: Path) 
         ]
     )  # fmt: skip
     searches = [
-        {"method": "noprop-dt", "net": "denoiser", "dataset": "digits", "variant": "", "setting": "lr", "low": 1e-4, "high": 1e-1,
-         "best": 1e-1, "tried": [{"value": 1e-4, "val_acc": None}, {"value": 1e-1, "val_acc": 0.9}]},
+        {"method": "noprop-dt", "net": "denoiser", "dataset": "digits", "variant": "", "setting": "lr",
+         "low": 1e-4, "high": 1e-1, "best": 1e-1,
+         "tried": [{"value": 1e-4, "val_acc": None}, {"value": 1e-1, "val_acc": 0.9}]},
     ]  # fmt: skip
     page = write(runs, curves, tmp_path, title="t", alignment=angles, searches=searches)
     tuning = next(t for t in tables_of(page) if "setting" in t[0])
