@@ -32,7 +32,7 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except BenchError as error:
         code = _fail(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # typer turns the one into the other
         code = CTRL_C
     except BrokenPipeError:
         sys.stderr.close()

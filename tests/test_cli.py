@@ -113,6 +113,14 @@ def test_a_plugin_stands_in_the_table_beside_the_built_in(bench, tmp_path: Path)
     assert "backprop" in table
 
 
+def test_ctrl_c_before_the_first_run_is_no_traceback(bench, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.config.resolve", interrupted)
+    assert bench("run") == (130, "", "")
+
+
 def test_lists(bench) -> None:  # type: ignore[no-untyped-def]
     for what, expected in (
         ("methods", "NoProp-DT"),
