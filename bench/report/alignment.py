@@ -20,8 +20,7 @@ def alignment(points: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
 
     points: the store's view with columns method, net, variant, dataset, epoch, layer, cosine.
     """
-    points = points.dropna(subset=["cosine"])
-    if points.empty:
+    if points["cosine"].isna().all():
         return None
     found = {
         (str(d), (str(m), str(n), str(v))): g
@@ -30,12 +29,13 @@ def alignment(points: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     order = [(dataset, key) for dataset in sorted({d for d, _ in found}) for key in look if (dataset, key) in found]
     several = len({dataset for dataset, _ in order}) > 1
     down = math.ceil(len(order) / ACROSS)
-    figure = Figure(figsize=(2.1 * min(ACROSS, len(order)) + 1.2, 1.75 * down + 0.3), layout="constrained")
+    figure = Figure(figsize=(2.1 * min(ACROSS, len(order)) + 1.2, 1.9 * down + 0.3), layout="constrained")
     axes = figure.subplots(down, min(ACROSS, len(order)), squeeze=False, sharey=True).flatten()
     for ax in axes[len(order) :]:
         ax.remove()
     for (dataset, key), ax in zip(order, axes, strict=False):
-        ax.set_title(look[key].label + (f"\n{figure_text(dataset)}" if several else ""), size=8)
+        name = look[key].label.replace(" ", "\n", 1)  # the variant has a line of its own
+        ax.set_title(name + (f"\n{figure_text(dataset)}" if several else ""), size=7)
         _panel(ax, found[dataset, key])
     deepest = max(group["layer"].nunique() for group in found.values())
     handles = [Line2D([], [], color=_colour(i, deepest)) for i in range(deepest)]
