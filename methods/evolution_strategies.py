@@ -55,9 +55,7 @@ class EvolutionStrategies(Method):
     )
     Config = EvolutionStrategiesSettings
 
-    def __init__(
-        self, task: Task, config: EvolutionStrategiesSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: EvolutionStrategiesSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init).to(device).eval()
         self.config = config
         self.noise = seeds.noise

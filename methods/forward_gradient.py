@@ -117,4 +117,3 @@ def split(flat: Tensor, module: nn.Module) -> Gradient:
 def cross_entropy_gradient(scores: Tensor, y: Tensor) -> Tensor:
     """Gradient of each example's cross-entropy by its scores, softmax(scores) - onehot(y). Shape: (B, classes)."""
     return scores.softmax(dim=1) - F.one_hot(y, scores.shape[1])
-

@@ -71,9 +71,7 @@ class LowRankEvolution(Method):
     )
     Config = LowRankEvolutionSettings
 
-    def __init__(
-        self, task: Task, config: LowRankEvolutionSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: LowRankEvolutionSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init).to(device).eval()
         self.layers = [m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         self.config = config
@@ -109,9 +107,7 @@ class LowRankEvolution(Method):
 
 
 @contextmanager
-def perturbed(
-    layers: list[Layer], factors: list[Factors], sigma: float, batch_size: int
-) -> Iterator[None]:
+def perturbed(layers: list[Layer], factors: list[Factors], sigma: float, batch_size: int) -> Iterator[None]:
     """Inside, a net made of `layers` answers for the whole population: B rows in, 2 pairs x B rows out."""
     hooks = [
         layer.register_forward_hook(partial(_answer_for_all, f, sigma, batch_size))

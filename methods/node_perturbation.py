@@ -83,9 +83,7 @@ class NodePerturbation(Method):
     )
     Config = NodePerturbationSettings
 
-    def __init__(
-        self, task: Task, config: NodePerturbationSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: NodePerturbationSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init).to(device).eval()
         # one layer a block, so that block l is where layer l's noise begins to act
         self.layers = [m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]

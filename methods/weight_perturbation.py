@@ -47,9 +47,7 @@ class WeightPerturbation(Method):
     )
     Config = WeightPerturbationSettings
 
-    def __init__(
-        self, task: Task, config: WeightPerturbationSettings, *, device: torch.device, seeds: Seeds
-    ) -> None:
+    def __init__(self, task: Task, config: WeightPerturbationSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init).to(device).eval()
         self.config = config
         self.noise = seeds.noise
