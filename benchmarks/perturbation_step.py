@@ -21,9 +21,10 @@ import torch.nn.functional as F
 
 from bench import Batch, Method, Progress, Seeds, Task
 from bench.registry import Registry
+from methods.directions import draw
 from methods.evolution_strategies import EvolutionStrategies
 from methods.low_rank_evolution import LowRankEvolution
-from methods.perturbation import apply, draw, shaped
+from methods.perturbation import apply, shaped
 from methods.weight_perturbation import WeightPerturbation
 
 BATCH_SIZE = 128

@@ -20,16 +20,8 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
-from methods.perturbation import (
-    Directions,
-    OptimizerName,
-    Shaping,
-    apply,
-    build_optimizer,
-    draw,
-    population_losses,
-    shaped,
-)
+from methods.directions import Directions, draw
+from methods.perturbation import OptimizerName, Shaping, apply, build_optimizer, population_losses, shaped
 
 
 class EvolutionStrategiesSettings(BaseModel):

@@ -29,14 +29,15 @@ from torch import Tensor, nn
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
 from bench.nets.base import Net
 from methods.bilinear import Gradient
-from methods.tangents import Activities, Distribution, Draw, Weights, draw, forward
+from methods.directions import Directions, draw
+from methods.tangents import Activities, Draw, Weights, forward
 
 
 class ForwardGradientSettings(BaseModel):
     lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
     weight_decay: float = Field(1e-3, ge=0, description="decoupled weight decay, per step and unit of lr")
     space: Literal["weight", "activity"] = Field("activity", description="what is perturbed: FG-W or FG-A")
-    directions: Distribution = Field("gaussian", description="distribution of the perturbation's entries")
+    directions: Directions = Field("gaussian", description="distribution of the perturbation's entries")
     k: int = Field(1, ge=1, description="directions per step, evaluated together")
 
 

@@ -32,8 +32,9 @@ from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task
 from bench.nets.base import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 from methods.bilinear import Gradient, weight_gradient
+from methods.directions import draw
 from methods.forward_gradient import ForwardGradientSettings, cross_entropy_gradient, split, weight_directions
-from methods.tangents import Activities, Draw, Site, Weights, draw, forward
+from methods.tangents import Activities, Draw, Site, Weights, forward
 
 
 @register

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
-from methods.perturbation import OptimizerName, Shaping, apply, build_optimizer, draw, example_losses, shaped
+from methods.directions import draw
+from methods.perturbation import OptimizerName, Shaping, apply, build_optimizer, example_losses, shaped
 
 
 class LowRankEvolutionSettings(BaseModel):

@@ -30,10 +30,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
-from methods.perturbation import Directions, OptimizerName, apply, build_optimizer, draw, example_losses
+from methods.bilinear import weight_gradient
+from methods.directions import Directions, draw
+from methods.perturbation import OptimizerName, apply, build_optimizer, example_losses
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -143,10 +144,10 @@ class NodePerturbation(Method):
 
     def _learn(self, inputs: Sequence[Tensor], errors: Sequence[Tensor]) -> None:
         """Step on the products of errors and inputs; where inputs are decorrelated, there, and then R steps too."""
-        products = [weight_product(*of) for of in zip(self.layers, inputs, errors, strict=True)]
-        biases = [d.flatten(2).sum((0, 2)) if d.dim() > 2 else d.sum(0) for d in errors]
+        gradients = [weight_gradient(*of) for of in zip(self.layers, inputs, errors, strict=True)]
+        products, biases = zip(*(of.values() for of in gradients), strict=True)
         if self.decorrelated:
-            products = [g.flatten(1) @ d.R.T for g, d in zip(products, self.decorrelated, strict=True)]
+            products = tuple(g.flatten(1) @ d.R.T for g, d in zip(products, self.decorrelated, strict=True))
         apply(self.optimizer, [*products, *biases])
         for k, d in enumerate(self.decorrelated):
             layer = self.layers[k]
@@ -170,15 +171,6 @@ def recorded(layers: Sequence[Layer], xi: Mapping[int, Tensor] | None = None) ->
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def weight_product(layer: Layer, h: Tensor, d: Tensor) -> Tensor:
-    """sum_n d_n h_n^T over examples and positions: a local outer product. Shape: as the layer's weight."""
-    if isinstance(layer, nn.Linear):
-        return d.T @ h
-    # the correlation of input and error, computed by the convolution library; no autograd graph is involved
-    weight: Tensor = conv2d_weight(h, layer.weight.shape, d, layer.stride, layer.padding, layer.dilation)
-    return weight
 
 
 def second_moment(layer: Layer, h: Tensor) -> Tensor:

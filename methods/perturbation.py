@@ -1,4 +1,4 @@
-"""What perturbation methods share: random directions, the losses of a population, the step on an estimate.
+"""What perturbation methods share: the losses of a population, the step on an estimate.
 
 All of it runs without autograd. Nets stay in evaluation mode: no dropout, running statistics kept, so that two
 losses differ by the perturbation alone and evaluating leaves no trace.
@@ -16,27 +16,8 @@ from torch.func import vmap
 
 from bench import Batch
 
-Directions = Literal["gaussian", "rademacher"]
 OptimizerName = Literal["sgd", "momentum", "adam"]
 Shaping = Literal["centred-ranks", "z-score", "raw"]
-
-SIGN_BIT, ONE = -(2**31), 0x3F800000  # of a float32
-
-
-def draw(shape: tuple[int, ...], like: Tensor, directions: Directions, generator: torch.Generator) -> Tensor:
-    """Independent entries of mean 0 and variance 1, of the dtype and device of `like`: N(0, 1), or +-1 alike often.
-
-    A random bit decides a sign: on a CPU a tenth of the time of a normal draw.
-    """
-    if directions == "gaussian":
-        return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-    n = torch.Size(shape).numel()
-    words = torch.empty((n + 63) // 64, dtype=torch.int64, device=like.device)
-    words.random_(-(2**63), None, generator=generator)
-    places = torch.arange(32, dtype=torch.int32, device=like.device)
-    signs = words.view(torch.int32).unsqueeze(1).bitwise_left_shift(places)  # each bit once at the sign's place
-    signs.bitwise_and_(SIGN_BIT).bitwise_or_(ONE)
-    return signs.view(torch.float32).flatten()[:n].view(shape).to(like.dtype)
 
 
 def example_losses(scores: Tensor, y: Tensor) -> Tensor:

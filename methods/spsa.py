@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
-from methods.perturbation import Directions, draw
+from methods.directions import Directions, draw
 
 
 class SPSASettings(BaseModel):

@@ -15,7 +15,7 @@ Shape: x (B, ...), tangents (k, B, ...), weight directions (k, *shape of the wei
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,25 +25,8 @@ from bench.nets.base import Net
 from bench.nets.localmixer import Normed, Patches, PatchMean, Residual, in_groups
 from methods.bilinear import Gradient, along_input, along_weights, as_directions, weight_gradient
 
-Distribution = Literal["gaussian", "rademacher"]
 Tangent = Tensor | None  # None: no direction has reached this place
 Draw = Callable[[tuple[int, ...], Tensor], Tensor]
-
-# the signs that a byte spells, bit by bit
-_SIGNS = 1.0 - 2.0 * (torch.arange(256)[:, None] >> torch.arange(8) & 1)
-
-
-def draw(shape: tuple[int, ...], like: Tensor, distribution: Distribution, generator: torch.Generator) -> Tensor:
-    """Independent entries of mean 0 and variance 1, of the dtype and device of `like`.
-
-    A Rademacher entry takes one random bit, a Gaussian one some ten times its time.
-    """
-    if distribution == "gaussian":
-        return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-    n = torch.Size(shape).numel()
-    bits = torch.empty((n + 63) // 64, dtype=torch.int64, device=like.device)
-    octets = bits.random_(-(2**63), None, generator=generator).view(torch.uint8)
-    return F.embedding(octets.int(), _SIGNS.to(like)).view(-1)[:n].view(shape)
 
 
 @dataclass

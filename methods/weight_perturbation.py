@@ -22,7 +22,8 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
-from methods.perturbation import Directions, OptimizerName, apply, build_optimizer, draw, population_losses
+from methods.directions import Directions, draw
+from methods.perturbation import OptimizerName, apply, build_optimizer, population_losses
 
 
 class WeightPerturbationSettings(BaseModel):

@@ -9,8 +9,9 @@ import methods.evolution_strategies
 import methods.low_rank_evolution
 from bench import Batch, Progress, Task
 from bench.audit.passes import passes
+from methods.directions import draw
 from methods.evolution_strategies import antithetic
-from methods.perturbation import draw, shaped
+from methods.perturbation import shaped
 
 START = Progress(0, 1, 0, 1, 0)
 NAMES = ["evolution-strategies", "low-rank-evolution"]

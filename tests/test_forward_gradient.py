@@ -15,9 +15,10 @@ from bench.registry import Registry
 from bench.testing.contract import check_passes, check_reverse_mode
 from bench.testing.subject import CPU, Subject, small_task
 from methods import forward_gradient, local_forward_gradient
+from methods.directions import draw
 from methods.forward_gradient import activity_estimate, weight_estimate
 from methods.local_forward_gradient import features, slopes
-from methods.tangents import Weights, draw, forward
+from methods.tangents import Weights, forward
 
 PROGRESS = Progress(0, 10, 0, 1, 0)
 MIXER = {"depth": 2, "patches": 2, "channels": 8, "groups": 2}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import methods.node_perturbation
 from bench import Batch, Progress, Task
 from bench.audit.passes import passes
+from methods.directions import draw
 from methods.node_perturbation import second_moment
-from methods.perturbation import draw
 
 START = Progress(0, 1, 0, 1, 0)
 DOTS = Batch(torch.tensor([[[[1.0, -1.0], [0.5, 2.0]]], [[[0.0, 1.0], [-2.0, 1.0]]]]).double(), torch.tensor([2, 0]))

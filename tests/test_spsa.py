@@ -12,7 +12,8 @@ from bench import Batch, Progress, Task
 from bench.audit import reverse_mode
 from bench.audit.passes import passes
 from bench.nets.base import Net
-from methods.perturbation import draw, shaped
+from methods.directions import draw
+from methods.perturbation import shaped
 
 START = Progress(0, 1, 0, 1, 0)
 FAMILY = ["spsa", "weight-perturbation", "node-perturbation", "evolution-strategies", "low-rank-evolution"]

@@ -9,7 +9,8 @@ from torch import Tensor
 import methods.weight_perturbation
 from bench import Batch, Progress, Task
 from bench.audit.passes import passes
-from methods.perturbation import draw, population_losses
+from methods.directions import draw
+from methods.perturbation import population_losses
 
 START = Progress(0, 1, 0, 1, 0)
 SMALL = Task("dots", 3, (1, 2, 2), 100, "mlp", {"width": 3, "depth": 1, "activation": "tanh"})  # 27 weights
