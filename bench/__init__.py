@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.method import Batch, Claims, Method, MethodInfo, Progress, Role, Task
+    from bench.method import Batch, Claims, Method, MethodInfo, Progress, Role, Task, Way
     from bench.registry import register
     from bench.seeding import Seeds
 
@@ -23,11 +23,12 @@ _HOME = {
     "Progress": "bench.method",
     "Role": "bench.method",
     "Task": "bench.method",
+    "Way": "bench.method",
     "Seeds": "bench.seeding",
     "register": "bench.registry",
 }
 
-__all__ = ["Batch", "Claims", "Method", "MethodInfo", "Progress", "Role", "Seeds", "Task", "register"]
+__all__ = ["Batch", "Claims", "Method", "MethodInfo", "Progress", "Role", "Seeds", "Task", "Way", "register"]
 
 
 def __getattr__(name: str) -> Any:

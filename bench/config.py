@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,7 +22,7 @@ class Tuning(BaseModel):
 
     setting: str = Field("lr", description="what to search; each method declares its range")
     trials: int = Field(7, ge=2, description="runs per method, net and data set")
-    epochs: Epochs = Field(3, description="passes over the training data in a trial, for all data sets or by name")
+    epochs: Epochs = Field(3, description="passes over the training data in a trial, for all or by name")
     seed: int = Field(1000, description="seed of the trials; not among those reported")
 
 
@@ -37,13 +37,21 @@ class Experiment(BaseModel):
     methods: list[str] = Field(min_length=1, description="learning rules, by name")
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
     net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
+    nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
     seeds: list[int] = Field([0], min_length=1, description="one run per seed")
-    epochs: Epochs = Field(10, description="passes over the training data, for all data sets or by name")
+    epochs: Epochs = Field(10, description="passes over the training data, for all runs, or by data set or method")
     batch_size: int = Field(128, ge=2, description="examples per training step")
     val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
-    variants: dict[str, list[dict[str, Any]]] = Field({}, description="by method: the settings of each of its rows")
+    variants: dict[str, list[dict[str, Any]]] = Field(
+        {}, description="by method or net: the settings of each of its rows"
+    )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="arithmetic of matrix products; bfloat16 by autocast"
+    )
+    channels_last: bool = Field(False, description="images and convolutions in channels-last memory format")
+    compile: bool = Field(False, description="compile the blocks of each net with torch.compile")
     tune: Tuning | None = Field(None, description="search a setting on validation data first")
     alignment: bool = Field(False, description="measure the angle between updates and gradients at epoch edges")
 
@@ -71,15 +79,17 @@ class Experiment(BaseModel):
         return self
 
 
-def epochs_for(epochs: int | dict[str, int], dataset: str) -> int:
-    """The budget of one data set. Raises: ConfigError where a table of budgets leaves it out."""
+def epochs_for(epochs: int | dict[str, int], dataset: str, method: str) -> int:
+    """The budget of a method on a data set; in a table the method's entry goes before the data set's.
+
+    Raises: ConfigError where a table of budgets leaves both out.
+    """
     if isinstance(epochs, int):
         return epochs
-    if dataset not in epochs:
-        raise ConfigError(
-            f"epochs: none given for {dataset}, only for {', '.join(sorted(epochs))}; add it or use --epochs"
-        )
-    return epochs[dataset]
+    for name in (method, dataset):
+        if name in epochs:
+            return epochs[name]
+    raise ConfigError(f"epochs: none given for {dataset}, only for {', '.join(sorted(epochs))}; add it or use --epochs")
 
 
 def parse_seeds(text: str | int) -> list[int]:

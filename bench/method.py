@@ -5,7 +5,7 @@ The harness owns the loop, the clock, the data and the evaluation. A method is t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -13,8 +13,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from bench.errors import ConfigError
 from bench.nets import build_net
-from bench.nets.base import Net
+from bench.nets.base import Net, Prototypes
 from bench.seeding import Seeds
 
 Role = Literal["inference", "training_only", "frozen"]
@@ -76,7 +77,7 @@ class MethodInfo:
 class Task:
     """What is to be learnt: a classification problem and the net that shares it among methods.
 
-    image_shape is (C, H, W).
+    image_shape is (C, H, W). prototypes gives one training image of each class, for nets that start from them.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Task:
     n_train: int
     net: str
     net_settings: Mapping[str, Any] = field(default_factory=dict)
+    prototypes: Prototypes | None = None
 
     @property
     def n_features(self) -> int:
@@ -92,10 +94,28 @@ class Task:
         return channels * height * width
 
     def build_net(self, init: torch.Generator, name: str | None = None, **settings: Any) -> Net:
-        """The run's net (or the named one) with weights drawn from `init`, on the CPU."""
+        """The run's net (or the named one) with weights drawn from `init`, on the CPU.
+
+        Raises: ConfigError where it starts from training images and the task has none.
+        """
         same = name is None or name == self.net
         chosen = {**(self.net_settings if same else {}), **settings}
-        return build_net(name or self.net, self.image_shape, self.n_classes, chosen, init)
+        net = build_net(name or self.net, self.image_shape, self.n_classes, chosen, init)
+        net.start_from(self._prototypes)
+        return net
+
+    def _prototypes(self) -> Tensor:
+        if self.prototypes is None:
+            raise ConfigError(f"the net starts from training images, and the task '{self.name}' brings none")
+        return self.prototypes()
+
+
+class Way(NamedTuple):
+    """One more way to predict with what was learnt: by which sampler or solver, in how many steps."""
+
+    sampler: str
+    steps: int
+    predict: Callable[[Tensor], Tensor]
 
 
 class NoSettings(BaseModel):
@@ -136,6 +156,20 @@ class Method(ABC):
     def predict_noise_free(self, x: Tensor) -> Tensor:
         """Class scores with every random draw of inference at its mean; `predict` where there is none."""
         return self.predict(x)
+
+    def ways(self) -> Iterable[Way]:
+        """Ways to predict in other numbers of steps, for accuracy against steps. Default: none."""
+        return ()
+
+    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Arrays for the report's pictures, after training: any of the following. Default: none.
+
+        label_path: class probabilities of the images x along inference, (steps + 1, B, n_classes), and
+            label_path_time, (steps + 1,);
+        prototypes: class embeddings that are images, at the start and now, (2, n_classes, C, H, W);
+        schedule: time, abar and loss weight of each step of a noise schedule, (K, 3).
+        """
+        return {}
 
     def claims(self) -> Claims:
         """The claims of this instance, where they depend on its net or settings."""

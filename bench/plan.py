@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,9 @@ class RunSpec(BaseModel):
     device: str
     alignment: bool = False
     tuned: tuple[str, ...] = ()  # the settings that a search has chosen
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
 
     @property
     def run_id(self) -> str:
@@ -67,20 +71,21 @@ def check(experiment: Experiment, registry: "Registry") -> None:
     """Raises: ConfigError or DataError for a name or setting that does not exist, before anything is loaded or run."""
     for dataset in experiment.datasets:
         check_name(dataset)
-        epochs_for(experiment.epochs, dataset)
-        if experiment.tune:
-            epochs_for(experiment.tune.epochs, dataset)
-    for name in experiment.methods:
+        for method in experiment.methods:
+            epochs_for(experiment.epochs, dataset, method)
+            if experiment.tune:
+                epochs_for(experiment.tune.epochs, dataset, method)
+    for name in [*experiment.methods, *experiment.nets]:
         registry[name]
-    if experiment.net != "auto":
-        net_class(experiment.net)
+    for net in [*([] if experiment.net == "auto" else [experiment.net]), *chain(*experiment.nets.values())]:
+        net_class(net)
     owners = {*registry.entries, *NETS}
     for owner in experiment.settings:
         if owner not in owners:
             raise ConfigError(unknown("method or net in settings", owner, owners))
     for owner in experiment.variants:
-        if owner not in registry.entries:
-            raise ConfigError(unknown("method in variants", owner, registry.entries))
+        if owner not in owners:
+            raise ConfigError(unknown("method or net in variants", owner, owners))
 
 
 def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids: Mapping[str, str]) -> list[Run]:
@@ -89,43 +94,55 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
     data_ids: the fingerprint of each data set. Raises: ConfigError for a setting out of its bounds.
     """
     rows = [
-        (name, net, validate_settings(registry[name].load().Config, settings, name))
+        (
+            name,
+            net,
+            validate_settings(registry[name].load().Config, settings, name),
+            validate_settings(net_class(net).Settings, net_settings, net),
+        )
         for name, net in _nets(experiment, registry)
+        for net_settings in _variants(experiment, net)
         for settings in _variants(experiment, name)
     ]
     runs = []
     for seed in experiment.seeds:
         for dataset in experiment.datasets:
-            for name, net, settings in rows:
+            for name, net, settings, net_settings in rows:
                 entry = registry[name]
                 spec = RunSpec(
                     method=name,
                     method_settings=settings,
                     method_source=entry.source_hash(),
                     net=net,
-                    net_settings=validate_settings(net_class(net).Settings, experiment.settings.get(net, {}), net),
+                    net_settings=net_settings,
                     dataset=dataset,
                     data_id=data_ids[dataset],
                     seed=seed,
-                    epochs=epochs_for(experiment.epochs, dataset),
+                    epochs=epochs_for(experiment.epochs, dataset, name),
                     batch_size=experiment.batch_size,
                     val_fraction=experiment.val_fraction,
                     eval_draws=EVAL_DRAWS,
                     device=device.partition(":")[0],
                     alignment=experiment.alignment,
+                    precision=experiment.precision,
+                    channels_last=experiment.channels_last,
+                    compile=experiment.compile,
                 )
                 runs.append(Run(spec, entry.module, entry.file))
     return runs
 
 
-def _variants(experiment: Experiment, name: str) -> list[dict[str, Any]]:
-    """The settings of each row of a method: one row unless `variants` asks for several."""
-    common = experiment.settings.get(name, {})
-    return [{**common, **variant} for variant in experiment.variants.get(name, [{}])]
+def _variants(experiment: Experiment, owner: str) -> list[dict[str, Any]]:
+    """The settings of each row of a method or net: one row unless `variants` asks for several."""
+    common = experiment.settings.get(owner, {})
+    return [{**common, **variant} for variant in experiment.variants.get(owner, [{}])]
 
 
 def _nets(experiment: Experiment, registry: "Registry") -> list[tuple[str, str]]:
-    """(method, net) pairs. Under `auto` a method that runs on any net is given every net that another one uses."""
+    """(method, net) pairs. Under `auto` a method that runs on any net is given every net that another one uses.
+
+    The experiment's `nets` go before both.
+    """
     from bench.method import ANY_NET
 
     classes: dict[str, type[Method]] = {name: registry[name].load() for name in experiment.methods}
@@ -133,4 +150,5 @@ def _nets(experiment: Experiment, registry: "Registry") -> list[tuple[str, str]]
         return [(name, experiment.net) for name in classes]
     own = {name: cls.info.nets[0] for name, cls in classes.items() if cls.info.nets != ANY_NET}
     used = list(dict.fromkeys(own.values())) or ["mlp"]
-    return [(name, net) for name in classes for net in ([own[name]] if name in own else used)]
+    nets = {name: [own[name]] if name in own else used for name in classes} | experiment.nets
+    return [(name, net) for name in classes for net in nets[name]]

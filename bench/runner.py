@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,13 @@ class Run:
             for split, size in ((loaded.train, spec.batch_size), (loaded.val, EVAL_BATCH), (loaded.test, EVAL_BATCH))
         )
         self.task = Task(
-            spec.dataset, loaded.n_classes, loaded.image_shape, len(loaded.train.y), spec.net, spec.net_settings
+            spec.dataset,
+            loaded.n_classes,
+            loaded.image_shape,
+            len(loaded.train.y),
+            spec.net,
+            spec.net_settings,
+            prototypes=cache(lambda: data.class_prototypes(loaded, place.device).cpu()),
         )
         self.unsupported = method.supports(self.task, place.device)
         if self.unsupported:

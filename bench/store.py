@@ -36,7 +36,10 @@ SUMMARY_COLUMNS = (
 ).split()
 TEXT_COLUMNS = {"run_id", "experiment", "method", "net", "dataset", "status", "reason", "device", "env_id", "variant"}
 # what else than a setting may tell two runs of one method apart
-VARIED = ("method_source", "epochs", "batch_size", "val_fraction", "device")
+VARIED = (
+    *("method_source", "epochs", "batch_size", "val_fraction", "device"),
+    *("precision", "channels_last", "compile"),
+)
 ALIGNMENT_COLUMNS = "epoch step layer cosine".split()
 CURVE_COLUMNS = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s".split()
 

@@ -40,8 +40,8 @@ class Search:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings of the method but the one that is searched."""
-        return {k: v for k, v in self.run.spec.method_settings.items() if k != self.setting}
+        """All settings of net and method but the one that is searched."""
+        return _others(self.run, self.setting)
 
     @property
     def best(self) -> float | None:
@@ -153,7 +153,7 @@ def _trial(s: Search, value: float, tuning: Tuning) -> Run:
     spec = run.spec.model_copy(
         update={
             "seed": tuning.seed,
-            "epochs": epochs_for(tuning.epochs, s.run.spec.dataset),
+            "epochs": epochs_for(tuning.epochs, s.run.spec.dataset, s.run.spec.method),
             "eval_draws": 0,
             "alignment": False,
         }
@@ -171,8 +171,12 @@ def _with(run: Run, setting: str, value: float | None, *, tuned: tuple[str, ...]
 
 def _key(run: Run, setting: str) -> Key:
     spec = run.spec
-    others = {k: v for k, v in spec.method_settings.items() if k != setting}
-    return spec.method, spec.net, spec.dataset, json.dumps(others, sort_keys=True)
+    return spec.method, spec.net, spec.dataset, json.dumps(_others(run, setting), sort_keys=True)
+
+
+def _others(run: Run, setting: str) -> dict[str, Any]:
+    settings = {k: v for k, v in run.spec.method_settings.items() if k != setting}
+    return {**run.spec.net_settings, **settings}
 
 
 def _variant(s: Search, searches: Sequence[Search]) -> str:

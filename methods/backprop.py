@@ -85,7 +85,8 @@ class Backprop(Method):
 
     def claims(self) -> Claims:
         claims = replace(self.info.claims, stochastic_inference=self.net.stochastic)
-        passes = self.config.micro_batches
+        claims = replace(claims, inference_passes=self.net.passes)
+        passes = self.config.micro_batches * self.net.passes
         if self.config.learns == "last":
             return replace(claims, reverse_mode="layer", weight_transport=False, forward_passes=passes)
         again = self.config.checkpoint and len(self.net.blocks) > 1

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from bench.data.batches import Batches
     from bench.data.dataset import Dataset, Split
     from bench.data.loading import load
+    from bench.data.prototypes import class_prototypes
 
 _HOME = {
     "Batches": "bench.data.batches",
     "Dataset": "bench.data.dataset",
     "Split": "bench.data.dataset",
+    "class_prototypes": "bench.data.prototypes",
     "load": "bench.data.loading",
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "DatasetInfo",
     "Split",
     "check_name",
+    "class_prototypes",
     "default_data_dir",
     "found",
     "load",

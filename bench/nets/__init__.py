@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NETS = {
     "cnn": "bench.nets.cnn:CNN",
     "denoiser": "bench.nets.denoiser:Denoiser",
+    "denoiser-ct": "bench.nets.denoiser_ct:DenoiserCT",
     "localmixer": "bench.nets.localmixer:LocalMixer",
     "mlp": "bench.nets.mlp:MLP",
 }

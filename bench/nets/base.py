@@ -1,11 +1,15 @@
 """What every shared net is: ordered blocks, the last of which ends in class scores."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
+
+# gives one training image of each class, (m, C, H, W), normalised; computed when first asked for
+Prototypes = Callable[[], Tensor]
 
 
 class Net(nn.Module, ABC):
@@ -13,6 +17,7 @@ class Net(nn.Module, ABC):
 
     Settings: ClassVar[type[BaseModel]]
     stochastic: ClassVar[bool] = False  # whether `forward` draws from `noise`
+    passes: int = 1  # evaluations of the busiest layer in one forward pass
     blocks: nn.ModuleList
 
     @abstractmethod
@@ -24,3 +29,6 @@ class Net(nn.Module, ABC):
         for block in self.blocks:
             x = block(x)
         return x
+
+    def start_from(self, prototypes: Prototypes) -> None:
+        """Take from the training images what the start needs; most nets need nothing."""

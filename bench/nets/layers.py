@@ -1,5 +1,7 @@
 """Layers that torch lacks in the form needed here."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +23,14 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         # drawn in the order of memory, so that a channels-last input gets a mask of its own layout
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-        bits.random_(-(2**63), None, generator=self.generator)
-        flat = bits.view(torch.int16)[: x.numel()] >= round(self.p * 2**16) - 2**15
-        return (x * flat.as_strided(x.shape, x.stride())).mul_(1 / (1 - self.p))
+        mask = self.keep((x.numel(),), x.device, self.generator).as_strided(x.shape, x.stride())
+        return (x * mask).mul_(1 / (1 - self.p))
+
+    def keep(self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """A mask that is true with probability 1 - p."""
+        n = math.prod(shape)
+        bits = torch.empty((n + 3) // 4, dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
+        return (bits.view(torch.int16)[:n] >= round(self.p * 2**16) - 2**15).view(shape)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -35,3 +41,10 @@ def lend_generator(module: nn.Module, generator: torch.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, Dropout):
             layer.generator = generator
+
+
+def noise_like(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal draws of the dtype and device of `like`; their mean, 0, where there is no generator."""
+    if generator is None:
+        return like.new_zeros(shape)
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -17,6 +17,7 @@ BATCH_SIZE = 32
 SMALL_NETS: Mapping[str, Mapping[str, Any]] = {
     "cnn": {"width": 8},
     "denoiser": {"T": 3, "width": 4, "hidden": 32},
+    "denoiser-ct": {"T": 5, "width": 4, "hidden": 32},
     "localmixer": {"depth": 2, "patches": 2, "channels": 32, "groups": 4},
     "mlp": {"width": 32},
 }
@@ -31,7 +32,13 @@ def small_task(net: str, settings: Mapping[str, Any] | None = None) -> Task:
     """The digits, to be learnt by a net small enough for tests."""
     chosen = dict(SMALL_NETS.get(net, {}) if settings is None else settings)
     loaded = digits()
-    return Task("digits", loaded.n_classes, loaded.image_shape, len(loaded.train.y), net, chosen)
+    return Task("digits", loaded.n_classes, loaded.image_shape, len(loaded.train.y), net, chosen, _prototypes)
+
+
+@cache
+def _prototypes() -> Tensor:
+    rows: Tensor = data.class_prototypes(digits())
+    return rows
 
 
 def default_net(method: type[Method]) -> str:

@@ -6,26 +6,32 @@ arXiv 2503.24322, Eq. 3, 5, 6, 8 and Algorithm 1. For block t = 1..T, with z_{t-
     L_t = CE(p_out(y | z_T)) + KL(q(z_0 | y) || N(0, I)) + T/2 eta (SNR(t) - SNR(t-1)) |uhat_t(z_{t-1}, x) - u_y|^2
     inference:  z_0 ~ N(0, I),   z_t = a_t uhat_t(z_{t-1}, x) + b_t z_{t-1} + sqrt(c_t) eps,   argmax p_out(. | z_T)
 
-Every step trains all blocks on one mini-batch: the loss is the mean of L_t over t, whose gradient to a block is
-that of its own term. The KL term is constant here, because the embedding is fixed, and is left out.
-Algorithm 1's outer loop over t is not followed; the paper calls its order optional.
-Deviations from the paper: none. Left open by it and chosen here: the clip of the cosine schedule, theta_out's start.
+Order of updates: `joint` trains all blocks on each mini-batch by the mean of L_t over t, whose gradient to a block is
+that of its own term; `sequential` is Algorithm 1, t in the outer loop: a pass over the data trains one block, and T
+passes are one epoch of the paper. theta_out and a learned W_embed take every step, on the gradients of all terms in it.
+Deviations from the paper: where W_embed is fixed, the KL term is a constant and left out.
+Left open by it and chosen here: the clip of the cosine schedule.
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
-from bench.nets.denoiser import Denoiser, noise_like
-from bench.nets.layers import lend_generator
+from bench.nets.denoiser import Denoiser, DenoiserBlock
+from bench.nets.layers import lend_generator, noise_like
+from methods.noprop.execution import in_turn, threaded
+from methods.noprop.objective import diffuse, prior_kl, squared_error
+from methods.noprop.samplers import last
 from methods.noprop.schedule import coefficients, cosine
+from methods.noprop.stacked import StackedBlocks
 
 
 class NoPropDTSettings(BaseModel):
@@ -35,9 +41,19 @@ class NoPropDTSettings(BaseModel):
         0.1, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ["log", 1e-2, 1e1]}
     )
     clip: float = Field(1e-3, gt=0, lt=0.5, description="distance that abar keeps from 0 and 1")
-    execution: Literal["loop", "parallel"] = Field(
-        "parallel", description="blocks one after another, or over the CPU's threads; equal to the last bit"
+    order: Literal["joint", "sequential"] = Field(
+        "joint", description="all blocks a batch, or one a pass over the data"
     )
+    execution: Literal["loop", "parallel", "stacked"] = Field(
+        "parallel", description="one block at a time, one a CPU thread (the same to the last bit), or all as one"
+    )
+    inference_noise: bool = Field(True, description="whether Eq. 3 adds its noise in predictions")
+
+    @model_validator(mode="after")
+    def _stacked_is_joint(self) -> Self:
+        if self.execution == "stacked" and self.order == "sequential":
+            raise ValueError("execution=stacked computes all blocks at once; with order=sequential use loop")
+        return self
 
 
 @register
@@ -65,80 +81,97 @@ class NoPropDT(Method):
         *self.noise, self.readout_noise = seeds.spawn(len(net.blocks) + 1)
         for block, generator in zip(net.blocks, self.noise, strict=True):
             lend_generator(block, generator)
-        *self.optimizers, self.readout_optimizer = [
+        blocks = [block for block in net.blocks if isinstance(block, DenoiserBlock)]
+        self.stack = StackedBlocks(blocks, self.noise) if config.execution == "stacked" else None
+        *self.optimizers, self.shared_optimizer = [
             AdamW(part.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-            for part in (*net.blocks, net.readout)
+            for part in (*(blocks if self.stack is None else [self.stack]), net.labels)
         ]
-        self._run = _threaded if config.execution == "parallel" and device.type == "cpu" else _in_turn
+        self._run = threaded if config.execution == "parallel" and device.type == "cpu" else in_turn
+
+    def claims(self) -> Claims:
+        return replace(self.info.claims, stochastic_inference=self.config.inference_noise)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
-        tasks = [lambda t=t: self._train_block(t, batch) for t in range(1, self.steps.T + 1)]
-        losses = self._run([lambda: self._train_readout(batch.y), *tasks])
-        return {"loss": torch.stack(losses).sum(), "ce": losses[0]}
+        T = self.steps.T
+        trained = range(1, T + 1) if self.config.order == "joint" else [1 + progress.data_pass % T]
+        share = T / len(trained)  # of a term L_t in the mean over the terms of this step
+        if self.stack is None:
+            terms = self._run([partial(self._train_block, t, batch, share) for t in trained])
+        else:
+            terms = [self._train_stack(batch, self.stack)]
+        losses = torch.stack([loss for loss, _ in terms])
+        cross_entropy = self._train_shared(batch.y, [grad for _, grad in terms if grad is not None])
+        return {"loss": cross_entropy + losses.sum(), "ce": cross_entropy}
 
-    def _train_block(self, t: int, batch: Batch) -> Tensor:
-        """One step of block t on its own term of the loss; its graph and gradients are freed at once."""
-        z = self._noised(batch.y, t - 1, self.noise[t - 1])
-        error = self.net.u_hat(t, z, batch.x) - self.net.embedding[batch.y]
-        weight = self.config.eta / 2 * float(self.steps.snr_gain[t])
-        return _step(self.optimizers[t - 1], weight * error.square().sum(dim=1).mean())
+    def _train_block(self, t: int, batch: Batch, share: float) -> tuple[Tensor, Tensor | None]:
+        """One step of block t on its own term, and that term's gradient by W_embed; its graph is freed at once."""
+        W = self._embedding()
+        z = diffuse(W[batch.y], float(self.steps.abar[t - 1]), self.noise[t - 1])
+        u_hat = self.net.blocks[t - 1](z, batch.x).softmax(1) @ W
+        weight = share * self.config.eta / 2 * float(self.steps.snr_gain[t])
+        loss = weight * squared_error(u_hat, W[batch.y]).mean()
+        _step(self.optimizers[t - 1], loss)
+        return loss.detach(), W.grad
 
-    def _train_readout(self, y: Tensor) -> Tensor:
-        z = self._noised(y, self.steps.T, self.readout_noise)
-        return _step(self.readout_optimizer, F.cross_entropy(self.net.readout(z), y))
+    def _train_stack(self, batch: Batch, stack: StackedBlocks) -> tuple[Tensor, Tensor | None]:
+        """The same for all blocks as one."""
+        W, T = self._embedding(), self.steps.T
+        u = W[batch.y]
+        z = torch.stack([diffuse(u, float(self.steps.abar[t]), self.noise[t]) for t in range(T)])
+        u_hat = stack(z, batch.x).softmax(-1) @ W
+        weights = self.config.eta / 2 * self.steps.snr_gain[1:].to(u)
+        loss = (weights * (u_hat - u).square().sum(-1).mean(1)).sum()
+        _step(self.optimizers[0], loss)
+        return loss.detach(), W.grad
 
-    def _noised(self, y: Tensor, t: int, generator: torch.Generator) -> Tensor:
-        """z_t ~ q(z_t | y). Shape: y (B,) to (B, d)."""
-        abar = float(self.steps.abar[t])
-        u = self.net.embedding[y]
-        eps = noise_like(tuple(u.shape), generator)
-        z: Tensor = abar**0.5 * u + (1 - abar) ** 0.5 * eps
-        return z
+    def _train_shared(self, y: Tensor, gradients: list[Tensor]) -> Tensor:
+        """One step of theta_out and W_embed. gradients: those of the blocks' terms by W_embed."""
+        labels = self.net.labels
+        u = labels.weight[y]
+        z_T = diffuse(u, float(self.steps.abar[-1]), self.readout_noise)
+        loss = F.cross_entropy(labels.scores(z_T), y)
+        if labels.learned:
+            loss = loss + prior_kl(u, float(self.steps.abar[0])).mean()
+        loss.backward()
+        if gradients:
+            assert labels.weight.grad is not None
+            labels.weight.grad += torch.stack(gradients).sum(0)  # in the order of t, however they were computed
+        self.shared_optimizer.step()
+        self.shared_optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _embedding(self) -> Tensor:
+        """W_embed as a leaf of its own, so that blocks that run at once do not add to one gradient."""
+        return self.net.labels.weight.detach().requires_grad_(self.net.labels.learned)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        return self._infer(x, self.inference)
+        return self.net.labels.scores(last(self._path(x, self.inference if self.config.inference_noise else None)))
 
     @torch.no_grad()
     def predict_noise_free(self, x: Tensor) -> Tensor:
-        return self._infer(x, None)
+        return self.net.labels.scores(last(self._path(x, None)))
 
-    def _infer(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Eq. 3 over all blocks; without a generator z_0 and every eps are at their mean."""
+    def _path(self, x: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """z_0 .. z_T by Eq. 3; without a generator z_0 and every eps are at their mean."""
         self.net.eval()
-        shape = len(x), self.net.embedding.shape[1]
-        z = noise_like(shape, generator) if generator else torch.zeros(shape, device=x.device)
+        z = noise_like((len(x), self.net.labels.dim), x, generator)
+        yield z
         for t in range(1, self.steps.T + 1):
             a, b, c = (float(k[t]) for k in (self.steps.a, self.steps.b, self.steps.c))
             z = a * self.net.u_hat(t, z, x) + b * z
-            if generator:
-                z = z + c**0.5 * noise_like(shape, generator)
-        scores: Tensor = self.net.readout(z)
-        return scores
+            if generator is not None:
+                z = z + c**0.5 * noise_like(tuple(z.shape), z, generator)
+            yield z
 
     def modules(self) -> Mapping[Role, nn.Module]:
         # the gates belong to the backprop baseline alone
-        return {"inference": nn.ModuleList([*self.net.blocks, self.net.readout])}
+        return {"inference": nn.ModuleList([*self.net.blocks, self.net.labels])}
 
 
-def _step(optimizer: AdamW, loss: Tensor) -> Tensor:
+def _step(optimizer: AdamW, loss: Tensor) -> None:
     loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
-
-
-def _in_turn(tasks: list[Callable[[], Tensor]]) -> list[Tensor]:
-    return [task() for task in tasks]
-
-
-def _threaded(tasks: list[Callable[[], Tensor]]) -> list[Tensor]:
-    """Each task on one thread of its own, as many at a time as torch has intra-op threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-            return list(pool.map(lambda task: task(), tasks))
-    finally:
-        torch.set_num_threads(threads)

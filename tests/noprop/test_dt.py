@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import Batch, Seeds, Task
-from bench.nets.denoiser import noise_like
+from bench.nets.layers import noise_like
 from methods.noprop.dt import NoPropDT, NoPropDTSettings
+from methods.noprop.objective import diffuse
 
 TASK = Task("toy", 10, (1, 8, 8), 100, "denoiser", {"T": 4, "width": 4, "hidden": 16, "dropout": 0.0})
 
@@ -38,7 +39,7 @@ def test_the_loss_is_equation_8(batch: Batch) -> None:
     total = 0.0
     with torch.no_grad():
         z_T = abar[T] ** 0.5 * u_y + (1 - abar[T]) ** 0.5 * eps[T]
-        cross_entropy = F.cross_entropy(net.readout(z_T), batch.y)
+        cross_entropy = F.cross_entropy(net.labels.readout(z_T), batch.y)
         for t in range(1, T + 1):
             z = abar[t - 1] ** 0.5 * u_y + (1 - abar[t - 1]) ** 0.5 * eps[t - 1]
             squared = (net.blocks[t - 1](z, batch.x).softmax(1) - u_y).square().sum(1).mean()
@@ -52,7 +53,7 @@ def test_a_block_learns_from_its_own_term_alone(batch: Batch) -> None:
     """Training one block leaves every other parameter without a gradient and unmoved."""
     method = make()
     before = {k: v.clone() for k, v in method.net.state_dict().items()}
-    method._train_block(2, batch)
+    method._train_block(2, batch, share=1.0)
     moved = {k for k, v in method.net.state_dict().items() if not torch.equal(v, before[k])}
     assert moved
     assert {k.split(".")[1] for k in moved} == {"1"}
@@ -61,7 +62,7 @@ def test_a_block_learns_from_its_own_term_alone(batch: Batch) -> None:
 
 def test_every_parameter_is_in_one_optimiser_and_moves(batch: Batch) -> None:
     method = make()
-    trained = [p for o in (*method.optimizers, method.readout_optimizer) for g in o.param_groups for p in g["params"]]
+    trained = [p for o in (*method.optimizers, method.shared_optimizer) for g in o.param_groups for p in g["params"]]
     claimed = list(method.modules()["inference"].parameters())
     assert sorted(map(id, trained)) == sorted(map(id, claimed))
     before = [p.detach().clone() for p in claimed]
@@ -91,10 +92,10 @@ def test_true_embeddings_give_the_marginals_of_the_noising_process(monkeypatch: 
     z = abar[0].sqrt().float() * u + (1 - abar[0]).sqrt().float() * torch.randn(n, 10, generator=generator)
     seen: list[Tensor] = []
     method.net.u_hat = lambda t, z, x: (seen.append(z), u.expand(n, 10))[1]  # type: ignore[method-assign]
-    method.net.readout = torch.nn.Identity()  # type: ignore[assignment]
+    method.net.labels.readout = torch.nn.Identity()  # type: ignore[assignment]
     method.inference.manual_seed(1)
     first = [z]
-    monkeypatch.setattr("methods.noprop.dt.noise_like", lambda shape, g: first.pop() if first else noise_like(shape, g))
+    monkeypatch.setattr("methods.noprop.dt.noise_like", lambda *of: first.pop() if first else noise_like(*of))
     seen.append(method.predict(torch.empty(n, 1, 8, 8)))
     for t, z_t in enumerate(seen):
         error = 5 / n**0.5
@@ -110,16 +111,15 @@ def test_noise_free_inference_is_the_mean_path() -> None:
     with torch.no_grad():
         for t in range(1, 5):
             z = method.steps.a[t].float() * net.u_hat(t, z, x) + method.steps.b[t].float() * z
-        torch.testing.assert_close(method.predict_noise_free(x), net.readout(z))
+        torch.testing.assert_close(method.predict_noise_free(x), net.labels.readout(z))
 
 
-def test_each_block_is_fed_the_noise_level_before_it(batch: Batch) -> None:
+def test_each_block_is_fed_the_noise_level_before_it(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Off by one here (block t on z_t) costs 16 points at inference and shows in no training curve."""
     method, levels = make(), []
-    original = method._noised
-    method._noised = lambda y, t, g: (levels.append(t), original(y, t, g))[1]  # type: ignore[method-assign]
+    monkeypatch.setattr("methods.noprop.dt.diffuse", lambda u, abar, g: (levels.append(abar), diffuse(u, abar, g))[1])
     method.train_step(batch, None)
-    assert levels == [4, 0, 1, 2, 3]
+    assert levels == [float(method.steps.abar[t]) for t in (0, 1, 2, 3, 4)]
 
 
 def test_random_images_are_classified_at_chance() -> None:
