@@ -97,10 +97,10 @@ class Labels(nn.Module):
         """Orthogonal rows where there is room for them, else (and on request) independent normal ones."""
         n_classes, dim = self.weight.shape
         length = 1.0 if self.image_shape is None else dim**0.5
+        rows = torch.randn(n_classes, dim) / dim**0.5
         if self.settings.first() == "orthogonal" and n_classes <= dim:
-            rows: Tensor = nn.init.orthogonal_(torch.empty(n_classes, dim), gain=length)
-            return rows
-        return torch.randn(n_classes, dim) * length / dim**0.5
+            nn.init.orthogonal_(rows)
+        return length * rows
 
 
 def squared_distances(z: Tensor, points: Tensor) -> Tensor:
