@@ -1,10 +1,12 @@
 """One run in this process: set up, train, evaluate, record. Here is the only timed loop of the suite."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from bench.store import RunFolder
 
 WARM_UP_STEPS = 2
 EVAL_BATCH = 500
+WAYS_BATCHES = 4  # of EVAL_BATCH images, on which accuracy by number of steps is measured
+SHOWN_IMAGES = 6
 CHECKPOINT_EVERY_S = 10.0
 CHECKPOINT_SHARE = 0.03  # of the time of a run that saving may take
 
@@ -120,6 +124,8 @@ class Run:
                     return self._closing("interrupted", "stopped on request; the same command continues it")
                 self._close_epoch()
             scores = self._test_scores() if self.spec.eval_draws else {}
+            if self.spec.eval_draws:
+                self._exhibit()
             return {**self._closing("ok", None), **scores}
         except Diverged as reason:
             return self._closing("diverged", str(reason))
@@ -225,6 +231,28 @@ class Run:
             "test_acc_noise_free": free,
             "eval_s": self.times.eval_s,
         }
+
+    def _exhibit(self) -> None:
+        """What the report may show of the trained method: accuracy by number of steps, and arrays for its pictures.
+
+        On validation images, test images where there are none: at this point nothing is chosen any more.
+        """
+        split = self.val if len(self.val) else self.test
+        images = Batch(*map(torch.cat, zip(*islice(split, WAYS_BATCHES), strict=True)))
+        rows = []
+        for k, (sampler, steps, predict) in enumerate(self.method.ways()):
+            self.seeds.for_inference("ways", k)
+            batches = zip(*(of.split(EVAL_BATCH) for of in images), strict=True)
+            reached = accuracy(predict, itertools.starmap(Batch, batches))
+            rows.append({"sampler": sampler, "steps": steps, "accuracy": reached, "n_images": len(images.y)})
+        if rows:
+            self.folder.write_ways(rows)
+        shown = Batch(*(of[:SHOWN_IMAGES] for of in images))
+        self.seeds.for_inference("exhibits", 0)
+        arrays = self.method.exhibits(shown.x)
+        if arrays:
+            arrays = {"images": shown.x, "labels": shown.y, **arrays}
+            self.folder.write_exhibits({name: array.detach().cpu().numpy() for name, array in arrays.items()})
 
     def _closing(self, status: Status, reason: str | None) -> dict[str, Any]:
         """The part of the summary that every end shares."""

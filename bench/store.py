@@ -1,6 +1,7 @@
 """Run records on disk: one folder per run, whole files only, and the pandas view over them.
 
-    results/<experiment>/<run_id>/{spec.json, env.json, summary.json, curve.csv, stderr.txt, checkpoint.pt}
+    results/<experiment>/<run_id>/{spec,env,summary}.json, curve.csv, stderr.txt, and where there is any
+    alignment.csv, ways.csv, exhibits.npz, checkpoint.pt
 
 Every file is written under a temporary name and renamed, so that a kill at any moment leaves a whole old file
 or a whole new one. A folder is worked on under a lock, so that several processes can share an experiment.
@@ -15,7 +16,9 @@ import math
 import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -24,6 +27,7 @@ from bench.plan import RunSpec
 from bench.status import FINAL, RESUMABLE, Status
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -41,6 +45,7 @@ VARIED = (
     *("precision", "channels_last", "compile"),
 )
 ALIGNMENT_COLUMNS = "epoch step layer cosine".split()
+WAYS_COLUMNS = "sampler steps accuracy n_images".split()
 CURVE_COLUMNS = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s".split()
 
 
@@ -125,6 +130,16 @@ class RunFolder:
     def write_alignment(self, rows: list[dict[str, Any]]) -> None:
         self._write_csv("alignment.csv", ALIGNMENT_COLUMNS, rows)
 
+    def write_ways(self, rows: list[dict[str, Any]]) -> None:
+        self._write_csv("ways.csv", WAYS_COLUMNS, rows)
+
+    def write_exhibits(self, arrays: "Mapping[str, np.ndarray]") -> None:
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        atomic_write(self.path / "exhibits.npz", buffer.getvalue())
+
     def _write_csv(self, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
         cells = [[_cell(row.get(column)) for column in columns] for row in rows]
         lines = [",".join(line) for line in [columns, *cells]]
@@ -204,9 +219,41 @@ def read_alignment(root: Path, runs: "pd.DataFrame") -> "pd.DataFrame":
 
     Raises: StoreError naming a corrupt file.
     """
-    paths = [path / "alignment.csv" for path in _record_folders(root) if (path / "alignment.csv").exists()]
-    tables = [_read_csv(path, ALIGNMENT_COLUMNS).assign(run_id=path.parent.name) for path in paths]
-    return _joined(tables, ALIGNMENT_COLUMNS, runs)
+    return _read_all(root, "alignment.csv", ALIGNMENT_COLUMNS, runs)
+
+
+def read_ways(root: Path, runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Accuracy by sampler and number of steps of those of `runs` that have several; empty where none has.
+
+    Raises: StoreError naming a corrupt file.
+    """
+    return _read_all(root, "ways.csv", WAYS_COLUMNS, runs)
+
+
+def read_exhibits(root: Path, run_ids: Container[str]) -> "dict[str, dict[str, np.ndarray]]":
+    """The arrays that the named runs left for pictures, by run; see Method.exhibits, with `images` and `labels` of x.
+
+    Nothing is unpickled. Raises: StoreError naming a corrupt file.
+    """
+    import numpy as np
+
+    exhibits = {}
+    for path in _record_folders(root):
+        file = path / "exhibits.npz"
+        if path.name in run_ids and file.exists():
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    exhibits[path.name] = dict(arrays)
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise StoreError(f"{file} is corrupt ({error}); remove its folder and run again") from error
+    return exhibits
+
+
+def _read_all(root: Path, name: str, columns: list[str], runs: "pd.DataFrame") -> "pd.DataFrame":
+    """A table that some runs have, from all that have it."""
+    paths = [path / name for path in _record_folders(root) if (path / name).exists()]
+    tables = [_read_csv(path, columns).assign(run_id=path.parent.name) for path in paths]
+    return _joined(tables, columns, runs)
 
 
 def _joined(tables: "list[pd.DataFrame]", columns: list[str], runs: "pd.DataFrame") -> "pd.DataFrame":

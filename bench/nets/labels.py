@@ -16,6 +16,7 @@ W_embed over their squared lengths, the identity among orthogonal embeddings; si
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
@@ -64,6 +65,8 @@ class Labels(nn.Module):
         else:
             dim = math.prod(image_shape) if self.image_shape else settings.dim
             self.weight = nn.Parameter(torch.empty(n_classes, dim))
+        self.start: Tensor  # for the report: where images of classes began
+        self.register_buffer("start", None if self.image_shape is None else torch.empty_like(self.weight.detach()))
         self.readout = nn.Linear(self.dim, n_classes)
         nn.init.zeros_(self.readout.bias)
         self.place(torch.eye(n_classes) if settings.embedding == "one-hot" else self._drawn())
@@ -84,6 +87,8 @@ class Labels(nn.Module):
     def place(self, rows: Tensor) -> None:
         """Start at these embeddings, times `scale` where they are trained. Shape: (m, ...) to (m, d)."""
         self.weight.copy_((self.settings.scale if self.learned else 1.0) * rows.flatten(1))
+        if self.image_shape is not None:
+            self.start.copy_(self.weight)
         self.readout.weight.copy_(self.weight / self.weight.square().sum(1, keepdim=True))
 
     def scores(self, z: Tensor) -> Tensor:
@@ -93,11 +98,19 @@ class Labels(nn.Module):
             return scores
         return -squared_distances(scores.softmax(-1) @ self.weight, self.weight) / (2 * self.settings.sigma**2)
 
+    def exhibits(self, path: Sequence[Tensor], times: Tensor) -> dict[str, Tensor]:
+        """What Method.exhibits gives of a way z_0 .. z_1 at these times, and of embeddings that are images."""
+        arrays = {"label_path": torch.stack([self.scores(z).softmax(1) for z in path]), "label_path_time": times}
+        if self.image_shape is not None:
+            prototypes = torch.stack((self.start, self.weight))
+            arrays["prototypes"] = prototypes.unflatten(2, self.image_shape)
+        return arrays
+
     def _drawn(self) -> Tensor:
         """Orthogonal rows where there is room for them, else (and on request) independent normal ones."""
         n_classes, dim = self.weight.shape
-        length = 1.0 if self.image_shape is None else dim**0.5
-        rows = torch.randn(n_classes, dim) / dim**0.5
+        length = 1.0 if self.image_shape is None else math.sqrt(dim)
+        rows = torch.randn(n_classes, dim) / math.sqrt(dim)
         if self.settings.first() == "orthogonal" and n_classes <= dim:
             nn.init.orthogonal_(rows)
         return length * rows

@@ -27,7 +27,7 @@ from bench.nets.denoiser_ct import DenoiserCT
 from bench.nets.layers import lend_generator, noise_like
 from methods.noprop.gamma import LearnedSchedule, Schedule
 from methods.noprop.objective import diffuse, prior_kl, squared_error
-from methods.noprop.samplers import Sampler, last, sample, step_counts
+from methods.noprop.samplers import SHOWN_STEPS, Sampler, last, sample, shown_times, step_counts
 
 SAMPLERS: tuple[Sampler, ...] = ("ancestral", "ddim", "euler", "heun")
 
@@ -114,6 +114,13 @@ class NoPropCT(Method):
         schedule = self.schedule(torch.arange(steps + 1, dtype=x.dtype, device=x.device) / steps)
         z = noise_like((len(x), self.net.labels.dim), x, noise)
         return sample(sampler, lambda z, k: logits(z, k).softmax(1) @ W, schedule, z, noise)
+
+    @torch.no_grad()
+    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
+        path, times = list(self._path(x, self.config.sampler, SHOWN_STEPS, self.inference)), shown_times(x)
+        noise = self.schedule(times)
+        schedule = torch.stack((times, noise.abar, self.config.eta / 2 * noise.snr_slope), dim=1)
+        return {**self.net.labels.exhibits(path, times), "schedule": schedule}
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": nn.ModuleList([self.net, self.schedule])}

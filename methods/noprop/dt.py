@@ -166,6 +166,12 @@ class NoPropDT(Method):
                 z = z + c**0.5 * noise_like(tuple(z.shape), z, generator)
             yield z
 
+    @torch.no_grad()
+    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
+        path, times = list(self._path(x, self.inference)), torch.arange(self.steps.T + 1) / self.steps.T
+        schedule = torch.stack((times, self.steps.abar.float(), self.config.eta / 2 * self.steps.snr_gain.float()), 1)
+        return {**self.net.labels.exhibits(path, times), "schedule": schedule}
+
     def modules(self) -> Mapping[Role, nn.Module]:
         # the gates belong to the backprop baseline alone
         return {"inference": nn.ModuleList([*self.net.blocks, self.net.labels])}

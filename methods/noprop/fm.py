@@ -26,7 +26,7 @@ from bench.nets.denoiser_ct import DenoiserCT
 from bench.nets.labels import squared_distances
 from bench.nets.layers import lend_generator, noise_like
 from methods.noprop.objective import squared_error
-from methods.noprop.samplers import Solver, last, solve, step_counts
+from methods.noprop.samplers import SHOWN_STEPS, Solver, last, shown_times, solve, step_counts
 
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")
 
@@ -108,6 +108,11 @@ class NoPropFM(Method):
         logits, W = self.net.along(x, steps), self.net.labels.weight
         z = noise_like((len(x), self.net.labels.dim), x, noise)
         return solve(lambda z, k: logits(z, k) @ W, z, steps, solver)
+
+    @torch.no_grad()
+    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
+        path = list(self._path(x, self.config.solver, SHOWN_STEPS, self.inference))
+        return self.net.labels.exhibits(path, shown_times(x))
 
     def modules(self) -> Mapping[Role, nn.Module]:
         # a fixed embedding needs no readout: the nearest one is the answer, and nothing has to keep them apart

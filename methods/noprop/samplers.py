@@ -28,6 +28,7 @@ Sampler = Literal["ancestral", "ddim", "euler", "heun"]
 Field = Callable[[Tensor, int], Tensor]  # of (z, k): what belongs to z at the k-th time. Shape: (B, d) to (B, d)
 
 STEP_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+SHOWN_STEPS = 100  # of a way from noise to label that is to be drawn
 
 
 def solve(velocity: Field, z: Tensor, steps: int, solver: Solver) -> Iterator[Tensor]:
@@ -87,3 +88,8 @@ def last(trajectory: Iterator[Tensor]) -> Tensor:
 def step_counts(most: int) -> list[int]:
     """Numbers of steps at which accuracy is worth knowing, up to and with `most`."""
     return [*(k for k in STEP_COUNTS if k < most), most]
+
+
+def shown_times(like: Tensor) -> Tensor:
+    """The times of a way that is to be drawn. Shape: (SHOWN_STEPS + 1,)."""
+    return torch.arange(SHOWN_STEPS + 1, dtype=like.dtype, device=like.device) / SHOWN_STEPS
