@@ -45,7 +45,7 @@ class Experiment(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
     variants: dict[str, list[dict[str, Any]]] = Field(
-        {}, description="by method or net: the settings of each of its rows"
+        {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="arithmetic of matrix products; bfloat16 by autocast"

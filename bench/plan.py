@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.method import Method
     from bench.registry import Registry
 
+OF_NET = "net."  # in a variant: a setting of the net that the row runs on
 EVAL_DRAWS = 5  # inference draws averaged into one test accuracy where inference is stochastic
 
 
@@ -84,8 +85,8 @@ def check(experiment: Experiment, registry: "Registry") -> None:
         if owner not in owners:
             raise ConfigError(unknown("method or net in settings", owner, owners))
     for owner in experiment.variants:
-        if owner not in owners:
-            raise ConfigError(unknown("method or net in variants", owner, owners))
+        if owner not in registry.entries:
+            raise ConfigError(unknown("method in variants", owner, registry.entries))
 
 
 def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids: Mapping[str, str]) -> list[Run]:
@@ -101,8 +102,7 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
             validate_settings(net_class(net).Settings, net_settings, net),
         )
         for name, net in _nets(experiment, registry)
-        for net_settings in _variants(experiment, net)
-        for settings in _variants(experiment, name)
+        for settings, net_settings in _variants(experiment, name, net)
     ]
     runs = []
     for seed in experiment.seeds:
@@ -132,10 +132,12 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
     return runs
 
 
-def _variants(experiment: Experiment, owner: str) -> list[dict[str, Any]]:
-    """The settings of each row of a method or net: one row unless `variants` asks for several."""
-    common = experiment.settings.get(owner, {})
-    return [{**common, **variant} for variant in experiment.variants.get(owner, [{}])]
+def _variants(experiment: Experiment, name: str, net: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The settings of method and net in each row: one row unless `variants` asks for several."""
+    for variant in experiment.variants.get(name, [{}]):
+        of_net = {key.removeprefix(OF_NET): value for key, value in variant.items() if key.startswith(OF_NET)}
+        of_method = {key: value for key, value in variant.items() if not key.startswith(OF_NET)}
+        yield {**experiment.settings.get(name, {}), **of_method}, {**experiment.settings.get(net, {}), **of_net}
 
 
 def _nets(experiment: Experiment, registry: "Registry") -> list[tuple[str, str]]:

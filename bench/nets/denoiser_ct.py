@@ -2,7 +2,7 @@
 
 Paper: Li, Teh, Pascanu 2025, arXiv 2503.24322, Figure 6 (right) and section 3.2. No batch norm anywhere.
 
-    logits(z, x, t) = head(ReLU(W [image(x); label(z); time(t)] + b))
+    logits(z, x, t) = head(ReLU(W [image(x); label(z); time(t)] + b)),   W = [W_image W_label W_time]
     as a classifier (neural ODE): z_0 ~ N(0, I), T Euler steps of dz/dt = logits(z, x, t) @ W_embed on [0, 1],
     scores = log p_out(. | z_1)
 
@@ -13,7 +13,6 @@ both are formed once (`image_part`, `time_part`), and a step costs what depends 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -41,28 +40,35 @@ class TimedDenoiser(nn.Module):
             else nn.Linear(dim, hidden)
         )
         self.time = nn.Linear(TIME_FEATURES, hidden)
-        self.mix = nn.Linear(3 * hidden, hidden)
+        # one layer on the three concatenated, held by its parts
+        joint = nn.Linear(3 * hidden, hidden)
+        self.from_image, self.from_label, self.from_time = (
+            nn.Linear(hidden, hidden, bias=part == "image") for part in ("image", "label", "time")
+        )
+        for part, columns in zip(
+            (self.from_image, self.from_label, self.from_time), joint.weight.detach().chunk(3, dim=1), strict=True
+        ):
+            part.weight.data.copy_(columns)
+        self.from_image.bias.data.copy_(joint.bias.detach())
         self.head = nn.Sequential(
             nn.Linear(hidden, hidden // 2), nn.ReLU(inplace=True), nn.Linear(hidden // 2, n_classes)
         )
 
     def image_part(self, x: Tensor) -> Tensor:
         """What images add before the head. Shape: (B, C, H, W) to (B, hidden)."""
-        return F.linear(self.image(x).relu_(), self._columns(0), self.mix.bias)
+        part: Tensor = self.from_image(self.image(x).relu_())
+        return part
 
     def time_part(self, t: Tensor) -> Tensor:
         """What times add before the head. Shape: (K,) to (K, hidden)."""
-        return F.linear(self.time(sinusoids(t)).relu_(), self._columns(2))
+        part: Tensor = self.from_time(self.time(sinusoids(t)).relu_())
+        return part
 
     def forward(self, z: Tensor, image_part: Tensor, time_part: Tensor) -> Tensor:
         """Shape: z (B, d), image_part (B, hidden), time_part (B or 1, hidden) to logits (B, m)."""
-        label_part = F.linear(self.label(z).relu_(), self._columns(1))
+        label_part = self.from_label(self.label(z).relu_())
         logits: Tensor = self.head(label_part.add_(image_part).add_(time_part).relu_())
         return logits
-
-    def _columns(self, part: int) -> Tensor:
-        """The columns of `mix` that image (0), label (1) or time (2) meet."""
-        return self.mix.weight.chunk(3, dim=1)[part]
 
 
 class DenoiserCT(Net):

@@ -102,7 +102,7 @@ class Adjoint(Method):
     def _beyond_the_image(self) -> list[Tensor]:
         """The parameters that act in every step."""
         net = self.net.denoiser
-        return [p for part in (net.label, net.time, net.mix, net.head) for p in part.parameters()]
+        return [p for part in (net.label, net.from_label, net.time, net.from_time, net.head) for p in part.parameters()]
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
