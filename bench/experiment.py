@@ -40,6 +40,8 @@ def prepare(
     check(experiment, registry)
     isolate.warm()
     device = _device(experiment.device)
+    if experiment.precision == "tf32" and device == "cpu":
+        raise ConfigError("precision tf32 exists on CUDA devices alone; use float32 or bfloat16 on the CPU")
     data_ids = {}
     for name in experiment.datasets:
         loaded = data.load(name, data_dir=data_dir, download=download, val_fraction=experiment.val_fraction)
@@ -89,6 +91,8 @@ def write_report(results: Path, out: Path | None = None) -> Path:
         title=results.name,
         environments=environments,
         alignment=store.read_alignment(results, runs),
+        ways=store.read_ways(results, runs),
+        exhibits=store.read_exhibits(results, set(runs["run_id"])),
         searches=tune.load(results.with_name(f"{results.name}{TUNING}")),
     )
 

@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bench import data
+from bench import compute, data
 from bench.audit.alignment import Probe
 from bench.measure import cpu_memory, gpu_memory
 from bench.measure.clock import Times, marks, synchronize
@@ -86,20 +87,15 @@ class Run:
         self.unsupported = method.supports(self.task, place.device)
         if self.unsupported:
             return
-        config = method.Config(**spec.method_settings)
         # a throwaway twin warms kernels and caches up, so that the real one starts untouched
-        self._warm_up(method(self.task, config, device=place.device, seeds=self._seeds()))
+        self._warm_up(self._build(method, self._seeds()))
         self.seeds = self._seeds()
         torch.manual_seed(derive(spec.seed, "global"))
-        self.method = method(self.task, config, device=place.device, seeds=self.seeds)
+        self.method = self._build(method, self.seeds)
         self.times, self.at, self.curve = Times(), Position(), list[dict[str, Any]]()
         self.losses: list[Tensor] = []
         self.alignment: list[dict[str, Any]] = []
-        self.probe = (
-            Probe(method(self.task, config, device=place.device, seeds=self._seeds()), self.task)
-            if spec.alignment
-            else None
-        )
+        self.probe = Probe(self._build(method, self._seeds()), self.task) if spec.alignment else None
         self.peaks: dict[str, int | None] = dict.fromkeys(("cpu_rss", "gpu_alloc", "gpu_reserved"))
         self._resume()
         gpu_memory.reset(place.device)
@@ -117,18 +113,22 @@ class Run:
         if self.unsupported:
             return self._closing("skipped", self.unsupported)
         try:
-            if self.at == Position():
-                self._measure_alignment()
-            while self.at.epoch < self.spec.epochs:
-                if not self._train_epoch():
-                    return self._closing("interrupted", "stopped on request; the same command continues it")
-                self._close_epoch()
-            scores = self._test_scores() if self.spec.eval_draws else {}
-            if self.spec.eval_draws:
-                self._exhibit()
-            return {**self._closing("ok", None), **scores}
+            with compute.precision(self.spec.precision, self.device):
+                return self._go()
         except Diverged as reason:
             return self._closing("diverged", str(reason))
+
+    def _go(self) -> dict[str, Any]:
+        if self.at == Position():
+            self._measure_alignment()
+        while self.at.epoch < self.spec.epochs:
+            if not self._train_epoch():
+                return self._closing("interrupted", "stopped on request; the same command continues it")
+            self._close_epoch()
+        scores = self._test_scores() if self.spec.eval_draws else {}
+        if self.spec.eval_draws:
+            self._exhibit()
+        return {**self._closing("ok", None), **scores}
 
     def _train_epoch(self) -> bool:
         """Train from the present step to the end of the epoch; False after a requested stop."""
@@ -252,7 +252,7 @@ class Run:
         arrays = self.method.exhibits(shown.x)
         if arrays:
             arrays = {"images": shown.x, "labels": shown.y, **arrays}
-            self.folder.write_exhibits({name: array.detach().cpu().numpy() for name, array in arrays.items()})
+            self.folder.write_exhibits({name: _array(tensor) for name, tensor in arrays.items()})
 
     def _closing(self, status: Status, reason: str | None) -> dict[str, Any]:
         """The part of the summary that every end shares."""
@@ -313,14 +313,23 @@ class Run:
     def _seeds(self) -> Seeds:
         return Seeds(self.spec.seed, self.device, method=self.spec.method)
 
+    def _build(self, method: type[Method], seeds: Seeds) -> Method:
+        built = method(self.task, method.Config(**self.spec.method_settings), device=self.device, seeds=seeds)
+        if self.spec.channels_last:
+            compute.to_channels_last(built)
+        if self.spec.compile:
+            compute.compile_blocks(built)
+        return built
+
     def _warm_up(self, twin: Method) -> None:
         size = min(self.spec.batch_size, self.task.n_train)
         x = torch.randn(size, *self.task.image_shape, device=self.device)
         y = torch.arange(size, device=self.device) % self.task.n_classes
-        for step in range(WARM_UP_STEPS):
-            twin.train_step(Batch(x, y), Progress(step, WARM_UP_STEPS, 0, 1, 0))
-        twin.prepare_for_eval()
-        twin.predict(x)
+        with compute.precision(self.spec.precision, self.device):
+            for step in range(WARM_UP_STEPS):
+                twin.train_step(Batch(x, y), Progress(step, WARM_UP_STEPS, 0, 1, 0))
+            twin.prepare_for_eval()
+            twin.predict(x)
         synchronize(self.device)
 
     def _save_is_due(self) -> bool:
@@ -359,6 +368,12 @@ class Run:
         self.at, self.times = Position(**state["at"]), Times(**state["times"])
         self.losses = list(state["losses"].to(self.device).unbind())
         self.curve, self.alignment, self.peaks = state["curve"], state["alignment"], state["peaks"]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """numpy has no bfloat16."""
+    tensor = tensor.detach().cpu()
+    return np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
 
 
 def accuracy(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> float:

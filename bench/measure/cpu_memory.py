@@ -1,12 +1,17 @@
-"""Resident memory of this process and its high-water mark, in bytes (Linux; None elsewhere)."""
+"""Resident memory of this process and those it has started, and its high-water mark, in bytes (Linux; None elsewhere).
+
+The marks of several processes are added up: an upper bound, for they need not peak at once, and pages that they
+share count in each.
+"""
 
 import contextlib
 import ctypes
 import gc
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
-_CLEAR_REFS = Path("/proc/self/clear_refs")
+import psutil
+
+_PROC = Path("/proc")
 _RESET_PEAK = "5"  # proc(5): "reset the peak resident set size"; needs no privileges
 
 
@@ -29,13 +34,26 @@ def settle() -> int | None:
 
 def reset_peak() -> None:
     """Put the high-water mark down to what is resident now."""
-    with contextlib.suppress(OSError):
-        _CLEAR_REFS.write_text(_RESET_PEAK)
+    for process in _family():
+        with contextlib.suppress(OSError):
+            (process / "clear_refs").write_text(_RESET_PEAK)
 
 
 def _field(name: str) -> int | None:
+    """The sum over this process and its descendants; None where this one cannot be read."""
+    own, *others = (_read(process, name) for process in _family())
+    return None if own is None else own + sum(value or 0 for value in others)
+
+
+def _read(process: Path, name: str) -> int | None:
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = (process / "status").read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _family() -> list[Path]:
+    with contextlib.suppress(psutil.Error):
+        return [_PROC / "self", *(_PROC / str(p.pid) for p in psutil.Process().children(recursive=True))]
+    return [_PROC / "self"]

@@ -25,13 +25,15 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
+from bench.errors import ConfigError
 from bench.nets.denoiser import Denoiser, DenoiserBlock
 from bench.nets.layers import lend_generator, noise_like
-from methods.noprop.execution import in_turn, threaded
-from methods.noprop.objective import diffuse, prior_kl, squared_error
+from methods.noprop.execution import Term, in_turn, threaded, train_block
+from methods.noprop.objective import diffuse, prior_kl
 from methods.noprop.samplers import last
 from methods.noprop.schedule import coefficients, cosine
 from methods.noprop.stacked import StackedBlocks
+from methods.noprop.workers import BlockWorkers, Charge
 
 
 class NoPropDTSettings(BaseModel):
@@ -44,8 +46,9 @@ class NoPropDTSettings(BaseModel):
     order: Literal["joint", "sequential"] = Field(
         "joint", description="all blocks a batch, or one a pass over the data"
     )
-    execution: Literal["loop", "parallel", "stacked"] = Field(
-        "parallel", description="one block at a time, one a CPU thread (the same to the last bit), or all as one"
+    execution: Literal["loop", "parallel", "processes", "stacked"] = Field(
+        "parallel",
+        description="one block at a time, one a CPU thread, shares of them over processes, or all as one computation",
     )
     inference_noise: bool = Field(True, description="whether Eq. 3 adds its noise in predictions")
 
@@ -83,11 +86,24 @@ class NoPropDT(Method):
             lend_generator(block, generator)
         blocks = [block for block in net.blocks if isinstance(block, DenoiserBlock)]
         self.stack = StackedBlocks(blocks, self.noise) if config.execution == "stacked" else None
+        self.workers = self._employ(blocks, device) if config.execution == "processes" else None
+        learners = [self.stack] if self.stack is not None else [] if self.workers is not None else blocks
         *self.optimizers, self.shared_optimizer = [
             AdamW(part.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-            for part in (*(blocks if self.stack is None else [self.stack]), net.labels)
+            for part in (*learners, net.labels)
         ]
         self._run = threaded if config.execution == "parallel" and device.type == "cpu" else in_turn
+
+    def _employ(self, blocks: list[DenoiserBlock], device: torch.device) -> BlockWorkers:
+        """Worker processes, one for each of torch's threads. Raises: ConfigError where they could not do the work."""
+        if self.net.labels.learned or device.type != "cpu":
+            raise ConfigError("execution=processes needs a fixed embedding and the CPU; use loop or parallel")
+        lr, decay = self.config.lr, self.config.weight_decay
+        charges = [
+            Charge(self._term(t), block.share_memory(), noise.get_state(), lr, decay)
+            for t, (block, noise) in enumerate(zip(blocks, self.noise, strict=True), start=1)
+        ]
+        return BlockWorkers(charges, self.net.labels.weight, torch.get_num_threads())
 
     def claims(self) -> Claims:
         return replace(self.info.claims, stochastic_inference=self.config.inference_noise)
@@ -97,33 +113,36 @@ class NoPropDT(Method):
         T = self.steps.T
         trained = range(1, T + 1) if self.config.order == "joint" else [1 + progress.data_pass % T]
         share = T / len(trained)  # of a term L_t in the mean over the terms of this step
-        if self.stack is None:
-            terms = self._run([partial(self._train_block, t, batch, share) for t in trained])
-        else:
+        terms: list[tuple[Tensor, Tensor | None]]
+        if self.stack is not None:
             terms = [self._train_stack(batch, self.stack)]
+        elif self.workers is not None:
+            terms = [(loss, None) for loss in self.workers.step(trained, batch, share)]
+        else:
+            terms = self._run([partial(self._train_block, t, batch, share) for t in trained])
         losses = torch.stack([loss for loss, _ in terms])
         cross_entropy = self._train_shared(batch.y, [grad for _, grad in terms if grad is not None])
         return {"loss": cross_entropy + losses.sum(), "ce": cross_entropy}
 
     def _train_block(self, t: int, batch: Batch, share: float) -> tuple[Tensor, Tensor | None]:
-        """One step of block t on its own term, and that term's gradient by W_embed; its graph is freed at once."""
-        W = self._embedding()
-        z = diffuse(W[batch.y], float(self.steps.abar[t - 1]), self.noise[t - 1])
-        u_hat = self.net.blocks[t - 1](z, batch.x).softmax(1) @ W
-        weight = share * self.config.eta / 2 * float(self.steps.snr_gain[t])
-        loss = weight * squared_error(u_hat, W[batch.y]).mean()
-        _step(self.optimizers[t - 1], loss)
-        return loss.detach(), W.grad
+        block, optimizer, noise = self.net.blocks[t - 1], self.optimizers[t - 1], self.noise[t - 1]
+        return train_block(block, optimizer, self.net.labels.weight, self._term(t), share, batch, noise)
+
+    def _term(self, t: int) -> Term:
+        return Term(t, float(self.steps.abar[t - 1]), self.config.eta / 2 * float(self.steps.snr_gain[t]))
 
     def _train_stack(self, batch: Batch, stack: StackedBlocks) -> tuple[Tensor, Tensor | None]:
-        """The same for all blocks as one."""
-        W, T = self._embedding(), self.steps.T
+        """The steps of all blocks as one computation."""
+        labels, T = self.net.labels, self.steps.T
+        W = labels.weight.detach().requires_grad_(labels.learned)
         u = W[batch.y]
         z = torch.stack([diffuse(u, float(self.steps.abar[t]), self.noise[t]) for t in range(T)])
         u_hat = stack(z, batch.x).softmax(-1) @ W
         weights = self.config.eta / 2 * self.steps.snr_gain[1:].to(u)
         loss = (weights * (u_hat - u).square().sum(-1).mean(1)).sum()
-        _step(self.optimizers[0], loss)
+        loss.backward()
+        self.optimizers[0].step()
+        self.optimizers[0].zero_grad(set_to_none=True)
         return loss.detach(), W.grad
 
     def _train_shared(self, y: Tensor, gradients: list[Tensor]) -> Tensor:
@@ -141,10 +160,6 @@ class NoPropDT(Method):
         self.shared_optimizer.step()
         self.shared_optimizer.zero_grad(set_to_none=True)
         return loss.detach()
-
-    def _embedding(self) -> Tensor:
-        """W_embed as a leaf of its own, so that blocks that run at once do not add to one gradient."""
-        return self.net.labels.weight.detach().requires_grad_(self.net.labels.learned)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -175,9 +190,3 @@ class NoPropDT(Method):
     def modules(self) -> Mapping[Role, nn.Module]:
         # the gates belong to the backprop baseline alone
         return {"inference": nn.ModuleList([*self.net.blocks, self.net.labels])}
-
-
-def _step(optimizer: AdamW, loss: Tensor) -> None:
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

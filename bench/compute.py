@@ -1,0 +1,44 @@
+"""How a run computes, apart from what: the precision of products, the memory format, compilation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.method import Method
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Inside, matrix products and convolutions are computed in float32, tf32 (CUDA alone) or, by autocast, bfloat16.
+
+    Set in every case: torch's own default lets convolutions on CUDA use tf32 and calls it float32.
+    """
+    cudnn: Any = torch.backends.cudnn  # its stubs do not know `conv`
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
+    before = [backend.fp32_precision for backend in backends]
+    autocast = torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32" if name == "tf32" else "ieee"
+        with autocast:
+            yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+def to_channels_last(method: Method) -> None:
+    """Put the method's convolutions into channels-last memory format; images follow them."""
+    for part in method.modules().values():
+        part.to(memory_format=torch.channels_last)
+
+
+def compile_blocks(method: Method) -> None:
+    """Let torch.compile have the blocks, and the parts of each that are called on their own."""
+    for block in method.blocks():
+        parts: list[nn.Module] = [block, *block.children()]
+        for part in parts:
+            part.compile(dynamic=False)
