@@ -19,7 +19,8 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn  # its stubs do not know `conv`
     backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
     before = [backend.fp32_precision for backend in backends]
-    autocast = torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()
+    # without its cache, which keeps the cast weights for as long as one is inside: they would never be seen to learn
+    autocast = torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if name == "bfloat16" else nullcontext()
     try:
         for backend in backends:
             backend.fp32_precision = "tf32" if name == "tf32" else "ieee"

@@ -59,6 +59,7 @@ def threaded(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         torch.set_num_threads(1)
         torch.set_autocast_enabled("cpu", autocast[0])
         torch.set_autocast_dtype("cpu", autocast[1])
+        torch.set_autocast_cache_enabled(False)
 
     torch.set_num_threads(1)
     try:

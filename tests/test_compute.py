@@ -1,0 +1,65 @@
+"""How a run computes: each setting is felt, learns as float32 does, and leaves no trace outside."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench import compute
+from bench.testing.subject import CPU, Subject, Trainee, small_task
+
+STEPS = 30
+
+
+def trainee(registry: Any, name: str, net: str) -> Trainee:
+    settings = {"lr": 1e-2, **({"execution": "parallel"} if name == "noprop-dt" else {})}
+    return Subject(registry[name].load(), small_task(net), settings).start()
+
+
+@pytest.mark.parametrize(
+    ("name", "net"), [("backprop", "cnn"), ("noprop-dt", "denoiser"), ("noprop-fm", "denoiser-ct")]
+)
+def test_bfloat16_learns_what_float32_learns(registry: Any, name: str, net: str) -> None:
+    """Autocast's cache, left on, would hold the first weights for ever: the loss would stay where it began."""
+    exact, cast = trainee(registry, name, net), trainee(registry, name, net)
+    expected = exact.train(STEPS)
+    with compute.precision("bfloat16", CPU):
+        losses = cast.train(STEPS)
+    assert not torch.equal(torch.stack(losses), torch.stack(expected))
+    fall = float(expected[0] - torch.stack(expected[-5:]).mean())
+    assert fall > 0.3
+    assert float(losses[0] - torch.stack(losses[-5:]).mean()) == pytest.approx(fall, rel=0.25)
+
+
+def test_products_are_bfloat16_inside_and_float32_outside() -> None:
+    a = torch.randn(4, 4)
+    with compute.precision("bfloat16", CPU):
+        assert (a @ a).dtype == torch.bfloat16
+    assert (a @ a).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("name", "inside"), [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
+def test_float32_is_exact_also_for_convolutions_on_cuda(name: str, inside: str) -> None:
+    """Torch's own default is tf32 there."""
+    cudnn: Any = torch.backends.cudnn
+    before = torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision
+    with compute.precision(name, CPU):
+        assert (torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision) == (inside, inside)
+    assert (torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision) == before
+
+
+def test_channels_last_changes_the_format_and_no_number(registry: Any) -> None:
+    plain, last = trainee(registry, "backprop", "cnn"), trainee(registry, "backprop", "cnn")
+    compute.to_channels_last(last.method)
+    weights = [p for p in last.method.modules()["inference"].parameters() if p.dim() == 4 and p.shape[1] > 1]
+    assert weights
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    torch.testing.assert_close(last.train(5), plain.train(5), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow  # compiling takes a quarter of a minute
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks there itself
+def test_compiled_blocks_learn_the_same(registry: Any) -> None:
+    plain, compiled = trainee(registry, "backprop", "mlp"), trainee(registry, "backprop", "mlp")
+    compute.compile_blocks(compiled.method)
+    torch.testing.assert_close(compiled.train(5), plain.train(5), rtol=1e-4, atol=1e-5)
