@@ -6,6 +6,7 @@ train; optimisers and generators live in the workers and are fetched for a check
 
 import weakref
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -126,14 +127,14 @@ def _work(connection: Connection) -> None:
                     )
                     losses[t] = float(loss)
             connection.send(losses)
-        elif verb == "state":
-            connection.send(
-                {
-                    str(t): {"optimizer": of.state_dict(), "noise": generators[t].get_state()}
-                    for t, of in optimizers.items()
-                }
-            )
+        elif verb == "state":  # copies, both ways: what is sent stays in shared memory and would go on changing
+            states = {
+                str(t): {"optimizer": of.state_dict(), "noise": generators[t].get_state()}
+                for t, of in optimizers.items()
+            }
+            connection.send(deepcopy(states))
         else:
             for t, of in optimizers.items():
-                of.load_state_dict(arguments[0][str(t)]["optimizer"])
-                generators[t].set_state(arguments[0][str(t)]["noise"])
+                state = deepcopy(arguments[0][str(t)])
+                of.load_state_dict(state["optimizer"])
+                generators[t].set_state(state["noise"])

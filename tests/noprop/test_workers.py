@@ -1,0 +1,73 @@
+"""Blocks trained by worker processes against the loop over blocks: the same numbers, and nothing left behind."""
+
+import gc
+import time
+from copy import deepcopy
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from bench import Batch, Seeds, Task
+from bench.errors import ConfigError
+from bench.measure import cpu_memory
+from methods.noprop.dt import NoPropDT, NoPropDTSettings
+
+SETTINGS = {"T": 3, "width": 4, "hidden": 16}
+
+
+def make(execution: Any, **net: Any) -> NoPropDT:
+    task = Task("toy", 10, (1, 8, 8), 100, "denoiser", {**SETTINGS, **net})
+    config = NoPropDTSettings(execution=execution)
+    return NoPropDT(task, config, device=torch.device("cpu"), seeds=Seeds(0))
+
+
+def batches(n: int) -> list[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    return [Batch(torch.randn(32, 1, 8, 8, generator=generator), torch.arange(32) % 10) for _ in range(n)]
+
+
+def test_workers_do_what_the_loop_does_and_go_on_from_a_checkpoint() -> None:
+    """Bit for bit: losses, parameters, running statistics; and their memory is counted while they live."""
+    torch.set_num_threads(2)  # as many workers
+    try:
+        loop, workers, resumed = make("loop"), make("processes"), make("processes")
+    finally:
+        torch.set_num_threads(1)
+    alone = cpu_memory.resident()
+    first, second = batches(2)
+    assert torch.equal(loop.train_step(first, None)["loss"], workers.train_step(first, None)["loss"])
+    children = psutil.Process().children()
+    assert alone is not None
+    assert (cpu_memory.resident() or 0) > alone + 50 * 2**20
+    resumed.load_state_dict(deepcopy(workers.state_dict()))
+    for method in (loop, workers, resumed):
+        method.train_step(second, None)
+    expected = loop.net.state_dict()
+    for method in (workers, resumed):
+        found = method.net.state_dict()
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    del workers, resumed, method
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline, "workers outlive the method that employs them"
+        time.sleep(0.05)
+
+
+def test_a_learned_embedding_is_refused() -> None:
+    """Its gradient would have to pass between the processes."""
+    with pytest.raises(ConfigError, match="needs a fixed embedding"):
+        make("processes", embedding="learned")
+
+
+def test_the_end_of_a_worker_is_told() -> None:
+    method = make("processes")
+    first, second = batches(2)
+    method.train_step(first, None)
+    for child in psutil.Process().children():
+        child.kill()
+        child.wait()
+    with pytest.raises((RuntimeError, BrokenPipeError), match=r"has ended|Broken pipe"):
+        method.train_step(second, None)
