@@ -11,8 +11,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.report import summary_rows, terminal_table, write
+from bench.report.figures import accuracy_against, learning_curves
 from bench.report.frames import tidy_runs
-from bench.report.style import looks
+from bench.report.style import looks, theme
 
 HOSTILE = "_$x^{$ [red]<script>alert(1)</script> | a\\|b `c` **d**\n# e \x1b[31m \ud800 ![i](http://x) 中"
 FIGURES = {"accuracy.png", "curve_epoch.png", "curve_seconds.png", "accuracy_memory.png", "accuracy_time.png"}
@@ -233,6 +234,53 @@ def test_a_method_keeps_its_colour_and_every_row_its_look() -> None:
     assert look["rule-3", "mlp", ""].colour == look["rule-3", "cnn", ""].colour
     assert look["rule-3", "mlp", ""].label == "rule-3 (mlp)"
     assert look["backprop", "denoiser", "T=5"].label == "backprop T=5"
+
+
+def test_curves_against_time_keep_rows_apart_whatever_their_epochs() -> None:
+    """20 epochs of 0.1 s and 4 of 10 s: each line at its own seconds, the mean over seeds, on a logarithmic axis."""
+    epochs = {"noprop-fm": (20, 0.1), "adjoint": (4, 10.0)}
+    points = pd.DataFrame(
+        [
+            {**run(method, "digits", seed), "epoch": e, "val_acc": e / 20, "train_s": (1 + seed) * e * s}
+            for method, (n, s) in epochs.items()
+            for seed in range(2)
+            for e in range(1, n + 1)
+        ]
+    ).assign(train_loss=1.0)
+    look = looks(points)
+    figure = learning_curves(points, look, "train_s")
+    assert figure is not None
+    (ax,) = figure.axes
+    assert ax.get_xscale() == "log"
+    assert ax.get_xlabel() == "training time, s"
+    assert ax.get_ylabel() == "validation accuracy, %"
+    slow, fast = sorted(ax.lines, key=lambda line: len(line.get_xdata()))
+    assert slow.get_color() == look["adjoint", "denoiser", ""].colour
+    assert list(slow.get_xdata()) == pytest.approx([15, 30, 45, 60])
+    assert list(fast.get_xdata()) == pytest.approx([0.15 * e for e in range(1, 21)])
+    assert list(slow.get_ydata()) == pytest.approx([5, 10, 15, 20])
+
+    near = points.assign(train_s=points["train_s"].where(points["method"] == "adjoint", 5 * points["train_s"]))
+    figure = learning_curves(near, look, "train_s")  # 10 and 40 s in all
+    assert figure is not None
+    assert figure.axes[0].get_xscale() == "linear"
+
+
+def test_many_long_names_have_room_beside_the_panels() -> None:
+    """The second half of a name, where variants differ, is shown, and the figure grows to hold it."""
+    variants = [f"class_probability=softmax, embedding=learned, norm={i}" for i in range(20)]
+    runs = tidy_runs(pd.DataFrame([run("noprop-ct", "digits", 0, variant=v) for v in variants]))
+    with theme():
+        figure = accuracy_against(runs, looks(runs), "time")
+        assert figure is not None
+        figure.draw_without_rendering()
+    width, height = figure.bbox.size
+    legend = figure.legends[0].get_window_extent()
+    (panel,) = (ax.get_window_extent() for ax in figure.axes)
+    assert 0 <= legend.y0 < legend.y1 <= height
+    assert panel.x1 < legend.x0 < legend.x1 <= width
+    assert panel.width > width / 3
+    assert {text.get_text().split("norm=")[1] for text in figure.legends[0].get_texts()} == set(map(str, range(20)))
 
 
 def test_angles_searches_and_published_figures_have_their_place(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.report.panels import stacked
 from bench.report.style import Key, Look
 from bench.report.text import figure as figure_text
 
@@ -34,8 +35,7 @@ def alignment(points: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     for ax in axes[len(order) :]:
         ax.remove()
     for (dataset, key), ax in zip(order, axes, strict=False):
-        name = look[key].label.replace(" ", "\n", 1)  # the variant has a line of its own
-        ax.set_title(name + (f"\n{figure_text(dataset)}" if several else ""), size=7)
+        ax.set_title(stacked(look[key].label) + (f"\n{figure_text(dataset)}" if several else ""), size=7)
         _panel(ax, found[dataset, key])
     deepest = max(group["layer"].nunique() for group in found.values())
     handles = [Line2D([], [], color=_colour(i, deepest)) for i in range(deepest)]

@@ -6,27 +6,34 @@ Nothing here goes through pyplot: a `Figure` of its own needs no display and lea
 import io
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
+from bench.report import exhibits
 from bench.report.alignment import alignment
+from bench.report.panels import HIGHEST, by_row, datasets_of, legend, line_handle, log_if_wide, make_room, panel_per
 from bench.report.style import Key, Look, looks, theme
-from bench.report.text import figure as figure_text
 from bench.stats import Interval, finished, t_interval
 
-PANELS_PER_LINE = 3
 TEST_ACCURACY = "test accuracy, %"
-HIGHEST = 100.5  # where an axis of percentages ends at the latest, so that a mark at 100 is whole
 
 
-def draw(runs: pd.DataFrame, curves: pd.DataFrame, angles: pd.DataFrame) -> dict[str, bytes | None]:
-    """The figures as PNG, by file name; None where there is nothing to show. Frames are tidy ones."""
+def draw(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    angles: pd.DataFrame,
+    steps: pd.DataFrame,
+    arrays: Mapping[str, exhibits.Arrays],
+) -> dict[str, bytes | None]:
+    """The figures as PNG, by file name; None where there is nothing to show. Frames are tidy ones.
+
+    steps: accuracy by number of steps, as in `tables/ways.csv`; arrays: what runs left for pictures, by run.
+    """
     look = looks(runs)
     counted = {key: style._replace(label=style.label + _survivors(runs, key)) for key, style in look.items()}
     ok = finished(runs)
@@ -39,19 +46,24 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, angles: pd.DataFrame) -> dict
             "accuracy_memory.png": accuracy_against(ok, counted, "memory"),
             "accuracy_time.png": accuracy_against(ok, counted, "time"),
             "alignment.png": None if angles.empty else alignment(angles[angles["run_id"].isin(ok["run_id"])], look),
+            "accuracy_steps.png": exhibits.accuracy_steps(steps, counted),
+            "label_path.png": exhibits.label_paths(exhibits.of_rows("label_path", ok, arrays, look)),
+            "prototypes.png": exhibits.prototypes(exhibits.of_rows("prototypes", ok, arrays, look)),
+            "schedule.png": exhibits.schedules(exhibits.of_rows("schedule", ok, arrays, look)),
         }
         return {name: None if figure is None else _png(figure) for name, figure in figures.items()}
 
 
 def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     """Test accuracy per row: the mean with its 95% interval, the seeds below it, and the count of runs."""
-    datasets = _datasets(runs[runs["status"] == "ok"])
+    datasets = datasets_of(runs[runs["status"] == "ok"])
     if not datasets:
         return None
-    figure, panels = _panels(datasets, height=0.9 + 0.42 * len(look), width=3.6, shared_rows=True)
+    figure, panels = panel_per(datasets, height=0.9 + 0.42 * len(look), width=3.6, shared_rows=True)
+    make_room(figure, [style.label for style in look.values()])
     noise_free_shown = False
     for dataset, ax in panels:
-        groups = dict(_groups(runs[runs["dataset"] == dataset]))
+        groups = dict(by_row(runs[runs["dataset"] == dataset]))
         for y, (key, style) in enumerate(look.items()):
             if key not in groups:
                 continue
@@ -87,16 +99,16 @@ def learning_curves(points: pd.DataFrame, look: dict[Key, Look], x: Literal["epo
     """
     points = points.dropna(subset=[x])
     points = points[points["val_acc"].notna() | points["train_loss"].notna()]
-    datasets = _datasets(points)
+    datasets = datasets_of(points)
     if not datasets:
         return None
-    figure, panels = _panels(datasets)
+    figure, panels = panel_per(datasets)
     shown: set[Key] = set()
     for dataset, ax in panels:
         panel = points[points["dataset"] == dataset]
         by_loss = panel["val_acc"].isna().all()
         panel = panel.assign(y=panel["train_loss"] if by_loss else 100 * panel["val_acc"]).dropna(subset=["y"])
-        for key, group in _groups(panel):
+        for key, group in by_row(panel):
             at = group.groupby("epoch")
             line = pd.DataFrame({"x": at[x].mean(), "n": at["run_id"].nunique()})
             line = line.assign(y=at["y"].mean(), low=at["y"].min(), high=at["y"].max())
@@ -120,9 +132,9 @@ def learning_curves(points: pd.DataFrame, look: dict[Key, Look], x: Literal["epo
             ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             ax.set_xlabel("epoch")
         else:
-            _log_if_wide(ax, panel.groupby("run_id")["train_s"].max())
+            log_if_wide(ax, panel.groupby("run_id")["train_s"].max())
             ax.set_xlabel("training time, s")
-    _legend(figure, look, shown, lines=True)
+    legend(figure, {look[key].label: line_handle(look[key]) for key in look if key in shown})
     return figure
 
 
@@ -136,23 +148,23 @@ def accuracy_against(ok: pd.DataFrame, look: dict[Key, Look], cost: Literal["mem
             costs[str(dataset)] = known, name
     if not costs:
         return None
-    figure, panels = _panels(list(costs))
+    figure, panels = panel_per(list(costs))
     shown: set[Key] = set()
     for dataset, ax in panels:
         panel, name = costs[dataset]
-        for key, group in _groups(panel):
+        for key, group in by_row(panel):
             style = look[key]
             seeds = 100 * group["test_acc"]
             ax.plot(group["cost"], seeds, style.marker, color=style.colour, ms=3.5, alpha=0.4, mew=0)
             interval = t_interval(seeds)
             ax.errorbar(group["cost"].mean(), interval.mean, yerr=_bar(interval), **_mark(style))
             shown.add(key)
-        _log_if_wide(ax, panel["cost"])
+        log_if_wide(ax, panel["cost"])
         ax.set_xlabel(name)
         ax.set_ylabel(TEST_ACCURACY)
         ax.margins(0.12)
         ax.set_ylim(top=min(ax.get_ylim()[1], HIGHEST))
-    _legend(figure, look, shown, lines=False)
+    legend(figure, {look[key].label: line_handle(look[key]._replace(dashes="")) for key in look if key in shown})
     return figure
 
 
@@ -172,31 +184,6 @@ def _survivors(runs: pd.DataFrame, key: Key) -> str:
     return "" if n_ok == len(own) else f"\n{n_ok}/{len(own)} runs ok"
 
 
-def _datasets(frame: pd.DataFrame) -> list[str]:
-    return sorted(frame["dataset"].unique())
-
-
-def _groups(frame: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
-    for (method, net, variant), group in frame.groupby(["method", "net", "variant"], sort=False):
-        yield (str(method), str(net), str(variant)), group
-
-
-def _panels(
-    datasets: list[str], *, height: float = 3.0, width: float = 3.9, shared_rows: bool = False
-) -> tuple[Figure, list[tuple[str, Axes]]]:
-    """A figure with one titled panel per data set. Sizes in inches, per panel."""
-    down = math.ceil(len(datasets) / PANELS_PER_LINE)
-    across = math.ceil(len(datasets) / down)
-    legend = 1.6  # room for the names beside the panels
-    figure = Figure(figsize=(width * across + legend, height * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False, sharey=shared_rows).flatten()
-    for ax in axes[len(datasets) :]:
-        ax.remove()
-    for dataset, ax in zip(datasets, axes, strict=False):
-        ax.set_title(figure_text(dataset), loc="left")
-    return figure, list(zip(datasets, axes, strict=False))
-
-
 def _bar(interval: Interval) -> list[list[float]]:
     """The two arms of an interval of percentages, cut at 0 and 100; a single run has none."""
     arm = 0.0 if math.isnan(interval.half_width) else interval.half_width
@@ -213,21 +200,6 @@ def _mark(style: Look) -> dict[str, Any]:
         "capsize": 2.5,
         "zorder": 3,
     }
-
-
-def _log_if_wide(ax: Axes, values: "pd.Series[float]") -> None:
-    """A logarithmic x axis where costs differ more than 20-fold: a linear one would heap up the cheap."""
-    if values.min() > 0 and values.max() > 20 * values.min():
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _legend(figure: Figure, look: dict[Key, Look], shown: set[Key], *, lines: bool) -> None:
-    styles = [style for key, style in look.items() if key in shown]
-    handles = [Line2D([], [], color=s.colour, ls=s.dashes if lines else "", marker=s.marker, ms=5) for s in styles]
-    figure.legend(handles, [s.label for s in styles], loc="outside right upper", handlelength=2.8)
 
 
 def _png(figure: Figure) -> bytes:

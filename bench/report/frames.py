@@ -35,6 +35,8 @@ RUN_NUMBERS = [
 ]
 CURVE_TEXT = ["run_id", *ROW]
 CURVE_NUMBERS = ["seed", "epoch", "step", "train_loss", "val_acc", "train_s", "eval_s"]
+WAYS_TEXT = ["run_id", *ROW, "sampler"]
+WAYS_NUMBERS = ["seed", "steps", "accuracy", "n_images"]
 
 
 def tidy_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -48,6 +50,11 @@ def tidy_runs(runs: pd.DataFrame) -> pd.DataFrame:
 def tidy_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """All known columns, text as str and numbers as float."""
     return _typed(curves, CURVE_TEXT, CURVE_NUMBERS)
+
+
+def tidy_ways(ways: pd.DataFrame) -> pd.DataFrame:
+    """All known columns, text as str and numbers as float."""
+    return _typed(ways, WAYS_TEXT, WAYS_NUMBERS)
 
 
 def _typed(frame: pd.DataFrame, text: list[str], numbers: list[str]) -> pd.DataFrame:

@@ -28,6 +28,14 @@ CAPTIONS = {
     "accuracy_memory.png": "Test accuracy against peak memory. Left and up is better.",
     "accuracy_time.png": "Test accuracy against training time. Left and up is better.",
     "alignment.png": "Cosine between each method's step and backprop's gradient on the same mini-batch and weights.",
+    "accuracy_steps.png": "Accuracy of the trained nets on held-out images against the number of inference steps: "
+    "means over seeds, as in `tables/ways.csv`.",
+    "label_path.png": "Class probabilities of a few held-out images along inference, for the first seed of each row. "
+    "The number at the end is the class that is then most probable.",
+    "prototypes.png": "Class embeddings that are images, at the start of training and after it, for the first seed of "
+    "each row. Every image is rescaled to its own range, channel by channel.",
+    "schedule.png": "Noise schedule of the first seed of each row. The weight is that of one step in the mean over "
+    "steps, or at one time in the mean over time.",
 }
 
 HOW_TO_READ = """\

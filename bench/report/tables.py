@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.published import accuracies
-from bench.report.frames import tidy_runs
+from bench.report.frames import tidy_runs, tidy_ways
 from bench.report.text import one_line
 from bench.stats import ROW, count_runs, finished, paired_differences, t_interval
 
@@ -70,6 +70,15 @@ def csv_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "paired.csv": paired_differences(runs),
         "failures.csv": failure_rows(runs),
     }
+
+
+def steps_rows(ways: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy (a fraction, mean over the `n_runs` seeds that ended `ok`) per row, sampler and number of steps."""
+    ok = tidy_ways(ways)
+    ok = ok[ok["run_id"].isin(finished(runs)["run_id"])]
+    groups = ok.groupby([*ROW, "sampler", "steps", "n_images"], as_index=False)
+    means: pd.DataFrame = groups.agg(accuracy=("accuracy", "mean"), n_runs=("accuracy", "count"))
+    return means
 
 
 def tuning_rows(searches: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

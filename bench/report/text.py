@@ -1,5 +1,7 @@
 """What other people wrote (names, reasons, error messages), made safe to print."""
 
+import textwrap
+
 
 def one_line(value: object, limit: int = 300) -> str:
     """The value as one printable line: no line break, terminal code or invisible character is left in it."""
@@ -17,6 +19,6 @@ def markdown(value: object) -> str:
 
 
 def figure(value: object) -> str:
-    """The value as a label in a figure: no mathematics, and never hidden from the legend."""
-    text = one_line(value, limit=48).replace("$", r"\$")
+    """The value as a label in a figure: short lines, no mathematics, and never hidden from the legend."""
+    text = textwrap.fill(one_line(value, limit=110), 40, break_on_hyphens=False).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text

@@ -1,0 +1,83 @@
+"""What the figures of a report share: panels of data sets, the names of rows beside them, and axes of costs."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from bench.report.style import Key, Look
+from bench.report.text import figure as figure_text
+
+PANELS_PER_LINE = 3
+BESIDE = 1.6  # inches beside the panels, enough for short names
+HIGHEST = 100.5  # where an axis of percentages ends at the latest, so that a mark at 100 is whole
+
+
+def datasets_of(frame: pd.DataFrame) -> list[str]:
+    """The data sets in the order of their panels."""
+    return sorted(frame["dataset"].unique())
+
+
+def by_row(frame: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
+    """The lines of each (method, net, variant)."""
+    for (method, net, variant), group in frame.groupby(["method", "net", "variant"], sort=False):
+        yield (str(method), str(net), str(variant)), group
+
+
+def panel_per(
+    datasets: list[str], *, height: float = 3.0, width: float = 3.9, shared_rows: bool = False
+) -> tuple[Figure, list[tuple[str, Axes]]]:
+    """A figure with one titled panel per data set. Sizes in inches, per panel."""
+    down = math.ceil(len(datasets) / PANELS_PER_LINE)
+    across = math.ceil(len(datasets) / down)
+    figure = Figure(figsize=(width * across + BESIDE, height * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=shared_rows).flatten()
+    for ax in axes[len(datasets) :]:
+        ax.remove()
+    for dataset, ax in zip(datasets, axes, strict=False):
+        ax.set_title(figure_text(dataset), loc="left")
+    return figure, list(zip(datasets, axes, strict=False))
+
+
+def line_handle(style: Look) -> Line2D:
+    """What stands for a row in the legend of a figure of lines."""
+    return Line2D([], [], color=style.colour, ls=style.dashes, marker=style.marker, ms=5)
+
+
+def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """The names beside the panels, which keep their size however many and long the names are."""
+    make_room(figure, list(handles))
+    figure.legend(list(handles.values()), list(handles), loc="outside right upper", handlelength=2.8)
+
+
+def make_room(figure: Figure, names: list[str]) -> None:
+    """Enlarge the figure to hold these names, some of several lines, in a column."""
+    lines = [line for name in names for line in name.split("\n")]
+    width, height = figure.get_size_inches()
+    beside = 0.6 + 0.073 * max(len(line) for line in lines)
+    figure.set_size_inches(width - BESIDE + max(BESIDE, beside), max(height, 0.2 + 0.185 * len(lines)))
+
+
+def stacked(label: str) -> str:
+    """A label as the title of a small panel: in narrow lines."""
+    return textwrap.fill(label.replace("\n", " "), 27, break_long_words=False, break_on_hyphens=False)
+
+
+def log_if_wide(ax: Axes, values: "pd.Series[float]") -> None:
+    """A logarithmic x axis where costs differ more than 10-fold: a linear one would heap up the cheap."""
+    if values.min() > 0 and values.max() > 10 * values.min():
+        log_axis(ax, (1.0, 2.0, 5.0) if values.max() < 100 * values.min() else (1.0, 3.0))
+
+
+def log_axis(ax: Axes, subs: tuple[float, ...]) -> None:
+    """A logarithmic x axis with plain numbers at these multiples of the powers of ten."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=subs))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
