@@ -98,9 +98,9 @@ class Labels(nn.Module):
             return scores
         return -squared_distances(scores.softmax(-1) @ self.weight, self.weight) / (2 * self.settings.sigma**2)
 
-    def exhibits(self, path: Sequence[Tensor], times: Tensor) -> dict[str, Tensor]:
-        """What Method.exhibits gives of a way z_0 .. z_1 at these times, and of embeddings that are images."""
-        arrays = {"label_path": torch.stack([self.scores(z).softmax(1) for z in path]), "label_path_time": times}
+    def exhibits(self, probabilities: Sequence[Tensor], times: Tensor) -> dict[str, Tensor]:
+        """What Method.exhibits gives of p(y | z_t) at these times, and of embeddings that are images."""
+        arrays = {"label_path": torch.stack(list(probabilities)), "label_path_time": times}
         if self.image_shape is not None:
             prototypes = torch.stack((self.start, self.weight))
             arrays["prototypes"] = prototypes.unflatten(2, self.image_shape)

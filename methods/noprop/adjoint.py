@@ -93,11 +93,16 @@ class Adjoint(Method):
             noise_like((len(x), self.net.labels.dim), x, self.noise),
             x.new_tensor([0.0, 1.0]),
             method=self.config.solver,
-            options={"step_size": 1 / self.net.T},
+            options={"grid_constructor": self._grid},
             adjoint_params=(image_part, *self._beyond_the_image(), *([W] if self.net.labels.learned else [])),
         )
         z_1: Tensor = path[-1]
         return z_1
+
+    def _grid(self, velocity: object, z: Tensor, ends: Tensor) -> Tensor:
+        """T equal steps between two times, in either direction; by a step size torchdiffeq takes T + 1 for some T."""
+        shares = torch.arange(self.net.T + 1, dtype=ends.dtype, device=ends.device) / self.net.T
+        return ends[0] + (ends[-1] - ends[0]) * shares
 
     def _beyond_the_image(self) -> list[Tensor]:
         """The parameters that act in every step."""

@@ -76,7 +76,7 @@ class NoPropCT(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
         labels = self.net.labels
-        u = labels.weight[batch.y]
+        u = F.embedding(batch.y, labels.weight)
         t = torch.rand(len(u), generator=self.noise, device=u.device)
         noise = self.schedule(torch.cat((t, t.new_tensor([0.0, 1.0]))))
         abar, (abar_0, abar_1) = noise.abar[:-2, None], noise.abar[-2:]
@@ -117,7 +117,8 @@ class NoPropCT(Method):
 
     @torch.no_grad()
     def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        path, times = list(self._path(x, self.config.sampler, SHOWN_STEPS, self.inference)), shown_times(x)
+        way = self._path(x, self.config.sampler, SHOWN_STEPS, self.inference)
+        path, times = [self.net.labels.scores(z).softmax(1) for z in way], shown_times(x)
         noise = self.schedule(times)
         schedule = torch.stack((times, noise.abar, self.config.eta / 2 * noise.snr_slope), dim=1)
         return {**self.net.labels.exhibits(path, times), "schedule": schedule}

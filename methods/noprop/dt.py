@@ -135,7 +135,7 @@ class NoPropDT(Method):
         """The steps of all blocks as one computation."""
         labels, T = self.net.labels, self.steps.T
         W = labels.weight.detach().requires_grad_(labels.learned)
-        u = W[batch.y]
+        u = F.embedding(batch.y, W)
         z = torch.stack([diffuse(u, float(self.steps.abar[t]), self.noise[t]) for t in range(T)])
         u_hat = stack(z, batch.x).softmax(-1) @ W
         weights = self.config.eta / 2 * self.steps.snr_gain[1:].to(u)
@@ -148,7 +148,7 @@ class NoPropDT(Method):
     def _train_shared(self, y: Tensor, gradients: list[Tensor]) -> Tensor:
         """One step of theta_out and W_embed. gradients: those of the blocks' terms by W_embed."""
         labels = self.net.labels
-        u = labels.weight[y]
+        u = F.embedding(y, labels.weight)
         z_T = diffuse(u, float(self.steps.abar[-1]), self.readout_noise)
         loss = F.cross_entropy(labels.scores(z_T), y)
         if labels.learned:
@@ -183,7 +183,8 @@ class NoPropDT(Method):
 
     @torch.no_grad()
     def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        path, times = list(self._path(x, self.inference)), torch.arange(self.steps.T + 1) / self.steps.T
+        path = [self.net.labels.scores(z).softmax(1) for z in self._path(x, self.inference)]
+        times = torch.arange(self.steps.T + 1) / self.steps.T
         schedule = torch.stack((times, self.steps.abar.float(), self.config.eta / 2 * self.steps.snr_gain.float()), 1)
         return {**self.net.labels.exhibits(path, times), "schedule": schedule}
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -37,9 +38,10 @@ def train_block(
     """
     # a leaf of its own, so that blocks that run at once do not add to one gradient
     W = embedding.detach().requires_grad_(embedding.requires_grad)
-    z = diffuse(W[batch.y], term.abar, noise)
+    u = F.embedding(batch.y, W)  # unlike W[y], its gradient repeats bit for bit
+    z = diffuse(u, term.abar, noise)
     u_hat = block(z, batch.x).softmax(1) @ W
-    loss = share * term.weight * squared_error(u_hat, W[batch.y]).mean()
+    loss = share * term.weight * squared_error(u_hat, u).mean()
     loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -28,6 +28,7 @@ from bench.nets.layers import lend_generator, noise_like
 from methods.noprop.objective import squared_error
 from methods.noprop.samplers import SHOWN_STEPS, Solver, last, shown_times, solve, step_counts
 
+SHARPEST = 0.1  # for pictures: at t = 1 the path has no spread, and every z_1 would be certain
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")
 
 
@@ -69,7 +70,7 @@ class NoPropFM(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
         labels = self.net.labels
-        u = labels.weight[batch.y]
+        u = F.embedding(batch.y, labels.weight)
         t = torch.rand(len(u), generator=self.noise, device=u.device)
         z_0 = noise_like(tuple(u.shape), u, self.noise)
         z = t[:, None] * u + (1 - t[:, None]) * z_0
@@ -111,8 +112,13 @@ class NoPropFM(Method):
 
     @torch.no_grad()
     def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        path = list(self._path(x, self.config.solver, SHOWN_STEPS, self.inference))
-        return self.net.labels.exhibits(path, shown_times(x))
+        path, times = self._path(x, self.config.solver, SHOWN_STEPS, self.inference), shown_times(x)
+        return self.net.labels.exhibits([self._probabilities(z, t) for z, t in zip(path, times, strict=True)], times)
+
+    def _probabilities(self, z: Tensor, t: Tensor) -> Tensor:
+        """p(y | z_t) of equally likely classes under z_t ~ N(t u_y, (1 - t)^2), the spread not below SHARPEST."""
+        spread = (1 - t).clamp_min(SHARPEST)
+        return (-squared_distances(z, t * self.net.labels.weight) / (2 * spread**2)).softmax(1)
 
     def modules(self) -> Mapping[Role, nn.Module]:
         # a fixed embedding needs no readout: the nearest one is the answer, and nothing has to keep them apart

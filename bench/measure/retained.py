@@ -1,0 +1,78 @@
+"""Bytes that autograd retains for the way back, at the moment when they are most.
+
+What a layer saves is held from its forward call until its graph is freed. A storage counts as a whole (a view keeps
+all of it alive) and once, however many layers saved it. Deterministic, alike on CPU and GPU, blind to the allocator.
+
+Not seen: tensors that a custom autograd Function keeps as plain attributes, and what activation checkpointing holds,
+which puts hooks of its own in place of these.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from bench.measure.threads import in_new_threads
+
+Storage = int  # its address, unique while it lives
+
+
+def retained_bytes(act: Callable[[], object], parameters: Iterable[Tensor] = ()) -> int:
+    """Peak of the bytes saved for backward while `act` runs, in this thread and those that it begins.
+
+    The peak over times of sum_s nbytes(s), s the distinct storages that live graphs hold, less those of
+    `parameters`, which are there in any case.
+
+    Raises: RuntimeError from torch where `act` uses torch.func.grad or vjp, which allow no such hooks.
+    Source: torch.autograd.graph.saved_tensors_hooks.
+    """
+    apart = {_storage(p) for p in parameters}
+    events: list[tuple[Storage, int]] = []  # (+bytes saved, or -1 when given back); appending is atomic
+
+    def pack(tensor: Tensor) -> _Saved:
+        return _Saved(tensor, events)
+
+    def hooks() -> saved_tensors_hooks:
+        return saved_tensors_hooks(pack, _Saved.unpack)
+
+    with hooks(), in_new_threads(hooks):
+        act()
+    return _peak(event for event in events if event[0] not in apart)
+
+
+class _Saved:
+    """A tensor in a graph, which ends with the graph."""
+
+    def __init__(self, tensor: Tensor, events: list[tuple[Storage, int]]) -> None:
+        self.tensor = tensor.detach()  # with its history a saved output would keep its own graph alive
+        self.events = events
+        events.append((_storage(tensor), tensor.untyped_storage().nbytes()))
+
+    def unpack(self) -> Tensor:
+        return self.tensor
+
+    def __del__(self) -> None:
+        self.events.append((_storage(self.tensor), -1))
+
+
+def _storage(tensor: Tensor) -> Storage:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _peak(events: Iterable[tuple[Storage, int]]) -> int:
+    holders: Counter[Storage] = Counter()
+    size: dict[Storage, int] = {}
+    now = most = 0
+    for storage, nbytes in events:
+        if nbytes >= 0:
+            if not holders[storage]:
+                size[storage] = nbytes
+                now += nbytes
+                most = max(most, now)
+            holders[storage] += 1
+        else:
+            holders[storage] -= 1
+            if not holders[storage]:
+                now -= size[storage]
+    return most
