@@ -42,6 +42,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("run", "--datasets", "npz:none.npz"), "none.npz"),
         (("run", "--datasets", "mnist", "--data-dir", "empty"), "--download"),
         (("run", "--device", "cuda:9"), "use --device cpu"),
+        (("run", "--device", "cpu", "--precision", "tf32"), "precision tf32 exists on CUDA devices alone"),
+        (("run", "--precision", "half"), "precision='half' is refused"),
         (("run", "--jobs", "0"), "--jobs"),
         (("run", "--wrong"), "--wrong"),
         (("show", "noprop"), "unknown method 'noprop'"),

@@ -64,6 +64,46 @@ def test_budgets_may_differ_by_data_set() -> None:
         runs(datasets=["mnist"], epochs={"digits": 20})
 
 
+def test_budgets_may_differ_by_method() -> None:
+    """The paper trains its adjoint baseline for 2 epochs where the others have 100."""
+    by_both = runs(datasets=["digits", "mnist"], epochs={"mnist": 100, "digits": 20, "backprop": 2}, seeds=[0])
+    found = {(run.spec.method, run.spec.dataset): run.spec.epochs for run in by_both}
+    assert found[("noprop-dt", "mnist")] == 100
+    assert found[("noprop-dt", "digits")] == 20
+    assert found[("backprop", "mnist")] == found[("backprop", "digits")] == 2
+
+
+def test_a_variant_may_set_the_net_of_its_row() -> None:
+    kinds = [{"net.embedding": "one-hot"}, {"net.embedding": "learned", "net.dim": 12, "eta": 0.5}]
+    rows = runs(variants={"noprop-dt": kinds}, settings={"denoiser": {"T": 3}}, seeds=[0])
+    found = {
+        (run.spec.method, run.spec.net_settings["embedding"], run.spec.net_settings["dim"], run.spec.net_settings["T"])
+        for run in rows
+    }
+    assert found == {("noprop-dt", "one-hot", 20, 3), ("noprop-dt", "learned", 12, 3), ("backprop", "one-hot", 20, 3)}
+    etas = [run.spec.method_settings["eta"] for run in rows if run.spec.method == "noprop-dt"]
+    assert etas == [0.1, 0.5]
+    with pytest.raises(BenchError, match="unknown setting of denoiser 'embeding'"):
+        runs(variants={"noprop-dt": [{"net.embeding": "learned"}]})
+
+
+def test_nets_may_be_chosen_by_method() -> None:
+    """Else backprop would be unrolled through a thousand steps wherever NoProp-CT is."""
+    methods = ["noprop-dt", "noprop-ct", "backprop"]
+    auto = {run.spec.net for run in runs(methods=methods) if run.spec.method == "backprop"}
+    chosen = {run.spec.net for run in runs(methods=methods, nets={"backprop": ["denoiser"]})}
+    assert auto == {"denoiser", "denoiser-ct"}
+    assert chosen == {"denoiser", "denoiser-ct"}
+    backprop = [run for run in runs(methods=methods, nets={"backprop": ["denoiser"]}) if run.spec.method == "backprop"]
+    assert {run.spec.net for run in backprop} == {"denoiser"}
+
+
+def test_how_a_run_computes_is_part_of_what_it_is() -> None:
+    assert ids() == ids(precision="float32", channels_last=False, compile=False)
+    for change in ({"precision": "bfloat16"}, {"channels_last": True}, {"compile": True}):
+        assert ids().isdisjoint(ids(**change))
+
+
 def test_seeds_are_outermost() -> None:
     assert [run.spec.seed for run in runs()] == [0, 0, 1, 1]
 
@@ -73,6 +113,8 @@ def test_seeds_are_outermost() -> None:
     [
         ({"methods": ["noprop"]}, "unknown method 'noprop'"),
         ({"net": "resnet50"}, "unknown net 'resnet50'"),
+        ({"nets": {"backprop": ["resnet50"]}}, "unknown net 'resnet50'"),
+        ({"nets": {"backdrop": ["mlp"]}}, "unknown method 'backdrop'"),
         ({"datasets": ["minst"]}, "did you mean mnist"),
         ({"settings": {"backprob": {}}}, "unknown method or net in settings 'backprob'; did you mean backprop"),
         ({"settings": {"backprop": {"learning_rate": 1}}}, "unknown setting of backprop 'learning_rate'"),

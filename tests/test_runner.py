@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ REGISTRY = Registry()
 CPU = Place(torch.device("cpu"))
 NETS: dict[str, dict[str, Any]] = {
     "denoiser": {"T": 2, "width": 2, "hidden": 8, "dropout": 0.2},
+    "denoiser-ct": {"T": 3, "width": 2, "hidden": 8},
     "mlp": {"width": 16, "depth": 1, "activation": "relu"},
 }
 
@@ -58,6 +61,51 @@ def test_stochastic_inference_is_averaged_over_draws(tmp_path: Path) -> None:
     summary = start(tmp_path, spec("noprop-dt", "denoiser"))[0].go()
     assert summary["test_acc_std"] > 0
     assert summary["test_acc_noise_free"] != summary["test_acc"]
+
+
+def test_what_pictures_need_is_left_behind(tmp_path: Path) -> None:
+    """Accuracy by sampler and steps on validation images, and arrays over the same few images."""
+    run, _ = start(tmp_path, spec("noprop-ct", "denoiser-ct"))
+    assert run.go()["status"] == "ok"
+    ways = pd.read_csv(run.folder.path / "ways.csv")
+    assert set(zip(ways["sampler"], ways["steps"], strict=True)) == {
+        (sampler, steps) for sampler in ("ancestral", "ddim", "euler", "heun") for steps in (1, 2, 3)
+    }
+    assert set(ways["n_images"]) == {run.val.n_images}
+    assert ways["accuracy"].between(0, 1).all()
+    with np.load(run.folder.path / "exhibits.npz", allow_pickle=False) as left:
+        images, labels = left["images"], left["labels"]
+        assert left["label_path"].shape == (101, len(labels), 10)
+        np.testing.assert_allclose(left["label_path"].sum(2), 1, rtol=1e-5)
+        assert left["schedule"].shape == (101, 3)
+    shown = next(iter(run.val))
+    np.testing.assert_array_equal(images, shown.x[: len(labels)])
+    np.testing.assert_array_equal(labels, shown.y[: len(labels)])
+
+
+def test_a_trial_of_a_search_leaves_no_pictures(tmp_path: Path) -> None:
+    run, _ = start(tmp_path, spec("noprop-dt", "denoiser", eval_draws=0))
+    run.go()
+    assert not (run.folder.path / "exhibits.npz").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_keeps_to_its_precision_in_training_and_evaluation(tmp_path: Path, precision: str) -> None:
+    seen: set[tuple[str, torch.dtype]] = set()
+
+    class Watching(REGISTRY["backprop"].load()):  # type: ignore[misc]
+        def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+            seen.add(("train", (torch.ones(2, 2) @ torch.ones(2, 2)).dtype))
+            return super().train_step(batch, progress)
+
+        def predict(self, x: Tensor) -> Tensor:
+            scores = super().predict(x)
+            seen.add(("predict", scores.dtype))
+            return scores
+
+    assert start(tmp_path, spec(precision=precision), Watching)[0].go()["status"] == "ok"
+    dtype = getattr(torch, precision)
+    assert seen == {("train", dtype), ("predict", dtype)}
 
 
 @pytest.mark.parametrize(("method", "net"), [("noprop-dt", "denoiser"), ("backprop", "denoiser"), ("backprop", "mlp")])
