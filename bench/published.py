@@ -16,4 +16,4 @@ def accuracies() -> pd.DataFrame:
         frame = pd.read_csv(file)
     text = ["variant", "net", "source", "quality"]
     frame[text] = frame[text].fillna("")
-    return frame[frame["metric"] == ACCURACY].drop(columns="metric").reset_index(drop=True)
+    return frame[frame["metric"] == ACCURACY].drop(columns="metric").drop_duplicates(ignore_index=True)

@@ -14,6 +14,7 @@ from bench.report import summary_rows, terminal_table, write
 from bench.report.figures import accuracy_against, learning_curves
 from bench.report.frames import tidy_runs
 from bench.report.style import looks, theme
+from bench.report.tables import published_rows
 
 HOSTILE = "_$x^{$ [red]<script>alert(1)</script> | a\\|b `c` **d**\n# e \x1b[31m \ud800 ![i](http://x) 中"
 FIGURES = {"accuracy.png", "curve_epoch.png", "curve_seconds.png", "accuracy_memory.png", "accuracy_time.png"}
@@ -187,6 +188,17 @@ def test_hostile_names_and_reasons_are_only_shown(tmp_path: Path) -> None:
 
     _, rows = terminal_table(runs)
     assert all(cell.isprintable() for row in rows for cell in row)
+
+
+def test_a_figure_published_for_a_variant_stands_beside_that_variant() -> None:
+    """BioTorch's uSF belongs to mode=usf where both modes ran; plain published figures stand beside every row."""
+    modes = [run("feedback-alignment", "mnist", 0, variant=f"mode={mode}") for mode in ("fa", "usf")]
+    rows = published_rows(pd.DataFrame(modes))
+    beside = {v: set(rows.loc[rows["variant"] == f"mode={v}", "published_variant"]) for v in ("fa", "usf")}
+    assert "uSF" in beside["usf"] - beside["fa"]
+    assert "FA" in beside["fa"] - beside["usf"]
+    assert {"brSF", "LG-FA"} <= beside["fa"] & beside["usf"]  # no row of its own here
+    assert not rows.duplicated().any()
 
 
 @pytest.mark.parametrize("columns", [[], list(run("backprop", "digits", 0))])

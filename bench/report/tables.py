@@ -125,13 +125,26 @@ def tuning_cells(rows: pd.DataFrame) -> Cells:
 
 
 def published_rows(runs: pd.DataFrame) -> pd.DataFrame:
-    """Published accuracies of every (method, data set) that ended `ok` here, beside our means (fractions)."""
+    """Published accuracies of every (method, data set) that ended `ok` here, beside our means (fractions).
+
+    A figure published for a variant that has a row of its own here (mode=usf, uSF) stands beside that row alone.
+    """
     ok = finished(tidy_runs(runs))
     ours = ok.groupby([*ROW, "epochs"], as_index=False)["test_acc"].mean()
     theirs = accuracies().rename(columns={"net": "published_net", "variant": "published_variant"})
     theirs = theirs.assign(published_acc=theirs["value"] / 100, published_stderr=theirs["stderr"] / 100)
     joined: pd.DataFrame = ours.merge(theirs.drop(columns=["value", "stderr"]), on=["method", "dataset"])
-    return joined
+    named: dict[str, set[str]] = {}
+    for method, variant in zip(ours["method"], ours["variant"], strict=True):
+        named.setdefault(method, set()).update(_values(variant))
+    pairs = zip(joined["method"], joined["variant"], joined["published_variant"].str.lower(), strict=True)
+    fits = [theirs not in named[method] or theirs in _values(variant) for method, variant, theirs in pairs]
+    return joined[pd.Series(fits, index=joined.index, dtype=bool)].reset_index(drop=True)
+
+
+def _values(variant: str) -> set[str]:
+    """What a variant's label sets its settings to: 'mode=usf, k=2' to {'usf', '2'}."""
+    return {part.rpartition("=")[2].lower() for part in variant.split(", ") if part}
 
 
 def published_cells(rows: pd.DataFrame) -> Cells:
