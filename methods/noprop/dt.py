@@ -110,8 +110,12 @@ class NoPropDT(Method):
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
-        T = self.steps.T
-        trained = range(1, T + 1) if self.config.order == "joint" else [1 + progress.data_pass % T]
+        T, joint = self.steps.T, self.config.order == "joint"
+        if not joint and progress.total_epochs < T:
+            raise ConfigError(
+                f"order=sequential trains a block per pass over the data: {T} blocks need {T} epochs or more"
+            )
+        trained = range(1, T + 1) if joint else [1 + progress.data_pass % T]
         share = T / len(trained)  # of a term L_t in the mean over the terms of this step
         terms: list[tuple[Tensor, Tensor | None]]
         if self.stack is not None:

@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.optim import AdamW
 
 from bench import Batch, Method, Progress
+from bench.errors import ConfigError
 from bench.nets.layers import noise_like
 from methods.noprop.dt import NoPropDT
 
@@ -267,3 +268,9 @@ def test_the_early_blocks_carry_the_answer(make: Make, toy) -> None:
 def test_stacked_blocks_cannot_be_trained_one_a_pass(make: Make) -> None:
     with pytest.raises(ValueError, match="execution=stacked computes all blocks at once; with order=sequential use"):
         make(order="sequential", execution="stacked")
+
+
+def test_too_few_passes_to_train_every_block_are_refused(make: Make, batch: Batch) -> None:
+    """Else the last blocks would predict untrained, and the run would look like a bad method."""
+    with pytest.raises(ConfigError, match="4 blocks need 4 epochs or more"):
+        make(order="sequential").train_step(batch, Progress(0, 30, 0, 3, 0))
