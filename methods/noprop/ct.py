@@ -9,7 +9,9 @@ arXiv 2503.24322, Eq. 9, Algorithm 2 and Appendix B. With t ~ U(0, 1) for each e
 
 No gradient runs through the steps in time; within the one network it is backprop's. Deviations from the paper: none.
 Left open by it and chosen here: `ancestral` steps (Eq. 3 between neighbouring times) are the default way to simulate
-the diffusion, others are settings; the schedule's start.
+the diffusion, others are settings; where gamma starts. SNR' weighs the times near the label far above those that must
+read the image, the more so the larger `end`, and one optimiser serves all: on the digits' validation images end = 5
+reaches 87% (94 noise-free) and wanders where end = 3 reaches 95% (97).
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,6 +41,7 @@ class NoPropCTSettings(BaseModel):
         1.0, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ["log", 1e-2, 1e1]}
     )
     schedule: Literal["learned", "linear"] = Field("learned", description="gamma's shape; its ends are trained in both")
+    end: float = Field(3.0, gt=0, description="gamma falls from end to -end at the start of training")
     sampler: Sampler = Field("ancestral", description="how predictions simulate the diffusion")
 
 
@@ -62,7 +65,7 @@ class NoPropCT(Method):
         assert isinstance(net, DenoiserCT)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=seeds.init)))
-            schedule = LearnedSchedule() if config.schedule == "learned" else Schedule()
+            schedule = (LearnedSchedule if config.schedule == "learned" else Schedule)(config.end)
         self.net, self.schedule, self.config = net.to(device), schedule.to(device), config
         self.noise, self.inference = seeds.noise, seeds.inference
         lend_generator(net, seeds.noise)

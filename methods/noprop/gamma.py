@@ -7,7 +7,7 @@ Paper: Li, Teh, Pascanu 2025, arXiv 2503.24322, Appendix B (after Kingma et al. 
     learned:   m(t) = sum_k w_k sigmoid(v_k t + b_k) with w, v > 0;   linear:   m(t) = t
 
 gamma falls from g1 (noise, t = 0) to g0 (label, t = 1). gamma' is in closed form, so that its own gradient needs no
-second differentiation. Left open by the paper and chosen here: g0 = -5 and g1 = 5 at the start, the number of units.
+second differentiation. Left open by the paper and chosen here: where g0 and g1 start, and the number of units.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 UNITS = 64
-ENDS = -5.0, 5.0
 
 
 class Noise(NamedTuple):
@@ -29,11 +28,11 @@ class Noise(NamedTuple):
 
 
 class Schedule(nn.Module):
-    """gamma with trained end points; linear in between."""
+    """gamma with trained end points, -end and end at the start; linear in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: float) -> None:
         super().__init__()
-        self.g0, self.g1 = (nn.Parameter(torch.tensor(end)) for end in ENDS)
+        self.g0, self.g1 = nn.Parameter(torch.tensor(-end)), nn.Parameter(torch.tensor(end))
 
     def forward(self, t: Tensor) -> Noise:
         """Shape: t (K,) in [0, 1] to three of (K,)."""
@@ -50,8 +49,8 @@ class Schedule(nn.Module):
 class LearnedSchedule(Schedule):
     """gamma monotone through positive weights, of whatever shape serves the loss."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, end: float) -> None:
+        super().__init__(end)
         self.inner, self.outer = nn.Linear(1, UNITS), nn.Linear(UNITS, 1, bias=False)  # a bias of m cancels in gbar
 
     def risen(self, t: Tensor) -> tuple[Tensor, Tensor]:

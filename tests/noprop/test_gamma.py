@@ -26,7 +26,7 @@ def by_hand(schedule: Schedule, t: Tensor) -> Tensor:
 
 @pytest.fixture(params=["linear", "learned", "learned, far from its start"])
 def schedule(request: pytest.FixtureRequest) -> Schedule:
-    schedule = (Schedule() if request.param == "linear" else LearnedSchedule()).double()
+    schedule = (Schedule(5.0) if request.param == "linear" else LearnedSchedule(5.0)).double()
     if "far" in request.param:
         with torch.no_grad():
             for parameter in schedule.parameters():
@@ -85,7 +85,7 @@ def test_gradients_by_the_parameters_are_those_of_the_formula(schedule: Schedule
 
 def test_the_start_is_the_documented_one() -> None:
     """gamma from 5 to -5, nearly straight: abar(0) = 0.0067, abar(1) = 0.9933."""
-    for schedule in (Schedule(), LearnedSchedule()):
+    for schedule in (Schedule(5.0), LearnedSchedule(5.0)):
         abar = schedule(torch.tensor([0.0, 0.5, 1.0])).abar
         assert abar.tolist() == pytest.approx([0.0067, 0.5, 0.9933], abs=0.06)
         assert abar[[0, 2]].tolist() == pytest.approx([0.0067, 0.9933], abs=1e-4)

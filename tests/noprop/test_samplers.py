@@ -19,7 +19,7 @@ def times(steps: int) -> Tensor:
 
 def noise(steps: int, schedule: Schedule | None = None) -> Noise:
     with torch.no_grad():
-        return (schedule or LearnedSchedule()).double()(times(steps))
+        return (schedule or LearnedSchedule(5.0)).double()(times(steps))
 
 
 def draws_of_q(abar: Tensor, n: int = N) -> Tensor:
