@@ -1,7 +1,5 @@
 """The samplers against exact solutions: of the diffusion for a known label, and of ODEs made for it."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
