@@ -125,10 +125,12 @@ class Run:
             if not self._train_epoch():
                 return self._closing("interrupted", "stopped on request; the same command continues it")
             self._close_epoch()
-        scores = self._test_scores() if self.spec.eval_draws else {}
-        if self.spec.eval_draws:
-            self._exhibit()
-        return {**self._closing("ok", None), **scores}
+        closing = self._closing("ok", None)  # before the test images: peaks are those of training
+        if not self.spec.eval_draws:
+            return closing
+        scores = self._test_scores()
+        self._exhibit()
+        return {**closing, **scores}
 
     def _train_epoch(self) -> bool:
         """Train from the present step to the end of the epoch; False after a requested stop."""
