@@ -1,5 +1,6 @@
 """One run in this process: set up, train, evaluate, record. Here is the only timed loop of the suite."""
 
+import contextlib
 import itertools
 import statistics
 import time
@@ -245,7 +246,9 @@ class Run:
         for k, (sampler, steps, predict) in enumerate(self.method.ways()):
             self.seeds.for_inference("ways", k)
             batches = zip(*(of.split(EVAL_BATCH) for of in images), strict=True)
-            reached = accuracy(predict, itertools.starmap(Batch, batches))
+            reached: float | None = None  # a sampler that fails in few steps is no failure of the run
+            with contextlib.suppress(Diverged):
+                reached = accuracy(predict, itertools.starmap(Batch, batches))
             rows.append({"sampler": sampler, "steps": steps, "accuracy": reached, "n_images": len(images.y)})
         if rows:
             self.folder.write_ways(rows)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds
+from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Way
 from bench.plan import RunSpec
 from bench.registry import Registry
 from bench.runner import Diverged, Place, Run, accuracy
@@ -81,6 +81,18 @@ def test_what_pictures_need_is_left_behind(tmp_path: Path) -> None:
     shown = next(iter(run.val))
     np.testing.assert_array_equal(images, shown.x[: len(labels)])
     np.testing.assert_array_equal(labels, shown.y[: len(labels)])
+
+
+def test_a_sampler_that_fails_in_few_steps_does_not_cost_the_run(tmp_path: Path) -> None:
+    class Failing(REGISTRY["backprop"].load()):  # type: ignore[misc]
+        def ways(self) -> list[Way]:
+            return [Way("euler", 1, lambda x: torch.full((len(x), 10), torch.nan)), Way("euler", 2, self.predict)]
+
+    run, _ = start(tmp_path, spec(), Failing)
+    summary = run.go()
+    assert summary["status"] == "ok"
+    assert summary["test_acc"] > 0
+    assert pd.read_csv(run.folder.path / "ways.csv")["accuracy"].isna().tolist() == [True, False]
 
 
 def test_a_trial_of_a_search_leaves_no_pictures(tmp_path: Path) -> None:
