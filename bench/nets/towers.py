@@ -5,13 +5,14 @@ follows max-pooling (equal values, a quarter of the work), convolutions run chan
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from bench.nets.layers import Dropout
+from bench.nets.layers import ReLUDropout
 
 TIME_FEATURES = 64
 TIME_SCALE = 1000.0  # t in [0, 1] must spread over the sinusoids' periods, or neighbouring times look alike
@@ -34,16 +35,19 @@ class ImageTower(nn.Module):
         self.conv1 = nn.Conv2d(channels, w, 3, padding=1)
         self.conv2 = nn.Conv2d(w, 2 * w, 3, padding=1)
         self.conv3 = nn.Conv2d(2 * w, 4 * w, 3, padding=1)
-        self.drop1, self.drop2, self.drop3 = (Dropout(settings.dropout) for _ in range(3))
+        self.drop1, self.drop2, self.drop3 = (ReLUDropout(settings.dropout) for _ in range(3))
         self.fc = nn.Linear(4 * w * pooled, settings.hidden)
         self.norm = nn.BatchNorm1d(settings.hidden) if batch_norm else nn.Identity()
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.view(-1, *self.image_shape).contiguous(memory_format=torch.channels_last)
-        x = self.drop1(F.max_pool2d(self.conv1(x), 2).relu_())
-        x = self.drop2(self.conv2(x).relu_())
-        x = self.drop3(F.max_pool2d(self.conv3(x), 2).relu_())
+        x = self.drop1(F.max_pool2d(self.conv1(x), 2))
+        x = self.drop2(self.conv2(x))
+        x = self.drop3(F.max_pool2d(self.conv3(x), 2))
+        if x.requires_grad:
+            # flattening hands back a gradient in another order of memory, and kernels of mixed orders crawl
+            x.register_hook(partial(torch.Tensor.contiguous, memory_format=torch.channels_last))
         features: Tensor = self.norm(self.fc(x.flatten(1)))
         return features
 

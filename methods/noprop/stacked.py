@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.nets.denoiser import DenoiserBlock
-from bench.nets.layers import Dropout
+from bench.nets.layers import ReLUDropout
 from bench.nets.towers import ImageTower
 
 
@@ -54,11 +54,9 @@ class StackedBlocks:
     def _tower(self, at: str, x: Tensor, tower: ImageTower, *, shared: bool) -> Tensor:
         """Shape: x (T, B, C, H, W), a view of (B, C, H, W) where all blocks see the same, to (T, B, hidden)."""
         h = x[0] if shared else x.transpose(0, 1).flatten(1, 2)
-        h = F.max_pool2d(self._conv(f"{at}.conv1", h, 1 if shared else self.T), 2).relu()
-        h = self._dropped(h, tower.drop1)
-        h = self._dropped(self._conv(f"{at}.conv2", h, self.T).relu(), tower.drop2)
-        h = F.max_pool2d(self._conv(f"{at}.conv3", h, self.T), 2).relu()
-        h = self._dropped(h, tower.drop3)
+        h = self._dropped(F.max_pool2d(self._conv(f"{at}.conv1", h, 1 if shared else self.T), 2), tower.drop1)
+        h = self._dropped(self._conv(f"{at}.conv2", h, self.T), tower.drop2)
+        h = self._dropped(F.max_pool2d(self._conv(f"{at}.conv3", h, self.T), 2), tower.drop3)
         features = h.reshape(len(h), self.T, -1).transpose(0, 1)
         return self._norm(f"{at}.norm", self._linear(f"{at}.fc", features))
 
@@ -90,15 +88,14 @@ class StackedBlocks:
         )
         return flat.view(len(flat), self.T, -1).transpose(0, 1)
 
-    def _dropped(self, h: Tensor, dropout: Dropout) -> Tensor:
-        """Dropout with each block's mask from its own generator. Shape: (B, T C, H, W) to the same."""
+    def _dropped(self, h: Tensor, dropout: ReLUDropout) -> Tensor:
+        """ReLU, and dropout with each block's mask from its own generator. Shape: (B, T C, H, W) to the same."""
         if dropout.p == 0:
-            return h
+            return h.relu_()
         B, channels, *size = h.shape
         one = (B, *size, channels // self.T)  # channels last, as the blocks draw
         keep = torch.stack([dropout.keep(one, h.device, generator) for generator in self.generators], dim=3)
-        dropped: Tensor = (h * keep.flatten(3).permute(0, 3, 1, 2)).mul_(1 / (1 - dropout.p))
-        return dropped
+        return dropout.drop(h, keep.flatten(3).permute(0, 3, 1, 2))
 
     def _of(self, layer: str, parameter: str) -> Tensor:
         return self.stacks[f"{layer}.{parameter}"]
