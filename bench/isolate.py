@@ -139,6 +139,7 @@ def _verdict(exitcode: int | None, why: Status | None, timeout_s: float | None, 
 def _child(job: Job, send: Connection, lock: Any) -> None:
     """Entry point in the child."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
     gc.freeze()  # what the server has loaded stays: no collection in a run needs to look at it again
     held = lock.detach()  # noqa: F841  (closed by the end of the process, which gives the folder free)
     _die_with_parent()

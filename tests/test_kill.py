@@ -53,7 +53,21 @@ def test_the_end_is_that_of_an_unbroken_run(tmp_path: Path, kills: int) -> None:
     assert litter == []
 
 
-def _start(folder: Path) -> "subprocess.Popen[bytes]":
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_may_go_to_the_whole_process_group(tmp_path: Path, number: signal.Signals) -> None:
+    """As timeout(1) and a terminal's Ctrl-C send it. What was running is interrupted, not crashed, and goes on."""
+    process = _start(tmp_path, "--epochs", "20000", "--seeds", "1")
+    while not list(tmp_path.glob("results/*/*/curve.csv")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == 130
+    runs, _, _ = store.read(tmp_path / "results")
+    assert set(runs.status) == {"interrupted"}
+
+
+def _start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    command = [*COMMAND, *options]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
