@@ -1,11 +1,10 @@
-"""How a run computes, apart from what: the precision of products, the memory format, compilation."""
+"""How a run computes, apart from what: the precision of products and the memory format."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.method import Method
 
@@ -32,14 +31,10 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
 
 
 def to_channels_last(method: Method) -> None:
-    """Put the method's convolutions into channels-last memory format; images follow them."""
-    for part in method.modules().values():
-        part.to(memory_format=torch.channels_last)
+    """Put the method's convolutions into channels-last memory format; images follow them.
 
-
-def compile_blocks(method: Method) -> None:
-    """Let torch.compile have the blocks, and the parts of each that are called on their own."""
-    for block in method.blocks():
-        parts: list[nn.Module] = [block, *block.children()]
-        for part in parts:
-            part.compile(dynamic=False)
+    What is in that format stays where it is: it may be a view of what a method trains.
+    """
+    for p in (p for part in method.modules().values() for p in part.parameters()):
+        if p.dim() == 4 and not p.is_contiguous(memory_format=torch.channels_last):
+            p.data = p.data.contiguous(memory_format=torch.channels_last)

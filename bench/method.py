@@ -139,6 +139,14 @@ class Method(ABC):
             return f"{cls.info.name} runs on {', '.join(nets)}, not on {task.net}"
         return None
 
+    @classmethod
+    def check_run(cls, config: Any, net_settings: Mapping[str, Any], epochs: int, device: str) -> None:
+        """Asked of every run of an experiment before the first begins; device is a type, as "cuda".
+
+        Raises: ConfigError where these settings, each within its bounds, cannot be trained together.
+        """
+        return
+
     @abstractmethod
     def __init__(self, task: Task, config: Any, *, device: torch.device, seeds: Seeds) -> None: ...
 
@@ -184,6 +192,13 @@ class Method(ABC):
         """The parts between which locality is measured, in order. Default: the blocks of the nets held."""
         nets = [value for value in vars(self).values() if isinstance(value, Net)]
         return [block for net in nets for block in net.blocks]
+
+    def compile(self) -> None:
+        """Let torch.compile have what a step spends its time in. Default: blocks, and parts of them called alone."""
+        for block in self.blocks():
+            parts: list[nn.Module] = [block, *block.children()]
+            for part in parts:
+                part.compile(dynamic=False)
 
     def prepare_for_eval(self) -> None:  # noqa: B027  (an optional hook, not a forgotten abstract)
         """Called before each evaluation; its time counts as training."""

@@ -108,7 +108,10 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
     for seed in experiment.seeds:
         for dataset in experiment.datasets:
             for name, net, settings, net_settings in rows:
-                entry = registry[name]
+                entry, epochs = registry[name], epochs_for(experiment.epochs, dataset, name)
+                method = entry.load()
+                chosen = net_class(net).Settings(**net_settings).model_dump()
+                method.check_run(method.Config(**settings), chosen, epochs, device.partition(":")[0])
                 spec = RunSpec(
                     method=name,
                     method_settings=settings,
@@ -118,7 +121,7 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
                     dataset=dataset,
                     data_id=data_ids[dataset],
                     seed=seed,
-                    epochs=epochs_for(experiment.epochs, dataset, name),
+                    epochs=epochs,
                     batch_size=experiment.batch_size,
                     val_fraction=experiment.val_fraction,
                     eval_draws=EVAL_DRAWS,

@@ -323,7 +323,7 @@ class Run:
         if self.spec.channels_last:
             compute.to_channels_last(built)
         if self.spec.compile:
-            compute.compile_blocks(built)
+            built.compile()
         return built
 
     def _warm_up(self, twin: Method) -> None:

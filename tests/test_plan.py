@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.config import Experiment
+from bench.config import Experiment, load_preset, preset_names
 from bench.errors import BenchError
 from bench.plan import Run, check, plan
 from bench.registry import Registry
@@ -104,6 +104,32 @@ def test_how_a_run_computes_is_part_of_what_it_is() -> None:
         assert ids().isdisjoint(ids(**change))
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_has_a_plan(name: str) -> None:
+    assert runs(**{"seeds": [0, 1], **load_preset(name)})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "epochs"), [("mnist", (100, 2, 100)), ("cifar10", (150, 4, 500)), ("cifar100", (150, 4, 1000))]
+)
+def test_the_paper_s_presets_are_table_3(dataset: str, epochs: tuple[int, int, int]) -> None:
+    """Batch 128, step size and weight decay 1e-3 everywhere; three kinds of embedding but for the adjoint."""
+    by_method = dict(zip(("noprop-dt", "adjoint", "noprop-ct"), epochs, strict=True))
+    by_method |= {"backprop": by_method["noprop-dt"], "noprop-fm": by_method["noprop-ct"]}
+    found = [run.spec for run in runs(**load_preset(f"noprop-paper-{dataset}"))]
+    for spec in found:
+        assert (spec.dataset, spec.epochs, spec.batch_size) == (dataset, by_method[spec.method], 128)
+        assert spec.method_settings["lr"] == spec.method_settings["weight_decay"] == 1e-3
+        assert spec.method_settings.get("eta") == {"noprop-dt": 0.1, "noprop-ct": 1.0}.get(spec.method)
+        assert spec.net_settings["T"] == (10 if spec.method in ("backprop", "noprop-dt") else 1000)
+        assert (spec.net_settings["width"], spec.net_settings["hidden"], spec.net_settings["dropout"]) == (32, 256, 0.2)
+        assert spec.eval_draws == 5
+    kinds = {name: {s.net_settings["embedding"] for s in found if s.method == name} for name in by_method}
+    assert kinds.pop("adjoint") == {"one-hot"}
+    assert set(map(frozenset, kinds.values())) == {frozenset({"one-hot", "learned", "prototype"})}
+    assert {s.seed for s in found} == {0, 1, 2}
+
+
 def test_seeds_are_outermost() -> None:
     assert [run.spec.seed for run in runs()] == [0, 0, 1, 1]
 
@@ -119,6 +145,7 @@ def test_seeds_are_outermost() -> None:
         ({"settings": {"backprob": {}}}, "unknown method or net in settings 'backprob'; did you mean backprop"),
         ({"settings": {"backprop": {"learning_rate": 1}}}, "unknown setting of backprop 'learning_rate'"),
         ({"settings": {"denoiser": {"T": 0}}}, "settings of denoiser: T=0 is refused"),
+        ({"epochs": 14, "settings": {"noprop-dt": {"order": "sequential"}}}, "epochs must be a multiple of T = 10"),
     ],
 )
 def test_unknown_names_and_values_are_refused_before_anything_runs(change: dict[str, object], complaint: str) -> None:

@@ -57,6 +57,17 @@ def test_a_run_records_what_the_report_needs(tmp_path: Path) -> None:
     assert told[1]["train_s"] > told[0]["train_s"]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"order": "sequential"}, {"execution": "stacked"}, {"execution": "processes"}], ids=str
+)
+def test_noprop_dt_runs_in_every_order_and_execution(tmp_path: Path, settings: dict[str, str]) -> None:
+    chosen = REGISTRY["noprop-dt"].load().Config(lr=1e-2, **settings).model_dump()
+    run, _ = start(tmp_path, spec("noprop-dt", "denoiser", method_settings=chosen, channels_last=True))
+    before = run.method.net.blocks[0].image.conv1.weight.clone()
+    assert run.go()["status"] == "ok"
+    assert not torch.equal(run.method.net.blocks[0].image.conv1.weight, before)
+
+
 def test_stochastic_inference_is_averaged_over_draws(tmp_path: Path) -> None:
     summary = start(tmp_path, spec("noprop-dt", "denoiser"))[0].go()
     assert summary["test_acc_std"] > 0

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.nets.base import Net, Prototypes
-from bench.nets.labels import Labels, LabelSettings
+from bench.nets.labels import Labels, LabelSettings, mean_embedding
 from bench.nets.layers import noise_like
 from bench.nets.towers import ImageTower, TowerSettings
 
@@ -81,7 +81,7 @@ class Denoiser(Net):
     def u_hat(self, t: int, z: Tensor, x: Tensor) -> Tensor:
         """Block t's guess of u_y, t = 1..T. Shape: z (B, d), x (B, C, H, W) to (B, d)."""
         logits: Tensor = self.blocks[t - 1](z, x)
-        return logits.softmax(dim=1) @ self.labels.weight
+        return mean_embedding(logits, self.labels.weight)
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         z = noise_like((len(x), self.labels.dim), x, noise)

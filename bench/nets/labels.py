@@ -96,7 +96,7 @@ class Labels(nn.Module):
         scores: Tensor = self.readout(z)
         if self.settings.class_probability == "softmax":
             return scores
-        return -squared_distances(scores.softmax(-1) @ self.weight, self.weight) / (2 * self.settings.sigma**2)
+        return -squared_distances(mean_embedding(scores, self.weight), self.weight) / (2 * self.settings.sigma**2)
 
     def exhibits(self, probabilities: Sequence[Tensor], times: Tensor) -> dict[str, Tensor]:
         """What Method.exhibits gives of p(y | z_t) at these times, and of embeddings that are images."""
@@ -116,6 +116,18 @@ class Labels(nn.Module):
         return length * rows
 
 
+def mean_embedding(logits: Tensor, weight: Tensor) -> Tensor:
+    """softmax(logits) @ W_embed, never under autocast: a probability of 1 - 1e-3 is 1 in bfloat16, and its error gone.
+
+    Shape: logits (..., m), weight (m, d) to (..., d).
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        mean: Tensor = logits.to(weight.dtype).softmax(-1) @ weight
+    return mean
+
+
 def squared_distances(z: Tensor, points: Tensor) -> Tensor:
-    """|z - p|^2 for each point p. Shape: z (..., d), points (m, d) to (..., m)."""
-    return z.square().sum(-1, keepdim=True) - 2 * z @ points.mT + points.square().sum(1)
+    """|z - p|^2 for each point p, never under autocast: large squares cancel. Shape: (..., d), (m, d) to (..., m)."""
+    with torch.autocast(points.device.type, enabled=False):
+        z = z.to(points.dtype)
+        return z.square().sum(-1, keepdim=True) - 2 * z @ points.mT + points.square().sum(1)

@@ -9,14 +9,15 @@ arXiv 2503.24322, Eq. 3, 5, 6, 8 and Algorithm 1. For block t = 1..T, with z_{t-
 Order of updates: `joint` trains all blocks on each mini-batch by the mean of L_t over t, whose gradient to a block is
 that of its own term; `sequential` is Algorithm 1, t in the outer loop: a pass over the data trains one block, and T
 passes are one epoch of the paper. theta_out and a learned W_embed take every step, on the gradients of all terms in it.
-Deviations from the paper: where W_embed is fixed, the KL term is a constant and left out.
-Left open by it and chosen here: the clip of the cosine schedule.
+Deviations from the paper: the order is joint unless asked for; where W_embed is fixed, the KL term is a constant and
+left out. Left open by it and chosen here: the clip of the cosine schedule; that predictions without noise start at
+the mean of z_0 too.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from torch.optim import AdamW
 from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
 from bench.errors import ConfigError
 from bench.nets.denoiser import Denoiser, DenoiserBlock
+from bench.nets.labels import mean_embedding
 from bench.nets.layers import lend_generator, noise_like
 from methods.noprop.execution import Term, in_turn, threaded, train_block
 from methods.noprop.objective import diffuse, prior_kl
@@ -35,6 +37,8 @@ from methods.noprop.schedule import coefficients, cosine
 from methods.noprop.stacked import StackedBlocks
 from methods.noprop.workers import BlockWorkers, Charge
 
+PROCESSES_NEED = "noprop-dt: execution=processes needs a fixed embedding and the CPU; use loop or parallel"
+
 
 class NoPropDTSettings(BaseModel):
     lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
@@ -42,15 +46,18 @@ class NoPropDTSettings(BaseModel):
     eta: float = Field(
         0.1, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ["log", 1e-2, 1e1]}
     )
-    clip: float = Field(1e-3, gt=0, lt=0.5, description="distance that abar keeps from 0 and 1")
+    clip: float = Field(1e-3, gt=0, lt=0.5, description="distance of abar from 0 and 1, at most half a step")
     order: Literal["joint", "sequential"] = Field(
         "joint", description="all blocks a batch, or one a pass over the data"
     )
     execution: Literal["loop", "parallel", "processes", "stacked"] = Field(
         "parallel",
-        description="one block at a time, one a CPU thread, shares of them over processes, or all as one computation",
+        description="one block at a time; one a CPU thread (on a GPU as loop); shares over processes (on a CPU, with a "
+        "fixed embedding); all as one computation",
     )
-    inference_noise: bool = Field(True, description="whether Eq. 3 adds its noise in predictions")
+    inference_noise: bool = Field(
+        True, description="whether predictions draw z_0 and Eq. 3's noise or take their means"
+    )
 
     @model_validator(mode="after")
     def _stacked_is_joint(self) -> Self:
@@ -97,7 +104,7 @@ class NoPropDT(Method):
     def _employ(self, blocks: list[DenoiserBlock], device: torch.device) -> BlockWorkers:
         """Worker processes, one for each of torch's threads. Raises: ConfigError where they could not do the work."""
         if self.net.labels.learned or device.type != "cpu":
-            raise ConfigError("execution=processes needs a fixed embedding and the CPU; use loop or parallel")
+            raise ConfigError(PROCESSES_NEED)
         lr, decay = self.config.lr, self.config.weight_decay
         charges = [
             Charge(self._term(t), block.share_memory(), noise.get_state(), lr, decay)
@@ -105,16 +112,29 @@ class NoPropDT(Method):
         ]
         return BlockWorkers(charges, self.net.labels.weight, torch.get_num_threads())
 
+    @classmethod
+    def check_run(cls, config: BaseModel, net_settings: Mapping[str, Any], epochs: int, device: str) -> None:
+        assert isinstance(config, NoPropDTSettings)
+        T = net_settings["T"]
+        if config.order == "sequential" and epochs % T:
+            raise ConfigError(
+                f"noprop-dt: order=sequential trains one block in each pass over the data; "
+                f"epochs must be a multiple of T = {T}, not {epochs}"
+            )
+        if config.execution == "processes" and (device != "cpu" or net_settings["embedding"] != "one-hot"):
+            raise ConfigError(PROCESSES_NEED)
+
+    def compile(self) -> None:
+        super().compile()
+        if self.stack is not None:
+            self.stack.compile()
+
     def claims(self) -> Claims:
         return replace(self.info.claims, stochastic_inference=self.config.inference_noise)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
         T, joint = self.steps.T, self.config.order == "joint"
-        if not joint and progress.total_epochs < T:
-            raise ConfigError(
-                f"order=sequential trains a block per pass over the data: {T} blocks need {T} epochs or more"
-            )
         trained = range(1, T + 1) if joint else [1 + progress.data_pass % T]
         share = T / len(trained)  # of a term L_t in the mean over the terms of this step
         terms: list[tuple[Tensor, Tensor | None]]
@@ -141,7 +161,7 @@ class NoPropDT(Method):
         W = labels.weight.detach().requires_grad_(labels.learned)
         u = F.embedding(batch.y, W)
         z = torch.stack([diffuse(u, float(self.steps.abar[t]), self.noise[t]) for t in range(T)])
-        u_hat = stack(z, batch.x).softmax(-1) @ W
+        u_hat = mean_embedding(stack(z, batch.x), W)
         weights = self.config.eta / 2 * self.steps.snr_gain[1:].to(u)
         loss = (weights * (u_hat - u).square().sum(-1).mean(1)).sum()
         loss.backward()
@@ -187,9 +207,10 @@ class NoPropDT(Method):
 
     @torch.no_grad()
     def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        path = [self.net.labels.scores(z).softmax(1) for z in self._path(x, self.inference)]
-        times = torch.arange(self.steps.T + 1) / self.steps.T
-        schedule = torch.stack((times, self.steps.abar.float(), self.config.eta / 2 * self.steps.snr_gain.float()), 1)
+        T, way = self.steps.T, self._path(x, self.inference if self.config.inference_noise else None)
+        path, times = [self.net.labels.scores(z).softmax(1) for z in way], torch.arange(T + 1) / T
+        weight = T / 2 * self.config.eta * self.steps.snr_gain
+        schedule = torch.stack((times, self.steps.abar.float(), weight.float()), dim=1)
         return {**self.net.labels.exhibits(path, times), "schedule": schedule}
 
     def modules(self) -> Mapping[Role, nn.Module]:

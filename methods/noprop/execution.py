@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench import Batch
+from bench.nets.labels import mean_embedding
 from methods.noprop.objective import diffuse, squared_error
 
 Result = TypeVar("Result")
@@ -40,7 +41,7 @@ def train_block(
     W = embedding.detach().requires_grad_(embedding.requires_grad)
     u = F.embedding(batch.y, W)  # unlike W[y], its gradient repeats bit for bit
     z = diffuse(u, term.abar, noise)
-    u_hat = block(z, batch.x).softmax(1) @ W
+    u_hat = mean_embedding(block(z, batch.x), W)
     loss = share * term.weight * squared_error(u_hat, u).mean()
     loss.backward()
     optimizer.step()

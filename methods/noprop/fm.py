@@ -116,9 +116,9 @@ class NoPropFM(Method):
         return self.net.labels.exhibits([self._probabilities(z, t) for z, t in zip(path, times, strict=True)], times)
 
     def _probabilities(self, z: Tensor, t: Tensor) -> Tensor:
-        """p(y | z_t) of equally likely classes under z_t ~ N(t u_y, (1 - t)^2), the spread not below SHARPEST."""
-        spread = (1 - t).clamp_min(SHARPEST)
-        return (-squared_distances(z, t * self.net.labels.weight) / (2 * spread**2)).softmax(1)
+        """p(y | z_t) of equally likely classes under z_t ~ N(t u_y, (1 - t)^2 + sigma^2), SHARPEST^2 or more."""
+        variance = ((1 - t) ** 2 + self.config.sigma**2).clamp_min(SHARPEST**2)
+        return (-squared_distances(z, t * self.net.labels.weight) / (2 * variance)).softmax(1)
 
     def modules(self) -> Mapping[Role, nn.Module]:
         # a fixed embedding needs no readout: the nearest one is the answer, and nothing has to keep them apart

@@ -35,8 +35,9 @@ class Schedule(nn.Module):
         self.g0, self.g1 = nn.Parameter(torch.tensor(-end)), nn.Parameter(torch.tensor(end))
 
     def forward(self, t: Tensor) -> Noise:
-        """Shape: t (K,) in [0, 1] to three of (K,)."""
-        rise, slope = self.risen(t)
+        """Shape: t (K,) in [0, 1] to three of (K,). Never under autocast, whose rounding makes stairs of gbar."""
+        with torch.autocast(t.device.type, enabled=False):
+            rise, slope = self.risen(t)
         gamma = self.g0 + (self.g1 - self.g0) * (1 - rise)
         gamma_slope = -(self.g1 - self.g0) * slope
         return Noise(torch.sigmoid(-gamma), gamma_slope, -gamma_slope * torch.exp(-gamma))

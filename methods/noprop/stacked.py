@@ -36,8 +36,15 @@ class StackedBlocks:
     def parameters(self) -> Iterable[nn.Parameter]:
         return self.stacks.values()
 
+    def compile(self) -> None:
+        """Let torch.compile have the computation."""
+        self._logits = torch.compile(self._logits, dynamic=False)  # type: ignore[method-assign]
+
     def __call__(self, z: Tensor, x: Tensor) -> Tensor:
         """Shape: z (T, B, d), x (B, C, H, W) to logits (T, B, m)."""
+        return self._logits(z, x)
+
+    def _logits(self, z: Tensor, x: Tensor) -> Tensor:
         block = self.block
         image = self._tower("image", x.expand(self.T, *x.shape), block.image, shared=True)
         if isinstance(block.label, ImageTower):

@@ -48,8 +48,9 @@ class BlockWorkers:
         shared = self._shared(batch)
         shared.x.copy_(batch.x)
         shared.y.copy_(batch.y)
+        autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")  # a new process has none
         for connection in self.connections:
-            connection.send(("step", list(ts), share))
+            connection.send(("step", list(ts), share, autocast))
         losses: dict[int, Tensor] = {}
         for connection in self.connections:
             losses |= {t: torch.tensor(loss) for t, loss in _answer(connection).items()}
@@ -118,14 +119,15 @@ def _work(connection: Connection) -> None:
         except (EOFError, OSError):
             return
         if verb == "step":
-            ts, share = arguments
+            ts, share, (enabled, dtype) = arguments
             losses = {}
-            for charge in charges:
-                if (t := charge.term.t) in ts:
-                    loss, _ = train_block(
-                        charge.block, optimizers[t], embedding, charge.term, share, batch, generators[t]
-                    )
-                    losses[t] = float(loss)
+            with torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False):
+                for charge in charges:
+                    if (t := charge.term.t) in ts:
+                        loss, _ = train_block(
+                            charge.block, optimizers[t], embedding, charge.term, share, batch, generators[t]
+                        )
+                        losses[t] = float(loss)
             connection.send(losses)
         elif verb == "state":  # copies, both ways: what is sent stays in shared memory and would go on changing
             states = {

@@ -10,8 +10,11 @@ from torch.distributions import Normal, kl_divergence
 
 from bench import Batch, Method
 from methods.noprop.ct import NoPropCT
+from tests.noprop.oracles import p_out
 
 LEARNED = {"embedding": "learned", "dim": 12}
+POSTERIOR = {**LEARNED, "class_probability": "posterior"}
+PROTOTYPE = {"embedding": "prototype", "start": "random"}
 Make = Callable[..., NoPropCT]
 
 
@@ -47,14 +50,16 @@ def equation_9(method: NoPropCT, batch: Batch) -> Tensor:
         u_hat = net.logits(z_t[None], batch.x[i : i + 1], t[i : i + 1])[0].softmax(0) @ W
         q_0 = Normal(abar_0.sqrt() * u, (1 - abar_0).sqrt())
         losses.append(
-            F.cross_entropy(net.labels.readout(z_1), batch.y[i])
+            F.cross_entropy(p_out(net.labels, z_1), batch.y[i])
             + kl_divergence(q_0, Normal(torch.zeros(d), torch.ones(d))).sum()
             + method.config.eta / 2 * snr_slope * ((u_hat - u) ** 2).sum()
         )
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize("net", [{}, LEARNED], ids=["one-hot", "learned"])
+@pytest.mark.parametrize(
+    "net", [{}, LEARNED, POSTERIOR, PROTOTYPE], ids=["one-hot", "learned", "posterior", "prototype"]
+)
 def test_loss_and_gradients_are_those_of_equation_9(net: dict, make: Make, toy, watch_gradients, doubles: None) -> None:
     method, batch = make(net, eta=0.3), toy.batch(12)
     loss, parameters = equation_9(method, batch), dict(method.modules()["inference"].named_parameters())

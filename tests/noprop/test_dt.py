@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,11 +14,16 @@ from torch.optim import AdamW
 
 from bench import Batch, Method, Progress
 from bench.errors import ConfigError
+from bench.measure.retained import retained_bytes
+from bench.nets.denoiser import DenoiserSettings
 from bench.nets.layers import noise_like
-from methods.noprop.dt import NoPropDT
+from methods.noprop.dt import NoPropDT, NoPropDTSettings
+from tests.noprop.oracles import p_out
 
 T = 4
 LEARNED = {"embedding": "learned", "dim": 12}
+POSTERIOR = {**LEARNED, "class_probability": "posterior"}
+PROTOTYPE = {"embedding": "prototype", "start": "random"}
 Make = Callable[..., NoPropDT]
 
 
@@ -55,7 +61,7 @@ def equation_8(method: NoPropDT, batch: Batch) -> list[Tensor]:
     u_y, B = W[batch.y], len(batch.y)
     eps = [torch.randn(B, W.shape[1], generator=g.clone_state()) for g in (*method.noise, method.readout_noise)]
     z_T = abar[T] ** 0.5 * u_y + (1 - abar[T]) ** 0.5 * eps[T]
-    shared = F.cross_entropy(net.labels.readout(z_T), batch.y)
+    shared = F.cross_entropy(p_out(net.labels, z_T), batch.y)
     if W.requires_grad:
         q_0 = Normal(abar[0] ** 0.5 * u_y, (1 - abar[0]) ** 0.5)
         shared = shared + kl_divergence(q_0, Normal(torch.zeros_like(u_y), 1.0)).sum(1).mean()
@@ -67,7 +73,7 @@ def equation_8(method: NoPropDT, batch: Batch) -> list[Tensor]:
     return terms
 
 
-@pytest.mark.parametrize("net", [{}, LEARNED], ids=["fixed", "learned"])
+@pytest.mark.parametrize("net", [{}, LEARNED, POSTERIOR, PROTOTYPE], ids=["fixed", "learned", "posterior", "prototype"])
 @pytest.mark.parametrize("execution", ["loop", "parallel"])
 def test_one_step_follows_the_gradient_of_equation_8(
     net: dict, execution: str, make: Make, batch: Batch, watch_gradients, doubles: None
@@ -270,7 +276,50 @@ def test_stacked_blocks_cannot_be_trained_one_a_pass(make: Make) -> None:
         make(order="sequential", execution="stacked")
 
 
-def test_too_few_passes_to_train_every_block_are_refused(make: Make, batch: Batch) -> None:
-    """Else the last blocks would predict untrained, and the run would look like a bad method."""
-    with pytest.raises(ConfigError, match="4 blocks need 4 epochs or more"):
-        make(order="sequential").train_step(batch, Progress(0, 30, 0, 3, 0))
+@pytest.mark.parametrize("epochs", [3, 14])
+def test_passes_that_leave_blocks_behind_are_refused(epochs: int) -> None:
+    """Else some blocks would predict untrained, or trained less, and the run would look like a bad method."""
+    config, net = NoPropDTSettings(order="sequential"), DenoiserSettings(T=4).model_dump()
+    with pytest.raises(ConfigError, match=f"epochs must be a multiple of T = 4, not {epochs}"):
+        NoPropDT.check_run(config, net, epochs, "cpu")
+    NoPropDT.check_run(config, net, 8, "cpu")
+    NoPropDT.check_run(NoPropDTSettings(order="joint"), net, epochs, "cpu")
+
+
+@pytest.mark.parametrize(("embedding", "device"), [("learned", "cpu"), ("one-hot", "cuda")])
+def test_processes_are_refused_where_they_could_not_work(embedding: str, device: str) -> None:
+    net = DenoiserSettings(embedding=embedding).model_dump()
+    with pytest.raises(ConfigError, match="execution=processes needs a fixed embedding and the CPU"):
+        NoPropDT.check_run(NoPropDTSettings(execution="processes"), net, 1, device)
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_exhibits_are_the_path_of_a_prediction_and_the_schedule_of_the_loss(noisy: bool, make: Make, toy) -> None:
+    """The weights drawn are those of Eq. 8, comparable to NoProp-CT's."""
+    method, x = make(eta=0.3, inference_noise=noisy), toy.batch(4).x
+    draws = method.inference.clone_state()
+    shown = method.exhibits(x)
+    method.inference.set_state(draws.get_state())
+    torch.testing.assert_close(shown["label_path"][-1], method.predict(x).softmax(1))
+    abar = torch.tensor(noise_levels())
+    snr = abar / (1 - abar)
+    time, levels, weights = shown["schedule"].T
+    torch.testing.assert_close(time, torch.arange(T + 1) / T)
+    torch.testing.assert_close(levels, abar)
+    torch.testing.assert_close(weights[1:], T / 2 * 0.3 * snr.diff(), rtol=1e-4, atol=0)
+
+
+def test_the_loop_retains_one_block_s_share_of_what_backprop_does(make_method: Callable[..., Method], toy) -> None:
+    """Bytes kept for the backward pass: constant in T, where backprop's grow with it."""
+
+    def retained(name: str, T: int, **settings: Any) -> int:
+        method = make_method(name, task=toy.task("denoiser", T=T, width=8, dropout=0.2), **settings)
+        held = [p for part in method.modules().values() for p in part.parameters()]
+        step = partial(method.train_step, toy.batch(64), Progress(0, 1, 0, 1, 0))
+        step()
+        return retained_bytes(step, held)
+
+    loop = {T: retained("noprop-dt", T, execution="loop") for T in (2, 8)}
+    assert loop[2] == loop[8]
+    for T, kept in loop.items():
+        assert kept * T == pytest.approx(retained("backprop", T), rel=0.02)

@@ -10,8 +10,11 @@ from torch import Tensor
 from bench import Batch, Method
 from methods.noprop.fm import NoPropFM
 from methods.noprop.samplers import last
+from tests.noprop.oracles import p_out
 
 LEARNED = {"embedding": "learned", "dim": 12}
+POSTERIOR = {**LEARNED, "class_probability": "posterior"}
+PROTOTYPE = {"embedding": "prototype", "start": "random"}
 Make = Callable[..., NoPropFM]
 
 
@@ -35,12 +38,12 @@ def equations_11_and_13(method: NoPropFM, batch: Batch) -> Tensor:
         v = net.logits(z_t[None], batch.x[i : i + 1], t[i : i + 1])[0] @ W
         loss = ((v - (z_1 - z_0[i])) ** 2).sum()
         if W.requires_grad:
-            loss = loss + F.cross_entropy(net.labels.readout(z_t + (1 - t[i]) * v), batch.y[i])
+            loss = loss + F.cross_entropy(p_out(net.labels, z_t + (1 - t[i]) * v), batch.y[i])
         losses.append(loss)
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize("net", [{}, LEARNED], ids=["fixed", "learned"])
+@pytest.mark.parametrize("net", [{}, LEARNED, POSTERIOR, PROTOTYPE], ids=["fixed", "learned", "posterior", "prototype"])
 @pytest.mark.parametrize("sigma", [0.0, 0.2])
 def test_loss_and_gradients_are_those_of_equations_11_and_13(
     net: dict, sigma: float, make: Make, toy, watch_gradients, doubles: None

@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from bench import Task
+from bench import Task, compute
 from bench.errors import ConfigError
-from bench.nets.labels import Labels, LabelSettings, squared_distances
+from bench.nets.labels import Labels, LabelSettings, mean_embedding, squared_distances
 
 SHAPE = (2, 3, 4)
 
@@ -110,6 +110,17 @@ def test_the_readout_starts_at_rows_over_their_squared_lengths() -> None:
     """theta_out(u_y)_y = 1 for whatever embedding."""
     made = placed(embedding="prototype")
     torch.testing.assert_close(made.readout(made.weight).diagonal(), torch.ones(10))
+
+
+def test_autocast_leaves_mean_and_distances_alone() -> None:
+    """A probability of 1 - 2e-4 is 1 in bfloat16; a distance of 1 between points 28 long is lost."""
+    logits, W = torch.tensor([[8.5, 0.0]]), torch.eye(2)
+    points = torch.full((2, 784), 1.0)
+    points[1, 0] = 2.0
+    with compute.precision("bfloat16", torch.device("cpu")):
+        inside = mean_embedding(logits, W), squared_distances(points[:1], points)
+    torch.testing.assert_close(inside[0], torch.tensor([[1 - 2.034e-4, 2.034e-4]]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(inside[1], torch.tensor([[0.0, 1.0]]), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("embedding", ["one-hot", "learned", "prototype"])

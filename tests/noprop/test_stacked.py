@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import Method
+from bench import Method, Task, compute
 from methods.noprop.dt import NoPropDT
 
 EMBEDDINGS = ["one-hot", "learned", "prototype"]
@@ -44,6 +44,26 @@ def test_stacked_blocks_learn_what_they_would_one_by_one(embedding: str, make: M
         torch.testing.assert_close(got[name], expected[name], rtol=1e-7, atol=1e-6, msg=lambda text, n=name: n + text)
     x = toy.batch(8).x
     torch.testing.assert_close(stacked.predict_noise_free(x), loop.predict_noise_free(x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_leaves_the_blocks_views_of_the_stack(channels: int, make_method: Callable[..., Method]) -> None:
+    """Else the net that predicts would keep the weights it started with."""
+    settings = {"T": 2, "width": 4, "hidden": 16}
+    task = Task("toy", 10, (channels, 8, 8), 100, "denoiser", settings)
+    method = make_method("noprop-dt", task=task, execution="stacked")
+    compute.to_channels_last(method)
+    for t, block in enumerate(method.net.blocks):
+        for name, p in block.named_parameters():
+            assert p.data_ptr() == method.stack.stacks[name][t].data_ptr(), name
+
+
+@pytest.mark.slow  # compiling takes half a minute
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks there itself
+def test_a_compiled_stack_learns_the_same(make: Make, toy) -> None:
+    plain, compiled, batch = make("stacked", "one-hot"), make("stacked", "one-hot"), toy.batch(24)
+    compiled.compile()
+    torch.testing.assert_close(compiled.train_step(batch, None), plain.train_step(batch, None), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)

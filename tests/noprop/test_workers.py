@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from bench import Batch, Seeds, Task
+from bench import Batch, Seeds, Task, compute
 from bench.errors import ConfigError
 from bench.measure import cpu_memory
 from methods.noprop.dt import NoPropDT, NoPropDTSettings
@@ -61,6 +61,14 @@ def test_workers_do_what_the_loop_does_and_go_on_from_a_checkpoint() -> None:
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
         assert time.monotonic() < deadline, "workers outlive the method that employs them"
         time.sleep(0.05)
+
+
+def test_workers_compute_in_the_precision_of_the_run() -> None:
+    loop, workers, (batch,) = make("loop"), make("processes"), batches(1)
+    with compute.precision("bfloat16", torch.device("cpu")):
+        losses = [method.train_step(batch, None)["loss"] for method in (loop, workers)]
+    assert torch.equal(*losses)
+    assert not torch.equal(losses[0], make("loop").train_step(batch, None)["loss"])
 
 
 def test_a_learned_embedding_is_refused() -> None:
