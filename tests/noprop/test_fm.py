@@ -144,12 +144,14 @@ def test_random_images_are_classified_at_chance(make: Make, toy) -> None:
     assert abs(toy.accuracy(method, toy.imageless_batch()) - 0.1) < 4 * (0.1 * 0.9 / 2000) ** 0.5
 
 
-def test_pictures_show_the_posterior_of_the_path(make: Make) -> None:
-    """p(y | z_t) by Bayes' rule from densities of z_t ~ N(t u_y, (1 - t)^2), equally likely classes."""
-    method, z = make(), torch.randn(5, 10)
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_pictures_show_the_posterior_of_the_path(sigma: float, make: Make) -> None:
+    """p(y | z_t) by Bayes' rule from densities of z_t ~ N(t u_y, (1 - t)^2 + sigma^2), equally likely classes."""
+    method, z = make(sigma=sigma), torch.randn(5, 10)
     for t in (0.0, 0.4, 0.85):
+        spread = ((1 - t) ** 2 + sigma**2) ** 0.5
         densities = [
-            torch.distributions.Normal(t * F.one_hot(torch.tensor(k), 10).float(), 1 - t).log_prob(z).sum(1)
+            torch.distributions.Normal(t * F.one_hot(torch.tensor(k), 10).float(), spread).log_prob(z).sum(1)
             for k in range(10)
         ]
         expected = torch.stack(densities, dim=1).softmax(1)
