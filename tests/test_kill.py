@@ -55,7 +55,7 @@ def test_the_end_is_that_of_an_unbroken_run(tmp_path: Path, kills: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_may_go_to_the_whole_process_group(tmp_path: Path, number: signal.Signals) -> None:
-    """As timeout(1) and a terminal's Ctrl-C send it. What was running is interrupted, not crashed, and goes on."""
+    """As timeout(1) and a terminal's Ctrl-C send it. What was running is interrupted, not crashed."""
     process = _start(tmp_path, "--epochs", "20000", "--seeds", "1")
     while not list(tmp_path.glob("results/*/*/curve.csv")):
         assert process.poll() is None
