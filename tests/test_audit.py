@@ -287,14 +287,20 @@ def test_update_dependency_leaves_the_method_as_it_was(make_method: Callable[...
     assert losses[:2] == losses[2:]
 
 
+# what the allocator and other threads of a long test process move by chance: some kilobytes a call
+CHANCE_BYTES = 16 * 1024
+
+
 def test_growth_sees_a_kept_graph_and_nothing_else() -> None:
-    net, x, kept = nn.Linear(64, 64), torch.randn(32, 64), list[Tensor]()
-    assert live_memory.growth(lambda: net(x).tanh().sum()) < 512
-    # tanh keeps its output for the way back: 32 x 64 numbers of 4 bytes that Python has no name for
-    assert live_memory.growth(lambda: kept.append(net(x).tanh().sum())) > 8192
+    net, x, kept = nn.Linear(64, 64), torch.randn(512, 64), list[Tensor]()
+    assert live_memory.growth(lambda: net(x).tanh().sum()) < CHANCE_BYTES
+    # tanh keeps its output for the way back: 512 x 64 numbers of 4 bytes that Python has no name for
+    assert live_memory.growth(lambda: kept.append(net(x).tanh().sum())) > 512 * 64 * 4 - CHANCE_BYTES
 
 
 def test_growth_forgives_a_cache_that_fills_up() -> None:
     cache: dict[int, Tensor] = {}
     calls = iter(range(10_000))
-    assert live_memory.growth(lambda: cache.setdefault(next(calls) % 10, F.relu(torch.ones(4096)))) < 512
+    growth = live_memory.growth(lambda: cache.setdefault(next(calls) % 10, F.relu(torch.ones(512, 64))))
+    assert len(cache) == 10  # over the calls measured that is 52 kB each, were the filling not forgiven
+    assert growth < CHANCE_BYTES
