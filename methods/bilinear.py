@@ -18,6 +18,12 @@ from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 Gradient = dict[Tensor, Tensor]  # by weight
 
 
+def hand_over(gradient: Gradient) -> None:
+    """Make these the parameters' gradients, in the parameters' own precision."""
+    for p, g in gradient.items():
+        p.grad = g.to(p.dtype)
+
+
 @singledispatch
 def along_input(layer: nn.Module, t: Tensor) -> Tensor:
     """df/dx t. Shape: (k, B, ...) to (k, B, ...)."""
@@ -103,7 +109,7 @@ def _(layer: nn.Conv2d, x: Tensor, v: Tensor, v_bias: Tensor) -> Tensor:
 def _(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> Gradient:
     # the correlation of input and gradient, computed by the convolution library; no autograd graph is involved
     geometry = layer.stride, layer.padding, layer.dilation
-    weight = conv2d_weight(x, layer.weight.shape, delta, *geometry)
+    weight = conv2d_weight(x.to(delta.dtype), layer.weight.shape, delta, *geometry)  # which autocast passes by
     assert layer.bias is not None
     return {layer.weight: weight, layer.bias: delta.sum((0, 2, 3))}
 

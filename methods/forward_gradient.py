@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
 from bench.nets.base import Net
-from methods.bilinear import Gradient
+from methods.bilinear import Gradient, hand_over
 from methods.directions import Directions, draw
 from methods.tangents import Activities, Draw, Weights, forward
 
@@ -66,8 +66,7 @@ class ForwardGradient(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         estimate = weight_estimate if self.config.space == "weight" else activity_estimate
         loss, gradient = estimate(self.net, batch, self.config.k, self.draw)
-        for p, g in gradient.items():
-            p.grad = g
+        hand_over(gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss}

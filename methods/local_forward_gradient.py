@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
 from bench.nets.base import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
-from methods.bilinear import Gradient, weight_gradient
+from methods.bilinear import Gradient, hand_over, weight_gradient
 from methods.directions import draw
 from methods.forward_gradient import ForwardGradientSettings, cross_entropy_gradient, split, weight_directions
 from methods.tangents import Activities, Draw, Site, Weights, forward
@@ -67,12 +67,12 @@ class LocalForwardGradient(Method):
         for block, head in zip(body, self.heads, strict=True):
             assert isinstance(head, nn.Linear)
             z, loss, gradient = estimate(block, head, Batch(z, batch.y), self.config.k, self.draw)
-            _hand_over(gradient)
+            hand_over(gradient)
             local.append(loss)
         *before, linear = last if isinstance(last, nn.Sequential) else [last]
         assert isinstance(linear, nn.Linear)
         loss, _, gradient = readout(linear, nn.Sequential(*before)(z), batch.y)
-        _hand_over(gradient)
+        hand_over(gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss, "local_loss": torch.stack(local).mean()}
@@ -154,11 +154,6 @@ def _credit(site: Site, s: Tensor) -> Tensor:
 
 def _has_patches(z: Tensor) -> bool:
     return z.dim() == 3
-
-
-def _hand_over(gradient: Gradient) -> None:
-    for p, g in gradient.items():
-        p.grad = g
 
 
 def _zero_heads(net: Net, task: Task) -> nn.ModuleList:

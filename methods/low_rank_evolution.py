@@ -22,14 +22,20 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
-from torch.func import vmap
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
 from methods.directions import draw
-from methods.perturbation import OptimizerName, Shaping, apply, build_optimizer, example_losses, shaped
+from methods.perturbation import (
+    OptimizerName,
+    Shaping,
+    apply,
+    build_optimizer,
+    convolve_members,
+    example_losses,
+    shaped,
+)
 
 
 class LowRankEvolutionSettings(BaseModel):
@@ -146,13 +152,11 @@ def _project(x: Tensor, B: Tensor, batch_size: int) -> Tensor:
 
 def _convolve(layer: nn.Conv2d, x: Tensor, B: Tensor, batch_size: int) -> Tensor:
     """x convolved with the r filters B_j of every member. Shape: x (B or k B, c, h, w) to (k, B, r, h', w')."""
-    conv = partial(F.conv2d, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
     filters = B.transpose(1, 2).reshape(len(B), -1, *layer.weight.shape[1:])
-    if len(x) == batch_size:
-        shared = conv(x, filters.flatten(0, 1))
-        return shared.view(batch_size, len(B), -1, *shared.shape[2:]).transpose(0, 1).repeat(2, 1, 1, 1, 1)
-    members: Tensor = vmap(conv)(x.view(-1, batch_size, *x.shape[1:]), filters.repeat(2, 1, 1, 1, 1))
-    return members
+    x = x.view(-1, batch_size, *x.shape[1:])
+    if len(x) == 1:  # both of a pair are the same yet
+        return convolve_members(layer, x, filters).repeat(2, 1, 1, 1, 1)
+    return convolve_members(layer, x, filters.repeat(2, 1, 1, 1, 1))
 
 
 def _with_constant(x: Tensor, dim: int) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import vmap
 
 from bench import Batch
 
@@ -60,11 +59,26 @@ def _forward_of_members(layer: nn.Module, weight: Tensor, bias: Tensor, batch_si
     """Shape: weight (k, m, ...), bias (k, m), x (B or k B, ...) to (k B, m, ...)."""
     x = x.view(-1, batch_size, *x.shape[1:])
     if isinstance(layer, nn.Conv2d):
-        conv = partial(F.conv2d, stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
-        shared = len(x) == 1
-        y: Tensor = vmap(conv, in_dims=(None if shared else 0, 0, 0))(x[0] if shared else x, weight, bias)
-        return y.flatten(0, 1)
+        return convolve_members(layer, x, weight, bias).flatten(0, 1)
     return torch.baddbmm(bias.unsqueeze(1), x.expand(len(weight), -1, -1), weight.mT).flatten(0, 1)
+
+
+def convolve_members(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Each member's own filters, in one convolution: as a group, or as further channels where the images are shared.
+
+    Shape: x (k or 1, B, c, h, w), weight (k, m, c, ...), bias (k, m), to (k, B, m, h', w').
+    """
+    y = F.conv2d(
+        x.transpose(0, 1).flatten(1, 2),
+        weight.flatten(0, 1),
+        None if bias is None else bias.flatten(),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        groups=len(x),
+    )
+    members: Tensor = y.unflatten(1, weight.shape[:2])
+    return members.transpose(0, 1)
 
 
 def shaped(losses: Tensor, how: Shaping) -> Tensor:
@@ -89,8 +103,13 @@ def build_optimizer(name: OptimizerName, parameters: Iterable[Tensor], lr: float
 
 
 def apply(optimizer: torch.optim.Optimizer, estimates: Iterable[Tensor]) -> None:
-    """One step of the optimiser with estimates in the place of gradients, in the order of its parameters."""
-    for p, estimate in zip(optimizer.param_groups[0]["params"], estimates, strict=True):
-        p.grad = estimate
+    """One step of the optimiser with estimates in the place of gradients, in the order of its parameters.
+
+    Those that are computed on the way never are so under autocast: perturbed weights, rounded, would be the weights.
+    """
+    parameters = optimizer.param_groups[0]["params"]
+    with torch.autocast(parameters[0].device.type, enabled=False):
+        for p, estimate in zip(parameters, estimates, strict=True):
+            p.grad = estimate.to(p.dtype)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

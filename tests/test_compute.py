@@ -42,6 +42,44 @@ def test_bfloat16_leaves_noprop_s_first_losses_where_they_are(registry: Any, nam
         torch.testing.assert_close(torch.stack(cast.train(3)), expected, rtol=1e-2, atol=0)
 
 
+SIGNS = {"directions": "rademacher"}  # the same draws in both precisions
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("forward-gradient", SIGNS),
+        ("local-forward-gradient", SIGNS),
+        ("local-forward-gradient", {"space": "weight"}),
+        ("node-perturbation", {**SIGNS, "sigma": 0.1}),
+        ("node-perturbation", {**SIGNS, "sigma": 0.1, "form": "activity", "decorrelation": 0.1}),
+        ("weight-perturbation", {"sigma": 1e-3, "k": 1}),  # sums of weights whose small differences count
+        ("evolution-strategies", {"shaping": "z-score"}),
+        ("low-rank-evolution", {}),
+    ],
+)
+@pytest.mark.parametrize("net", ["mlp", "cnn", "localmixer"])
+def test_bfloat16_leaves_estimates_where_they_are(registry: Any, name: str, settings: dict[str, Any], net: str) -> None:
+    """Forward passes in bfloat16, the estimator's own sums in the parameters' precision."""
+    method = registry[name].load()
+    if net not in method.info.nets:
+        pytest.skip(f"{name} does not train {net}")
+    estimates = []
+    for precision in ("float32", "bfloat16"):
+        subject: Any = Subject(method, small_task(net), settings).start()
+        subject.method.optimizer.register_step_pre_hook(
+            lambda optimizer, *_: estimates.append(
+                torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]])
+            )
+        )
+        with compute.precision(precision, CPU):
+            subject.train(1)
+    exact, cast = estimates
+    assert not torch.equal(exact, cast)
+    assert float(torch.cosine_similarity(exact, cast, dim=0)) > 0.99
+    assert float(cast.norm() / exact.norm()) == pytest.approx(1, abs=0.1)
+
+
 def test_products_are_bfloat16_inside_and_float32_outside() -> None:
     a = torch.randn(4, 4)
     with compute.precision("bfloat16", CPU):
