@@ -7,6 +7,8 @@ import torch
 
 from bench import Batch, Method, Progress, Task
 from bench.audit.alignment import Probe
+from bench.testing import SMALL_NETS
+from bench.testing.subject import small_task
 
 START = Progress(0, 10, 0, 1, 0)
 
@@ -41,6 +43,16 @@ def test_movement_counts_where_there_is_no_optimiser(make_method, task, batch) -
     found = cosines(make_method, task, batch, "spsa")
     assert all(abs(value) < 0.5 for value in found.values())
     assert any(value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize("execution", ["parallel", "stacked"])
+def test_weights_that_are_views_of_what_is_optimised_are_seen(make_method, batch, execution: str) -> None:  # type: ignore[no-untyped-def]
+    task = small_task("denoiser", {**SMALL_NETS["denoiser"], "dropout": 0.0})  # which the gradient would draw afresh
+    expected = cosines(make_method, task, batch, "noprop-dt", execution="loop")
+    found = cosines(make_method, task, batch, "noprop-dt", execution=execution)
+    convolutions = [layer for layer in expected if "conv" in layer]  # what batch norm undoes is rounding alone
+    assert len(convolutions) == 3 * task.net_settings["T"]
+    assert [found[layer] for layer in convolutions] == pytest.approx([expected[k] for k in convolutions], abs=1e-3)
 
 
 def test_the_method_itself_stays_where_it_was(make_method, task, batch) -> None:  # type: ignore[no-untyped-def]

@@ -64,20 +64,33 @@ def _shapes(net: Net) -> dict[str, torch.Size]:
 
 @contextmanager
 def _estimates(weights: dict[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
-    """The gradients that torch optimisers are about to use, by the name of the weight."""
-    names, seen = {id(w): name for name, w in weights.items()}, dict[str, Tensor]()
+    """The gradients that torch optimisers are about to use, by the name of the weight.
+
+    A weight may also be a view of what an optimiser has, as where equal layers are stacked.
+    """
+    seen: dict[str, Tensor] = {}
 
     def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and id(p) in names:
-                    seen[names[id(p)]] = p.grad.detach().clone()
+        for p in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+            inside = {name: w for name, w in weights.items() if _is_part(w, p)}
+            if inside:
+                laid_out_alike = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(p.grad)
+                for name, w in inside.items():
+                    at = w.storage_offset() - p.storage_offset()
+                    seen[name] = laid_out_alike.as_strided(w.shape, w.stride(), at).clone()
 
     handle = register_optimizer_step_pre_hook(note)
     try:
         yield seen
     finally:
         handle.remove()
+
+
+def _is_part(w: Tensor, p: Tensor) -> bool:
+    """Whether w lies within p's memory."""
+    first = w.storage_offset() - p.storage_offset()
+    same = w.untyped_storage().data_ptr() == p.untyped_storage().data_ptr()
+    return same and 0 <= int(first) <= p.numel() - w.numel()
 
 
 def _layers(weights: dict[str, nn.Parameter]) -> dict[str, list[str]]:
