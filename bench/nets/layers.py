@@ -32,7 +32,7 @@ class ReLUDropout(nn.Module):
         """
         n = math.prod(shape)
         bits = torch.empty((n + 3) // 4, dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
-        return bits.view(torch.int16)[:n].ge_(round(self.p * 2**16) - 2**15).view(shape)
+        return bits.view(torch.int16)[:n].ge_(min(round(self.p * 2**16), 2**16 - 1) - 2**15).view(shape)
 
     def drop(self, x: Tensor, keep: Tensor) -> Tensor:
         """max(x, 0) * keep / (1 - p)"""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from bench.errors import ConfigError
 from bench.nets.layers import ReLUDropout
 
 TIME_FEATURES = 64
@@ -30,6 +31,8 @@ class ImageTower(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], settings: TowerSettings, *, batch_norm: bool) -> None:
         super().__init__()
         channels, height, width = image_shape
+        if min(height, width) < 4:
+            raise ConfigError(f"images of {height} x {width} are too small for two poolings; 4 x 4 is the least")
         w, pooled = settings.width, (height // 2 // 2) * (width // 2 // 2)
         self.image_shape = image_shape
         self.conv1 = nn.Conv2d(channels, w, 3, padding=1)
