@@ -7,7 +7,7 @@ The harness owns the loop, the clock, the data and the evaluation. A method is t
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import BaseModel
@@ -17,6 +17,9 @@ from bench.errors import ConfigError
 from bench.nets import build_net
 from bench.nets.base import Net, Prototypes
 from bench.seeding import Seeds
+
+if TYPE_CHECKING:
+    from bench.plan import RunSpec
 
 Role = Literal["inference", "training_only", "frozen"]
 Reach = Literal["none", "layer", "block", "network"]
@@ -140,8 +143,8 @@ class Method(ABC):
         return None
 
     @classmethod
-    def check_run(cls, config: Any, net_settings: Mapping[str, Any], epochs: int, device: str) -> None:
-        """Asked of every run of an experiment before the first begins; device is a type, as "cuda".
+    def check_run(cls, config: Any, net_settings: Mapping[str, Any], run: "RunSpec") -> None:
+        """Asked of every run of an experiment before the first begins; net_settings has the net's defaults too.
 
         Raises: ConfigError where these settings, each within its bounds, cannot be trained together.
         """
@@ -199,6 +202,12 @@ class Method(ABC):
             parts: list[nn.Module] = [block, *block.children()]
             for part in parts:
                 part.compile(dynamic=False)
+
+    def start(self) -> None:  # noqa: B027
+        """Called once before training, when the method is as it will train: placed, formatted, compiled, resumed.
+
+        Its time counts as set-up, its memory as the method's.
+        """
 
     def prepare_for_eval(self) -> None:  # noqa: B027  (an optional hook, not a forgotten abstract)
         """Called before each evaluation; its time counts as training."""

@@ -92,7 +92,8 @@ def check(experiment: Experiment, registry: "Registry") -> None:
 def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids: Mapping[str, str]) -> list[Run]:
     """The runs of a checked experiment, seeds outermost so that an interrupted experiment is balanced.
 
-    data_ids: the fingerprint of each data set. Raises: ConfigError for a setting out of its bounds.
+    data_ids: the fingerprint of each data set. Raises: ConfigError for a setting out of its bounds, or
+    settings that do not go together.
     """
     rows = [
         (
@@ -110,8 +111,6 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
             for name, net, settings, net_settings in rows:
                 entry, epochs = registry[name], epochs_for(experiment.epochs, dataset, name)
                 method = entry.load()
-                chosen = net_class(net).Settings(**net_settings).model_dump()
-                method.check_run(method.Config(**settings), chosen, epochs, device.partition(":")[0])
                 spec = RunSpec(
                     method=name,
                     method_settings=settings,
@@ -131,6 +130,8 @@ def plan(experiment: Experiment, registry: "Registry", *, device: str, data_ids:
                     channels_last=experiment.channels_last,
                     compile=experiment.compile,
                 )
+                chosen = net_class(net).Settings(**net_settings).model_dump()
+                method.check_run(method.Config(**settings), chosen, spec)
                 runs.append(Run(spec, entry.module, entry.file))
     return runs
 

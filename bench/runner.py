@@ -101,6 +101,7 @@ class Run:
         self._resume()
         gpu_memory.reset(place.device)
         self.base_rss = cpu_memory.settle()
+        self.method.start()
         self.saved_at, self.save_took_s = time.perf_counter(), 0.0
         self.times.setup_s += self.saved_at - began
 

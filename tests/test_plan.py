@@ -1,6 +1,10 @@
 """Identity: what makes two runs the same run, and what does not."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import torch
 
 from bench.config import Experiment, load_preset, preset_names
 from bench.errors import BenchError
@@ -128,6 +132,28 @@ def test_the_paper_s_presets_are_table_3(dataset: str, epochs: tuple[int, int, i
     assert kinds.pop("adjoint") == {"one-hot"}
     assert set(map(frozenset, kinds.values())) == {frozenset({"one-hot", "learned", "prototype"})}
     assert {s.seed for s in found} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "net", "optimizer"),
+    [
+        ("backprop", "denoiser", torch.optim.AdamW),
+        ("noprop-dt", "denoiser", torch.optim.AdamW),
+        ("adjoint", "denoiser-ct", torch.optim.AdamW),
+        ("noprop-ct", "denoiser-ct", torch.optim.Adam),
+        ("noprop-fm", "denoiser-ct", torch.optim.Adam),
+    ],
+)
+def test_the_optimisers_are_table_3_s(
+    make_method: Callable[..., Any], name: str, net: str, optimizer: type[torch.optim.Optimizer]
+) -> None:
+    """AdamW, for the two continuous-time rules Adam with weight decay, each with the step size and decay asked for."""
+    method = make_method(name, net=net, lr=3e-3, weight_decay=7e-4)
+    held = [getattr(method, "optimizer", None), getattr(method, "shared_optimizer", None)]
+    found = [of for of in (*held, *getattr(method, "optimizers", [])) if of is not None]
+    assert found
+    assert {type(of) for of in found} == {optimizer}
+    assert {(g["lr"], g["weight_decay"]) for of in found for g in of.param_groups} == {(3e-3, 7e-4)}
 
 
 def test_seeds_are_outermost() -> None:

@@ -1,5 +1,6 @@
 """One run in process: what it records, and that an interruption leaves no trace in the result."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,25 @@ def test_noprop_dt_runs_in_every_order_and_execution(tmp_path: Path, settings: d
     before = run.method.net.blocks[0].image.conv1.weight.clone()
     assert run.go()["status"] == "ok"
     assert not torch.equal(run.method.net.blocks[0].image.conv1.weight, before)
+
+
+def test_a_method_is_started_once_when_all_is_as_it_was_and_before_its_time_counts(tmp_path: Path) -> None:
+    """Not the twin that warms up, nor the probe; after an interruption the one that goes on, with its state."""
+    started: list[float] = []
+
+    class Starting(REGISTRY["backprop"].load()):  # type: ignore[misc]
+        def start(self) -> None:
+            started.append(float(next(iter(self.optimizer.state.values()), {"step": 0})["step"]))
+            time.sleep(0.5)
+
+    for epochs in (1, 2):
+        run, _ = start(tmp_path, spec(epochs=2), Starting)
+        run.stop_requested = epochs == 1
+        summary = run.go()
+    assert summary["status"] == "ok"
+    assert len(started) == 2
+    assert started[0] == 0 < started[1]
+    assert summary["setup_s"] > 1.0
 
 
 def test_stochastic_inference_is_averaged_over_draws(tmp_path: Path) -> None:

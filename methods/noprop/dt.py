@@ -7,7 +7,7 @@ arXiv 2503.24322, Eq. 3, 5, 6, 8 and Algorithm 1. For block t = 1..T, with z_{t-
     inference:  z_0 ~ N(0, I),   z_t = a_t uhat_t(z_{t-1}, x) + b_t z_{t-1} + sqrt(c_t) eps,   argmax p_out(. | z_T)
 
 Order of updates: `joint` trains all blocks on each mini-batch by the mean of L_t over t, whose gradient to a block is
-that of its own term; `sequential` is Algorithm 1, t in the outer loop: a pass over the data trains one block, and T
+1/T of its own term's; `sequential` is Algorithm 1, t in the outer loop: a pass over the data trains one block, and T
 passes are one epoch of the paper. theta_out and a learned W_embed take every step, on the gradients of all terms in it.
 Deviations from the paper: the order is joint unless asked for; where W_embed is fixed, the KL term is a constant and
 left out. Left open by it and chosen here: the clip of the cosine schedule; that predictions without noise start at
@@ -17,7 +17,7 @@ the mean of z_0 too.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,12 @@ from methods.noprop.schedule import coefficients, cosine
 from methods.noprop.stacked import StackedBlocks
 from methods.noprop.workers import BlockWorkers, Charge
 
+if TYPE_CHECKING:
+    from bench.plan import RunSpec
+
 PROCESSES_NEED = "noprop-dt: execution=processes needs a fixed embedding and the CPU; use loop or parallel"
+
+PROCESSES_HIDE = "noprop-dt: execution=processes trains out of reach of --compile and --alignment; use loop or parallel"
 
 
 class NoPropDTSettings(BaseModel):
@@ -107,27 +112,34 @@ class NoPropDT(Method):
             raise ConfigError(PROCESSES_NEED)
         lr, decay = self.config.lr, self.config.weight_decay
         charges = [
-            Charge(self._term(t), block.share_memory(), noise.get_state(), lr, decay)
+            Charge(self._term(t), block, noise.get_state(), lr, decay)
             for t, (block, noise) in enumerate(zip(blocks, self.noise, strict=True), start=1)
         ]
         return BlockWorkers(charges, self.net.labels.weight, torch.get_num_threads())
 
     @classmethod
-    def check_run(cls, config: BaseModel, net_settings: Mapping[str, Any], epochs: int, device: str) -> None:
+    def check_run(cls, config: BaseModel, net_settings: Mapping[str, Any], run: "RunSpec") -> None:
         assert isinstance(config, NoPropDTSettings)
         T = net_settings["T"]
-        if config.order == "sequential" and epochs % T:
+        if config.order == "sequential" and run.epochs % T:
             raise ConfigError(
                 f"noprop-dt: order=sequential trains one block in each pass over the data; "
-                f"epochs must be a multiple of T = {T}, not {epochs}"
+                f"epochs must be a multiple of T = {T}, not {run.epochs}"
             )
-        if config.execution == "processes" and (device != "cpu" or net_settings["embedding"] != "one-hot"):
-            raise ConfigError(PROCESSES_NEED)
+        if config.execution == "processes":
+            if run.device != "cpu" or net_settings["embedding"] != "one-hot":
+                raise ConfigError(PROCESSES_NEED)
+            if run.compile or run.alignment:
+                raise ConfigError(PROCESSES_HIDE)
 
     def compile(self) -> None:
         super().compile()
         if self.stack is not None:
             self.stack.compile()
+
+    def start(self) -> None:
+        if self.workers is not None:
+            self.workers.start()
 
     def claims(self) -> Claims:
         return replace(self.info.claims, stochastic_inference=self.config.inference_noise)

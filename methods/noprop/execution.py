@@ -54,7 +54,9 @@ def in_turn(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
 
 
 def threaded(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Each task on one thread of its own, as many at a time as torch has intra-op threads."""
+    """Each task on one thread of its own, as many at a time as torch has intra-op threads; one alone has them all."""
+    if len(tasks) == 1:
+        return in_turn(tasks)
     threads = torch.get_num_threads()
     autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")  # a new thread has none
 

@@ -1,7 +1,8 @@
 """NoProp-DT against the equations written out slowly, and the guards that common mistakes would trip."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from bench.errors import ConfigError
 from bench.measure.retained import retained_bytes
 from bench.nets.denoiser import DenoiserSettings
 from bench.nets.layers import noise_like
+from bench.plan import RunSpec
 from methods.noprop.dt import NoPropDT, NoPropDTSettings
 from tests.noprop.oracles import p_out
 
@@ -143,9 +145,7 @@ def test_the_weights_of_all_blocks_sum_to_the_whole_gain_of_signal(
 ) -> None:
     """With an error of 1 in every block, the mean of L_t is CE + eta/2 (SNR(T) - SNR(0)), as in continuous time."""
     method = make(eta=0.3)
-    for place in ("dt", "execution"):
-        one = lambda guess, target: 1 + 0 * guess.sum(1)  # noqa: E731
-        monkeypatch.setattr(f"methods.noprop.{place}.squared_error", one, raising=False)
+    monkeypatch.setattr("methods.noprop.execution.squared_error", lambda guess, target: 1 + 0 * guess.sum(1))
     metrics = method.train_step(batch, None)
     abar = noise_levels()
     expected = 0.15 * (abar[T] / (1 - abar[T]) - abar[0] / (1 - abar[0]))
@@ -165,14 +165,44 @@ def test_every_parameter_is_in_one_optimiser_and_moves(make: Make, batch: Batch)
         assert [p.shape for b, p in zip(before, claimed, strict=True) if torch.equal(b, p)] == []
 
 
+@contextmanager
+def intra_op_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_seen(method: NoPropDT) -> set[int]:
+    """Fills with the intra-op threads that blocks have at their disposal when they are called."""
+    seen: set[int] = set()
+    for block in method.net.blocks:
+        block.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    return seen
+
+
+def test_a_block_that_trains_alone_has_all_threads(make: Make, batch: Batch) -> None:
+    method = make(order="sequential")
+    seen = threads_seen(method)
+    with intra_op_threads(2):
+        method.train_step(batch, in_pass(0))
+    assert seen == {2}
+
+
 @pytest.mark.parametrize("net", [{}, LEARNED], ids=["fixed", "learned"])
 def test_threads_change_nothing(net: dict, make: Make, toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Block-parallel execution ends with the loop's parameters, bit for bit, on one intra-op thread each."""
     monkeypatch.setattr("methods.noprop.execution.ThreadPoolExecutor", lambda n, **of: ThreadPoolExecutor(3, **of))
     loop, parallel = (make({**net, "dropout": 0.2}, execution=execution) for execution in ("loop", "parallel"))
+    seen = threads_seen(parallel)
     for _ in range(3):
         batch = toy.batch(32)
-        one, other = (method.train_step(batch, None) for method in (loop, parallel))
+        one = loop.train_step(batch, None)
+        with intra_op_threads(2):
+            other = parallel.train_step(batch, None)
+        assert seen == {1}
         assert torch.equal(one["loss"], other["loss"])
     for (name, p), q in zip(loop.net.state_dict().items(), parallel.net.state_dict().values(), strict=True):
         assert torch.equal(p, q), name
@@ -271,6 +301,14 @@ def test_the_early_blocks_carry_the_answer(make: Make, toy) -> None:
     assert toy.accuracy(method, images) < whole - 0.1
 
 
+def run_of(**changes: Any) -> RunSpec:
+    base = dict(
+        method="noprop-dt", method_settings={}, method_source="s", net="denoiser", net_settings={}, dataset="digits",
+        data_id="d", seed=0, epochs=1, batch_size=8, val_fraction=0.1, eval_draws=1, device="cpu",
+    )  # fmt: skip
+    return RunSpec(**{**base, **changes})
+
+
 def test_stacked_blocks_cannot_be_trained_one_a_pass(make: Make) -> None:
     with pytest.raises(ValueError, match="execution=stacked computes all blocks at once; with order=sequential use"):
         make(order="sequential", execution="stacked")
@@ -281,16 +319,25 @@ def test_passes_that_leave_blocks_behind_are_refused(epochs: int) -> None:
     """Else some blocks would predict untrained, or trained less, and the run would look like a bad method."""
     config, net = NoPropDTSettings(order="sequential"), DenoiserSettings(T=4).model_dump()
     with pytest.raises(ConfigError, match=f"epochs must be a multiple of T = 4, not {epochs}"):
-        NoPropDT.check_run(config, net, epochs, "cpu")
-    NoPropDT.check_run(config, net, 8, "cpu")
-    NoPropDT.check_run(NoPropDTSettings(order="joint"), net, epochs, "cpu")
+        NoPropDT.check_run(config, net, run_of(epochs=epochs))
+    NoPropDT.check_run(config, net, run_of(epochs=8))
+    NoPropDT.check_run(NoPropDTSettings(order="joint"), net, run_of(epochs=epochs))
 
 
-@pytest.mark.parametrize(("embedding", "device"), [("learned", "cpu"), ("one-hot", "cuda")])
-def test_processes_are_refused_where_they_could_not_work(embedding: str, device: str) -> None:
+@pytest.mark.parametrize(
+    ("embedding", "run", "complaint"),
+    [
+        ("learned", {}, "needs a fixed embedding and the CPU"),
+        ("one-hot", {"device": "cuda"}, "needs a fixed embedding and the CPU"),
+        ("one-hot", {"compile": True}, "out of reach of --compile and --alignment"),
+        ("one-hot", {"alignment": True}, "out of reach of --compile and --alignment"),
+    ],
+)
+def test_processes_are_refused_where_they_could_not_work(embedding: str, run: dict, complaint: str) -> None:
     net = DenoiserSettings(embedding=embedding).model_dump()
-    with pytest.raises(ConfigError, match="execution=processes needs a fixed embedding and the CPU"):
-        NoPropDT.check_run(NoPropDTSettings(execution="processes"), net, 1, device)
+    NoPropDT.check_run(NoPropDTSettings(execution="loop"), net, run_of(**run))
+    with pytest.raises(ConfigError, match=f"execution=processes .*{complaint}"):
+        NoPropDT.check_run(NoPropDTSettings(execution="processes"), net, run_of(**run))
 
 
 @pytest.mark.parametrize("noisy", [True, False])
