@@ -147,6 +147,18 @@ def test_accuracy_against_steps_has_a_colour_per_method_and_dashes_per_sampler()
     assert legend == ["noprop-ct", "noprop-fm", "sampler: ancestral", "sampler: euler", "sampler: heun"]
 
 
+def test_a_sampler_that_failed_for_a_seed_leaves_a_gap_and_no_mean_of_the_others() -> None:
+    runs = pd.DataFrame([run("noprop-ct", 0), run("noprop-ct", 1)])
+    ways = ways_of(runs, ("heun",))
+    ways.loc[(ways["seed"] == 1) & (ways["steps"] == 1), "accuracy"] = math.nan
+    table = steps_rows(ways, runs)
+    assert table[["steps", "n_runs", "n_failed"]].to_numpy().tolist() == [[1, 1, 1], [10, 2, 0]]
+    assert table["accuracy"].tolist() == pytest.approx([math.nan, 0.605], nan_ok=True)
+    figure = exhibits.accuracy_steps(table, looks(tidy_runs(runs)))
+    assert figure is not None
+    assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([math.nan, 60.5], nan_ok=True)
+
+
 def test_each_row_shows_the_first_seed_that_left_the_array() -> None:
     runs = [run("noprop-fm", seed, status="ok" if seed else "oom") for seed in (2, 1, 0, 3)]
     left = {f"digits-noprop-fm-denoiser--{seed}": {"schedule": np.full((2, 3), seed)} for seed in (0, 2, 3)}

@@ -47,7 +47,7 @@ def of_rows(name: str, ok: pd.DataFrame, arrays: Mapping[str, Arrays], look: Map
 def accuracy_steps(points: pd.DataFrame, look: Mapping[Key, Look]) -> Figure | None:
     """Accuracy against the number of inference steps: a colour per method, dashes per sampler, mean over seeds.
 
-    points: as `bench.report.tables.steps_rows` gives them.
+    points: as `bench.report.tables.steps_rows` gives them; a gap where the sampler failed for a seed.
     """
     if points.empty:
         return None

@@ -73,11 +73,18 @@ def csv_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def steps_rows(ways: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy (a fraction, mean over the `n_runs` seeds that ended `ok`) per row, sampler and number of steps."""
+    """Accuracy (a fraction, mean over the seeds that ended `ok`) per row, sampler and number of steps.
+
+    Missing where the sampler gave numbers in `n_runs` of them alone, not in `n_failed`: their mean would flatter it.
+    """
     ok = tidy_ways(ways)
     ok = ok[ok["run_id"].isin(finished(runs)["run_id"])]
     groups = ok.groupby([*ROW, "sampler", "steps", "n_images"], as_index=False)
-    means: pd.DataFrame = groups.agg(accuracy=("accuracy", "mean"), n_runs=("accuracy", "count"))
+    means: pd.DataFrame = groups.agg(
+        accuracy=("accuracy", lambda of: of.mean(skipna=False)),
+        n_runs=("accuracy", "count"),
+        n_failed=("accuracy", lambda of: of.isna().sum()),
+    )
     return means
 
 
