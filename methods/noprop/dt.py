@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PROCESSES_NEED = "noprop-dt: execution=processes needs a fixed embedding and the CPU; use loop or parallel"
 
-PROCESSES_HIDE = "noprop-dt: execution=processes trains out of reach of --compile and --alignment; use loop or parallel"
+PROCESSES_HIDE = "noprop-dt: execution=processes is out of reach of --compile and of alignment; use loop or parallel"
 
 
 class NoPropDTSettings(BaseModel):

@@ -334,8 +334,8 @@ def test_passes_that_leave_blocks_behind_are_refused(epochs: int) -> None:
     [
         ("learned", {}, "needs a fixed embedding and the CPU"),
         ("one-hot", {"device": "cuda"}, "needs a fixed embedding and the CPU"),
-        ("one-hot", {"compile": True}, "out of reach of --compile and --alignment"),
-        ("one-hot", {"alignment": True}, "out of reach of --compile and --alignment"),
+        ("one-hot", {"compile": True}, "out of reach of --compile and of alignment"),
+        ("one-hot", {"alignment": True}, "out of reach of --compile and of alignment"),
     ],
 )
 def test_processes_are_refused_where_they_could_not_work(embedding: str, run: dict, complaint: str) -> None:
