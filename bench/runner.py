@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
@@ -19,6 +19,8 @@ from bench import compute, data
 from bench.audit.alignment import Probe
 from bench.measure import cpu_memory, gpu_memory
 from bench.measure.clock import Times, marks, synchronize
+from bench.measure.live_peak import alive, live_tensors
+from bench.measure.retained import saved_for_backward
 from bench.method import Batch, Method, Progress, Task
 from bench.plan import RunSpec
 from bench.seeding import Seeds, derive
@@ -89,17 +91,17 @@ class Run:
         if self.unsupported:
             return
         # a throwaway twin warms kernels and caches up, so that the real one starts untouched
-        self._warm_up(self._build(method, self._seeds()))
+        outside = list(alive())  # the data, and whatever else was there before
+        self.probed = self._warm_up(self._build(method, self._seeds()), outside)
         self.seeds = self._seeds()
         torch.manual_seed(derive(spec.seed, "global"))
         self.method = self._build(method, self.seeds)
         self.times, self.at, self.curve = Times(), Position(), list[dict[str, Any]]()
         self.losses: list[Tensor] = []
         self.alignment: list[dict[str, Any]] = []
-        self.probe = Probe(self._build(method, self._seeds()), self.task) if spec.alignment else None
+        self.cls = method
         self.peaks: dict[str, int | None] = dict.fromkeys(("cpu_rss", "gpu_alloc", "gpu_reserved"))
         self._resume()
-        gpu_memory.reset(place.device)
         self.base_rss = cpu_memory.settle()
         self.method.start()
         self.saved_at, self.save_took_s = time.perf_counter(), 0.0
@@ -127,7 +129,7 @@ class Run:
             if not self._train_epoch():
                 return self._closing("interrupted", "stopped on request; the same command continues it")
             self._close_epoch()
-        closing = self._closing("ok", None)  # before the test images: peaks are those of training
+        closing = self._closing("ok", None)
         if not self.spec.eval_draws:
             return closing
         scores = self._test_scores()
@@ -138,6 +140,31 @@ class Run:
         """Train from the present step to the end of the epoch; False after a requested stop."""
         self.seeds.for_epoch(self.at.epoch)
         order = self.train.order(self.seeds.order)
+        while self.at.step < self.steps_per_epoch:
+            with self._training():
+                self._train_until_due(order)
+            if self.at.step < self.steps_per_epoch or self.stop_requested:
+                self._check_losses()
+                self._save()
+                if self.stop_requested:
+                    return False
+                done = self.at.epoch * self.steps_per_epoch + self.at.step
+                self.tell({"step": done, "steps": self.steps_per_epoch * self.spec.epochs})
+        self.at = Position(self.at.epoch + 1, 0)
+        return True
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """Around training steps and `prepare_for_eval`, and nothing else: peaks are those of what happens inside."""
+        cpu_memory.trim()
+        gpu_memory.reset(self.device)
+        try:
+            yield
+        finally:
+            self._note_peaks()
+
+    def _train_until_due(self, order: Tensor) -> None:
+        """The timed loop: steps of this epoch until it ends, a save is due or a stop is requested."""
         steps, size = self.steps_per_epoch, self.spec.batch_size
         clock = marks(self.device)
         total = steps * self.spec.epochs
@@ -151,27 +178,19 @@ class Run:
             metrics = self.method.train_step(batch, progress)
             clock.mark()
             self.losses.append(metrics["loss"])
-            if self.stop_requested or (self._save_is_due() and step + 1 < steps):
-                self.at.step = step + 1
-                self._charge(clock.intervals())
-                self._check_losses()
-                self._save()
-                if self.stop_requested:
-                    return False
-                self.tell({"step": done + 1, "steps": total})
-                clock = marks(self.device)
+            if self.stop_requested or self._save_is_due():
+                break
+        self.at.step = step + 1
         self._charge(clock.intervals())
-        self.at = Position(self.at.epoch + 1, 0)
-        return True
 
     def _close_epoch(self) -> None:
         """Everything that happens between two epochs: evaluate, record, save."""
-        began = time.perf_counter()
-        self.method.prepare_for_eval()
-        synchronize(self.device)
-        self.times.train_s += time.perf_counter() - began
+        with self._training():
+            began = time.perf_counter()
+            self.method.prepare_for_eval()
+            synchronize(self.device)
+            self.times.train_s += time.perf_counter() - began
         self._check_losses()
-        self._note_peaks()
         began = time.perf_counter()
         scores = self._validate()
         self.times.eval_s += time.perf_counter() - began
@@ -191,11 +210,10 @@ class Run:
         if self.stop_requested or self._save_is_due():
             self._save()
         self.tell({**row, "steps": self.steps_per_epoch * self.spec.epochs})
-        cpu_memory.reset_peak()  # so that the next peak is one of training, not of the evaluation just done
 
     def _measure_alignment(self) -> None:
         """The angle between update and gradient on the batch that comes next, untimed and without a trace."""
-        if self.probe is None:
+        if not self.spec.alignment:
             return
         steps, size = self.steps_per_epoch, self.spec.batch_size
         self.seeds.for_epoch(self.at.epoch)
@@ -203,7 +221,10 @@ class Run:
         done, epochs = self.at.epoch * steps, self.spec.epochs
         epoch, total = min(self.at.epoch, epochs - 1), epochs * steps
         progress = Progress(min(done, total - 1), total, epoch, epochs, epoch)
-        cosines = self.probe.cosines(self.method.state_dict(), batch, progress)
+        # made anew and let go each time, so that it is not there while training's memory is measured
+        cosines = Probe(self._build(self.cls, self._seeds()), self.task).cosines(
+            self.method.state_dict(), batch, progress
+        )
         self.alignment += [
             {"epoch": self.at.epoch, "step": done, "layer": layer, "cosine": cosine}
             for layer, cosine in cosines.items()
@@ -264,7 +285,6 @@ class Run:
         """The part of the summary that every end shares."""
         if self.unsupported:
             return {"status": status, "reason": reason}
-        self._note_peaks()
         steps_s = torch.tensor(self.times.steps_s, dtype=torch.float64)
         p50, p95 = (float(steps_s.quantile(q)) * 1000 if len(steps_s) else None for q in (0.5, 0.95))
         last = self.curve[-1] if self.curve else {}
@@ -282,6 +302,7 @@ class Run:
             "cpu_peak_rss_bytes": self.peaks["cpu_rss"],
             "gpu_peak_alloc_bytes": self.peaks["gpu_alloc"],
             "gpu_peak_reserved_bytes": self.peaks["gpu_reserved"],
+            **self.probed,
             "params_inference": self._parameters("inference"),
             "params_training_only": self._parameters("training_only"),
             "data_fingerprint": self.fingerprint,
@@ -327,16 +348,20 @@ class Run:
             built.compile()
         return built
 
-    def _warm_up(self, twin: Method) -> None:
+    def _warm_up(self, twin: Method, outside: list[Tensor]) -> dict[str, int | None]:
+        """Steps of a twin that is thrown away; the last one is looked at by the instruments that would slow a clock."""
         size = min(self.spec.batch_size, self.task.n_train)
         x = torch.randn(size, *self.task.image_shape, device=self.device)
         y = torch.arange(size, device=self.device) % self.task.n_classes
         with compute.precision(self.spec.precision, self.device):
-            for step in range(WARM_UP_STEPS):
-                twin.train_step(Batch(x, y), Progress(step, WARM_UP_STEPS, 0, 1, 0))
+            twin.train_step(Batch(x, y), Progress(0, WARM_UP_STEPS, 0, 1, 0))
+            parameters = [p for part in twin.modules().values() for p in part.parameters()]
+            with live_tensors(outside) as live, saved_for_backward(parameters) as saved:
+                twin.train_step(Batch(x, y), Progress(1, WARM_UP_STEPS, 0, 1, 0))
             twin.prepare_for_eval()
             twin.predict(x)
         synchronize(self.device)
+        return {"retained_bytes": saved(), "live_peak_bytes": live()}
 
     def _save_is_due(self) -> bool:
         """Whether so much time has passed since the last save that another one is worth what it takes."""
@@ -344,7 +369,6 @@ class Run:
 
     def _save(self) -> None:
         began = time.perf_counter()
-        self._note_peaks()
         self.folder.save_checkpoint(
             {
                 "method": self.method.state_dict(),

@@ -35,7 +35,8 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SUMMARY_COLUMNS = (
     "run_id experiment method net dataset seed status reason test_acc test_acc_std test_acc_noise_free val_acc "
     "train_loss epochs batch_size steps train_s eval_s data_s setup_s step_ms_p50 step_ms_p95 examples_per_s "
-    "gpu_peak_alloc_bytes gpu_peak_reserved_bytes cpu_peak_rss_bytes params_inference params_training_only "
+    "gpu_peak_alloc_bytes gpu_peak_reserved_bytes cpu_peak_rss_bytes retained_bytes live_peak_bytes "
+    "params_inference params_training_only "
     "device env_id"
 ).split()
 TEXT_COLUMNS = {"run_id", "experiment", "method", "net", "dataset", "status", "reason", "device", "env_id", "variant"}

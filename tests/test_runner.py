@@ -279,3 +279,40 @@ def _stop_after(run: Run, steps: int) -> None:
 
 def _tensors(method: Method) -> list[Tensor]:
     return list(method.net.state_dict().values())  # type: ignore[attr-defined]
+
+
+class Hungry(Method):
+    """Takes 200 MiB in a prediction, and 20 MiB in a step."""
+
+    info = MethodInfo("hungry", "Hungry", "toy", "", Claims(reverse_mode="none"))
+
+    def __init__(self, task: Any, config: Any, *, device: Any, seeds: Any) -> None:
+        self.net = task.build_net(seeds.init)
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        return {"loss": torch.ones(20 * 2**18).mean()}
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.net(x) + torch.ones(200 * 2**18).mean()
+
+
+@pytest.mark.parametrize("alignment", [False, True])
+def test_peaks_are_those_of_training_steps_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alignment: bool
+) -> None:
+    """Neither what validation takes, be the run saved after it, nor a second instance that is put beside the first."""
+    monkeypatch.setattr(Run, "_save_is_due", lambda self: True)
+    net = {"width": 2048, "depth": 3, "activation": "relu"}  # the probe's gradient alone is 33 MiB
+    run, _ = start(tmp_path, spec(method_settings={}, net_settings=net, alignment=alignment), Hungry)
+    summary = run.go()
+    assert summary["status"] == "ok"
+    assert 19 * 2**20 < summary["cpu_peak_rss_bytes"] < 30 * 2**20
+
+
+def test_every_record_holds_what_backward_keeps_and_the_peak_of_live_tensors(tmp_path: Path) -> None:
+    summary = start(tmp_path, spec())[0].go()
+    B, inputs, width, classes = 128, 64, 16, 10
+    # the flattened batch and the hidden layer's output for products, scores' log-softmax and labels for the loss
+    assert summary["retained_bytes"] == 4 * B * (inputs + width + classes) + 8 * B + 4
+    parameters = 64 * 16 + 16 + 16 * 10 + 10
+    assert 4 * 4 * parameters < summary["live_peak_bytes"] < 8 * 4 * parameters + 2 * summary["retained_bytes"]

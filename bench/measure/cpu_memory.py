@@ -26,14 +26,14 @@ def peak() -> int | None:
 def settle() -> int | None:
     """Give freed memory back, put the high-water mark down to what is resident now, and return that base line."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    reset_peak()
+    trim()
     return resident()
 
 
-def reset_peak() -> None:
-    """Put the high-water mark down to what is resident now."""
+def trim() -> None:
+    """Give freed memory back to the system, and put the high-water mark down to what is resident then."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     for process in _family():
         with contextlib.suppress(OSError):
             (process / "clear_refs").write_text(_RESET_PEAK)

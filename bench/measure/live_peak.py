@@ -8,7 +8,8 @@ Not seen: scratch memory within one kernel, and tensors made in C++ that no oper
 
 import gc
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,28 +23,38 @@ Storage = int  # its address, unique while it lives
 
 
 def live_peak_bytes(act: Callable[[], object]) -> int:
-    """Peak of the bytes of live tensors while `act` runs, in this thread and those that it begins.
-
-    The peak over times of sum_s nbytes(s), s the distinct storages alive on any device. Tensors of the process that
-    have no part in `act` count as well.
-    """
-    ledger = _Ledger()
-    ledger.note_all(_alive())
-    with _Watch(ledger), in_new_threads(lambda: _Watch(ledger)):
+    """Peak of the bytes of live tensors while `act` runs; see `live_tensors`."""
+    with live_tensors() as peak:
         act()
-    return ledger.peak()
+    return peak()
+
+
+@contextmanager
+def live_tensors(outside: Iterable[Tensor] = ()) -> Iterator[Callable[[], int]]:
+    """Gives the peak of the bytes of live tensors inside, in this thread and those that begin there.
+
+    The peak over times of sum_s nbytes(s), s the distinct storages alive on any device, less those of the tensors
+    `outside`. Other tensors of the process that have no part in what happens inside count as well.
+    """
+    ledger = _Ledger({int(t.untyped_storage()._cdata) for t in outside})
+    ledger.note_all(alive())
+    with _Watch(ledger), in_new_threads(lambda: _Watch(ledger)):
+        yield ledger.peak
 
 
 class _Ledger:
     """Storages as they come and go. Several threads may write; appending and setdefault are atomic."""
 
-    def __init__(self) -> None:
+    def __init__(self, outside: Container[Storage]) -> None:
+        self._outside = outside
         self._events: list[tuple[Storage, int]] = []
         self._ends: dict[Storage, weakref.ref[torch.UntypedStorage]] = {}
 
     def note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = int(storage._cdata)
+        if key in self._outside:
+            return
         self._events.append((key, storage.nbytes()))
 
         def freed(end: weakref.ref[torch.UntypedStorage]) -> None:
@@ -80,7 +91,7 @@ class _Watch(TorchDispatchMode):
         return outputs
 
 
-def _alive() -> Iterator[Tensor]:
+def alive() -> Iterator[Tensor]:
     """Tensors that Python knows of, and the gradients of leaves, which it may not have met yet."""
     tensors = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
     yield from tensors

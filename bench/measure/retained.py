@@ -8,7 +8,8 @@ which puts hooks of its own in place of these.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -19,12 +20,20 @@ Storage = int  # its address, unique while it lives
 
 
 def retained_bytes(act: Callable[[], object], parameters: Iterable[Tensor] = ()) -> int:
-    """Peak of the bytes saved for backward while `act` runs, in this thread and those that it begins.
+    """Peak of the bytes saved for backward while `act` runs; see `saved_for_backward`."""
+    with saved_for_backward(parameters) as peak:
+        act()
+    return peak()
+
+
+@contextmanager
+def saved_for_backward(parameters: Iterable[Tensor] = ()) -> Iterator[Callable[[], int]]:
+    """Gives the peak of the bytes saved for backward inside, in this thread and those that begin there.
 
     The peak over times of sum_s nbytes(s), s the distinct storages that live graphs hold, less those of
     `parameters`, which are there in any case.
 
-    Raises: RuntimeError from torch where `act` uses torch.func.grad or vjp, which allow no such hooks.
+    Raises: RuntimeError from torch where torch.func.grad or vjp is used inside, which allow no such hooks.
     Source: torch.autograd.graph.saved_tensors_hooks.
     """
     apart = {_storage(p) for p in parameters}
@@ -37,8 +46,7 @@ def retained_bytes(act: Callable[[], object], parameters: Iterable[Tensor] = ())
         return saved_tensors_hooks(pack, _Saved.unpack)
 
     with hooks(), in_new_threads(hooks):
-        act()
-    return _peak(event for event in events if event[0] not in apart)
+        yield lambda: _peak(event for event in events if event[0] not in apart)
 
 
 class _Saved:
