@@ -1,4 +1,4 @@
-"""Benchmark suite for learning with and without backprop: public API for method authors.
+"""Benchmark suite for learning with and without backprop: public API for authors of methods, nets and data sets.
 
     from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
 
@@ -9,26 +9,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.method import Batch, Claims, Method, MethodInfo, Progress, Role, Task, Way
-    from bench.registry import register
-    from bench.seeding import Seeds
+    from bench.api.artifact import Artifact, HeatMap, Images, Lines
+    from bench.api.column import Column
+    from bench.api.dataset import DataSet, DataSetInfo, Source, Split
+    from bench.api.instrument import EdgeProbe, Gauge, Instrument, Probe
+    from bench.api.method import Claims, Method, MethodInfo, Role, Way
+    from bench.api.net import Net
+    from bench.api.seeds import Seeds
+    from bench.api.settings import AdamSettings, AdamWSettings, StepSize, step_size
+    from bench.api.task import Batch, Facts, Progress, Task
+    from bench.catalog.register import register
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Batch": "bench.method",
-    "Claims": "bench.method",
-    "Method": "bench.method",
-    "MethodInfo": "bench.method",
-    "Progress": "bench.method",
-    "Role": "bench.method",
-    "Task": "bench.method",
-    "Way": "bench.method",
-    "Seeds": "bench.seeding",
-    "register": "bench.registry",
+_NAMES = {
+    "bench.api.artifact": ("Artifact", "HeatMap", "Images", "Lines"),
+    "bench.api.column": ("Column",),
+    "bench.api.dataset": ("DataSet", "DataSetInfo", "Source", "Split"),
+    "bench.api.instrument": ("EdgeProbe", "Gauge", "Instrument", "Probe"),
+    "bench.api.method": ("Claims", "Method", "MethodInfo", "Role", "Way"),
+    "bench.api.net": ("Net",),
+    "bench.api.seeds": ("Seeds",),
+    "bench.api.settings": ("AdamSettings", "AdamWSettings", "StepSize", "step_size"),
+    "bench.api.task": ("Batch", "Facts", "Progress", "Task"),
+    "bench.catalog.register": ("register",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["Batch", "Claims", "Method", "MethodInfo", "Progress", "Role", "Seeds", "Task", "Way", "register"]
+__all__ = [
+    "AdamSettings",
+    "AdamWSettings",
+    "Artifact",
+    "Batch",
+    "Claims",
+    "Column",
+    "DataSet",
+    "DataSetInfo",
+    "EdgeProbe",
+    "Facts",
+    "Gauge",
+    "HeatMap",
+    "Images",
+    "Instrument",
+    "Lines",
+    "Method",
+    "MethodInfo",
+    "Net",
+    "Probe",
+    "Progress",
+    "Role",
+    "Seeds",
+    "Source",
+    "Split",
+    "StepSize",
+    "Task",
+    "Way",
+    "register",
+    "step_size",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import data, isolate, store, tune
-from bench.config import Experiment
-from bench.errors import ConfigError
+from bench import data
+from bench.api.errors import ConfigError
+from bench.catalog.catalog import Catalog
+from bench.executors import isolate
 from bench.executors.local import Listener, Options, run_all
-from bench.plan import Run, check, plan
-from bench.registry import Registry
-
-TUNING = ".tuning"  # the trials of an experiment lie beside it, never among its runs
+from bench.record import searches
+from bench.record.results import Results
+from bench.spec import tune
+from bench.spec.config import Experiment
+from bench.spec.plan import Run, check, plan
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,29 @@ class Outcome:
 
 
 def prepare(
-    experiment: Experiment, registry: Registry, *, data_dir: Path | None, download: bool
+    experiment: Experiment, catalog: Catalog, *, data_dir: Path | None, download: bool
 ) -> tuple[list[Run], str]:
     """The runs and the device, with everything checked that can be checked before the first run.
 
     Raises: ConfigError, DataError, PluginError.
     """
-    check(experiment, registry)
+    check(experiment, catalog)
     isolate.warm()
     device = _device(experiment.device)
     if experiment.precision == "tf32" and device == "cpu":
         raise ConfigError("precision tf32 exists on CUDA devices alone; use float32 or bfloat16 on the CPU")
-    data_ids = {}
-    for name in experiment.datasets:
-        loaded = data.load(name, data_dir=data_dir, download=download, val_fraction=experiment.val_fraction)
-        data_ids[name] = loaded.fingerprint
-    return plan(experiment, registry, device=device, data_ids=data_ids), device
+    loaded = {
+        name: data.load(
+            catalog.dataset(name), data_dir=data_dir, download=download, val_fraction=experiment.val_fraction
+        )
+        for name in experiment.datasets
+    }
+    return plan(experiment, catalog, device=device, datasets=loaded), device
 
 
 def execute(
     experiment: Experiment,
     runs: list[Run],
-    registry: Registry,
     options: Options,
     listening: Callable[[list[Run]], AbstractContextManager[Listener]],
     stop: threading.Event,
@@ -68,33 +71,26 @@ def execute(
             return run_all(part, where, listen, stop)
 
     if experiment.tune is not None:
-        aside = replace(options, experiment=f"{options.experiment}{TUNING}")
-        configs = {name: registry[name].load().Config for name in experiment.methods}
-        searches = tune.search(runs, configs, experiment.tune, lambda trials: work(trials, aside))
-        if searches is None:
+        aside = replace(options, experiment=searches.beside(folder).name)  # never among the runs that are reported
+        found = tune.search(runs, experiment.tune, lambda trials: work(trials, aside))
+        if found is None:
             return Outcome(runs, [None] * len(runs), folder)
-        tune.save(searches, aside.root / aside.experiment)
-        runs = tune.tuned(runs, searches)
+        searches.save(tune.as_rows(found), searches.beside(folder))
+        runs = tune.tuned(runs, found)
     return Outcome(runs, work(runs, options), folder)
 
 
-def write_report(results: Path, out: Path | None = None) -> Path:
-    """The report over everything below `results`, by default in reports/<name of the folder>. Returns report.md."""
+def results_of(folder: Path, catalog: Catalog, *, all_sources: bool = False) -> Results:
+    """What was measured below a folder, with the columns of the instruments that are within reach."""
+    return Results(folder, columns=catalog.columns(), all_sources=all_sources)
+
+
+def write_report(results: Results, out: Path | None = None) -> Path:
+    """The report over results, by default in reports/<name of the folder>. Returns report.md."""
     from bench import report
 
-    runs, curves, environments = store.read(results)
-    results = results.resolve()
-    return report.write(
-        runs,
-        curves,
-        out or Path("reports") / results.name,
-        title=results.name,
-        environments=environments,
-        alignment=store.read_alignment(results, runs),
-        ways=store.read_ways(results, runs),
-        exhibits=store.read_exhibits(results, set(runs["run_id"])),
-        searches=tune.load(results.with_name(f"{results.name}{TUNING}")),
-    )
+    name = results.root.resolve().name
+    return report.write(results, out or Path("reports") / name, title=name)
 
 
 def _device(asked: str) -> str:

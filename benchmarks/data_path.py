@@ -10,7 +10,8 @@ import time
 
 import torch
 
-from bench.data import Batches, Split
+from bench import Split
+from bench.data import Batches
 
 BATCH_SIZE = 128
 N_IMAGES = 50_000

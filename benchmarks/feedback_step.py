@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from bench import Batch, Method, Progress, Seeds, Task
-from bench.registry import Registry
+from bench.catalog.catalog import Catalog
+from bench.nets.cnn import CNN
 
 BATCH_SIZE = 128
-TASK = Task("mnist", 10, (1, 28, 28), 50_000, "cnn")
+TASK = Task("mnist", 10, (1, 28, 28), 50_000, CNN)
 WARM_UP_STEPS = 3
 ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("backprop", {}),
@@ -35,7 +36,7 @@ ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def make(name: str, settings: dict[str, Any]) -> Method:
-    cls = Registry()[name].load()
+    cls = Catalog().methods[name].load()
     return cls(TASK, cls.Config(**settings), device=torch.device("cpu"), seeds=Seeds(0, method=name))
 
 

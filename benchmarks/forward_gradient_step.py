@@ -22,9 +22,12 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 
 from bench import Batch, Method, Progress, Seeds, Task
-from methods.backprop import Backprop
-from methods.forward_gradient import ForwardGradient, activity_estimate, weight_estimate
-from methods.local_forward_gradient import LocalForwardGradient
+from bench.nets.cnn import CNN
+from bench.nets.localmixer import LocalMixer
+from bench.nets.mlp import MLP
+from methods.backprop.backprop import Backprop
+from methods.forward.forward_gradient import ForwardGradient, activity_estimate, weight_estimate
+from methods.forward.local_forward_gradient import LocalForwardGradient
 
 ROUNDS = 15
 CPU = torch.device("cpu")
@@ -116,10 +119,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func's own use of torch.jit
     digits = ("digits", 10, (1, 8, 8), 1257)
     mnist = ("mnist", 10, (1, 28, 28), 60000)
-    for task in (Task(*mnist, "cnn"), Task(*mnist, "mlp"), Task(*mnist, "localmixer")):
+    for task in (Task(*mnist, net) for net in (CNN, MLP, LocalMixer)):
         steps_against_backprop(task, images(task, 128))
     for width, size in ((32, 32), (32, 128), (256, 32), (256, 128)):
-        task = Task(*digits, "mlp", {"width": width})
+        task = Task(*digits, MLP, {"width": width})
         together_against_loop(task, images(task, size), k=16)
 
 

@@ -5,31 +5,39 @@ python benchmarks/harness_overhead.py [--rounds 15]
 
 import argparse
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
 from bench import Progress
-from bench.plan import RunSpec
-from bench.registry import Registry
-from bench.runner import Place, Run
-from bench.store import RunFolder
+from bench.catalog.catalog import Catalog
+from bench.data import load
+from bench.run import loop, setup
+from bench.run.state import Training
+from bench.spec.identity import RunSpec
+from bench.spec.plan import Parts
 
+ASKED_FOR = ("alignment", "update-dependency")
 CASES = [("backprop", "mlp"), ("backprop", "cnn"), ("noprop-dt", "denoiser")]
 
 
-def start(method: str, net: str, folder: Path) -> Run:
-    cls = Registry()[method].load()
+def start(method: str, net: str) -> Training:
+    catalog, device = Catalog(), torch.device("cpu")
+    cls = catalog.methods[method].load()
+    instruments = [entry.load() for name, entry in catalog.instruments.items() if name not in ASKED_FOR]
+    parts = Parts(cls, catalog.nets[net].load(), catalog.dataset("digits"), tuple(instruments))
     spec = RunSpec(
         method=method, method_settings=cls.Config().model_dump(), method_source="", net=net, net_settings={},
-        dataset="digits", data_id="", seed=0, epochs=1, batch_size=128, val_fraction=0.1, eval_draws=1, device="cpu",
+        net_source="", dataset="digits", data_id="", seed=0, epochs=1, eval_draws=1, device="cpu",
     )  # fmt: skip
-    return Run(spec, cls, Place(torch.device("cpu")), RunFolder(folder, "overhead", spec.run_id), lambda _: None)
+    loaded = load(parts.dataset)
+    run = setup.set_up(spec, parts, setup.task_of(spec, parts, loaded, device), loaded, device)
+    for gauge in run.gauges:
+        gauge.settle()
+    return run
 
 
-def bare(run: Run) -> None:
+def bare(run: Training) -> None:
     size, steps = run.spec.batch_size, run.steps_per_epoch
     order = run.train.order(run.seeds.order)
     for step in range(steps):
@@ -37,9 +45,10 @@ def bare(run: Run) -> None:
         run.method.train_step(batch, Progress(step, steps, 0, 1, 0))
 
 
-def harness(run: Run) -> None:
-    run.at.epoch, run.losses = 0, []
-    run._train_epoch()
+def harness(run: Training) -> None:
+    run.state.step = 0
+    run.state.losses.clear()
+    loop.train(run, run.order(), lambda: False)
 
 
 def main() -> None:
@@ -48,19 +57,18 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     print(f"{'method':12s} {'net':10s} {'bare ms/step':>13s} {'harness ms/step':>16s} {'overhead':>9s}")
-    with tempfile.TemporaryDirectory() as folder:
-        for method, net in CASES:
-            run = start(method, net, Path(folder))
-            repeats = 20 if net == "mlp" else 1
-            times: dict[str, list[float]] = {"bare": [], "harness": []}
-            for _ in range(rounds):
-                for name, loop in (("bare", bare), ("harness", harness)):
-                    began = time.perf_counter()
-                    for _ in range(repeats):
-                        loop(run)
-                    times[name].append((time.perf_counter() - began) / repeats / run.steps_per_epoch * 1000)
-            a, b = (statistics.median(times[name]) for name in ("bare", "harness"))
-            print(f"{method:12s} {net:10s} {a:13.3f} {b:16.3f} {b / a - 1:9.2%}")
+    for method, net in CASES:
+        run = start(method, net)
+        repeats = 20 if net == "mlp" else 1
+        times: dict[str, list[float]] = {"bare": [], "harness": []}
+        for _ in range(rounds):
+            for name, epoch in (("bare", bare), ("harness", harness)):
+                began = time.perf_counter()
+                for _ in range(repeats):
+                    epoch(run)
+                times[name].append((time.perf_counter() - began) / repeats / run.steps_per_epoch * 1000)
+        a, b = (statistics.median(times[name]) for name in ("bare", "harness"))
+        print(f"{method:12s} {net:10s} {a:13.3f} {b:16.3f} {b / a - 1:9.2%}")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from bench import Seeds, Task
-from bench.nets.denoiser_ct import DenoiserCT
 from methods.noprop.ct import NoPropCT
+from methods.noprop.denoiser_ct import DenoiserCT
 from methods.noprop.fm import NoPropFM
 
 IMAGES, STEPS, PLAIN_STEPS = 500, 1000, 20
-TASK = Task("mnist", 10, (1, 28, 28), 60_000, "denoiser-ct", {"T": STEPS})
+TASK = Task("mnist", 10, (1, 28, 28), 60_000, DenoiserCT, {"T": STEPS})
 
 
 def plain_ct(method: NoPropCT, x: Tensor, steps: int, noise: torch.Generator) -> Tensor:
@@ -68,16 +68,16 @@ def seconds(act: Callable[[], object]) -> float:
 
 @torch.no_grad()
 def compare(method: Any, plain: Callable[..., Tensor], way: str, x: Tensor, rounds: int) -> None:
-    replayed = torch.Generator()
-    replayed.set_state(method.inference.get_state())
-    z = last(method._path(x, way, PLAIN_STEPS, method.inference))
+    noise = torch.Generator().manual_seed(0)
+    replayed = noise.clone_state()
+    z = last(method._path(x, way, PLAIN_STEPS, noise))
     expected = plain(method, x, PLAIN_STEPS, replayed)
     torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-4)
 
     times = []
     for _ in range(rounds):
         scaled = seconds(lambda: plain(method, x, PLAIN_STEPS, replayed)) * STEPS / PLAIN_STEPS
-        times.append((scaled, seconds(lambda: method.predict(x))))
+        times.append((scaled, seconds(lambda: method.predict(x, noise))))
     slow, fast = (median(column) for column in zip(*times, strict=True))
     faster = median(a / b for a, b in times)
     gap = float((z - expected).abs().max())

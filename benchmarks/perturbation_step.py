@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 
 from bench import Batch, Method, Progress, Seeds, Task
-from bench.registry import Registry
-from methods.directions import draw
-from methods.evolution_strategies import EvolutionStrategies
-from methods.low_rank_evolution import LowRankEvolution
-from methods.perturbation import apply, shaped
-from methods.weight_perturbation import WeightPerturbation
+from bench.catalog.catalog import Catalog
+from methods._shared.directions import draw
+from methods.perturbation.evolution_strategies import EvolutionStrategies
+from methods.perturbation.low_rank_evolution import LowRankEvolution
+from methods.perturbation.population import apply, shaped
+from methods.perturbation.weight_perturbation import WeightPerturbation
 
 BATCH_SIZE = 128
 MEMBERS = 16
@@ -51,7 +51,7 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 
 def task_of(net: str, side: int, **settings: Any) -> Task:
-    return Task("noise", 10, (1, side, side), 1000, net, settings)
+    return Task("noise", 10, (1, side, side), 1000, Catalog().nets[net].load(), settings)
 
 
 def batch_of(task: Task) -> Batch:
@@ -61,7 +61,7 @@ def batch_of(task: Task) -> Batch:
 
 
 def build(name: str, task: Task, **settings: Any) -> Any:
-    cls: type[Method] = Registry()[name].load()
+    cls: type[Method] = Catalog().methods[name].load()
     return cls(task, cls.Config(**settings), device=CPU, seeds=Seeds(0, CPU, method=name))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import Batch, Method, Seeds, Task
-from bench.registry import Registry
+from bench.catalog.catalog import Catalog
 from bench.testing.subject import CPU, default_net, small_task
 
 torch.set_num_threads(1)
@@ -31,14 +31,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def registry() -> Registry:
-    return Registry()
+def catalog() -> Catalog:
+    return Catalog()
 
 
 @pytest.fixture
-def task() -> Task:
+def task(catalog: Catalog) -> Task:
     """Digits (1x8x8, 10 classes) on a small mlp."""
-    return small_task("mlp")
+    return small_task(catalog.nets["mlp"].load())
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def batch() -> Batch:
 
 
 @pytest.fixture
-def make_method(registry: Registry) -> Callable[..., Method]:
+def make_method(catalog: Catalog) -> Callable[..., Method]:
     """make_method("spsa", lr=1.0): a method on the CPU, by default on its first net at test size."""
 
     def make(
@@ -62,9 +62,10 @@ def make_method(registry: Registry) -> Callable[..., Method]:
         seeds: Seeds | None = None,
         **settings: Any,
     ) -> Method:
-        cls = registry[name].load()
-        task = task or small_task(net or default_net(cls), net_settings)
+        cls = catalog.methods[name].load()
+        task = task or small_task(catalog.nets[net or default_net(cls)].load(), net_settings)
         seeds = seeds or Seeds(seed, CPU, method=name)
-        return cls(task, cls.Config(**settings), device=CPU, seeds=seeds)
+        method: Method = cls(task, cls.Config(**settings), device=CPU, seeds=seeds)
+        return method
 
     return make

@@ -7,7 +7,6 @@ optimiser, or, where a method moves its weights itself, the movement. L is the c
 same mini-batch with the same weights. A probe takes the step, so that the run under measurement is left as it was.
 """
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,45 +16,52 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench.method import Batch, Method, Progress, Task
-from bench.nets.base import Net
+from bench.api.column import Value
+from bench.api.instrument import EdgeProbe
+from bench.api.method import Method
+from bench.api.net import Net
+from bench.api.seeds import Seeds
+from bench.api.task import Batch, Progress, Task
+from bench.catalog.register import register
 
 
-class Probe:
-    """A second instance of a method that is put where the first one is, takes one step, and is looked at.
+@register
+class Alignment(EdgeProbe):
+    """The angle at each layer, at the start and after every epoch."""
+
+    name = "alignment"
+    fields = ("layer", "cosine")
+
+    def look(self, twin: Method, task: Task, seeds: Seeds, batch: Batch, progress: Progress) -> list[dict[str, Value]]:
+        return [{"layer": layer, "cosine": value} for layer, value in cosines(twin, task, batch, progress).items()]
+
+
+def cosines(twin: Method, task: Task, batch: Batch, progress: Progress) -> dict[str, float]:
+    """Cosine by layer, in the order of the net; empty where a method has no shared net. Layers at rest: NaN.
 
     The gradient is taken through a net of its own: a method may have changed how gradients pass through its net.
     """
+    net, clean = twin.net, task.build_net(torch.Generator())
+    if net is None or _shapes(net) != _shapes(clean):  # not the shared net: there is no gradient to compare with
+        return {}
+    weights = dict(net.named_parameters())
+    before = {name: w.detach().clone() for name, w in weights.items()}
+    gradient = _gradient(clean.to(batch.x.device), before, batch)
+    with _estimates(weights) as estimates:
+        twin.train_step(batch, progress)
+    steps = {name: estimates.get(name, before[name] - w.detach()) for name, w in weights.items()}
+    return {
+        layer: _cosine([steps[n] for n in names], [gradient[n] for n in names])
+        for layer, names in _layers(weights).items()
+    }
 
-    def __init__(self, twin: Method, task: Task) -> None:
-        self._twin, self._clean = twin, task.build_net(torch.Generator())
-        self._net = next((value for value in vars(twin).values() if isinstance(value, Net)), None)
-        if self._net is not None and _shapes(self._net) != _shapes(self._clean):
-            self._net = None  # not the shared net: there is no gradient to compare with
 
-    def cosines(self, state: Mapping[str, Any], batch: Batch, progress: Progress) -> dict[str, float]:
-        """Cosine by layer, in the order of the net; empty where a method has no shared net. Layers at rest: NaN."""
-        if self._net is None:
-            return {}
-        self._twin.load_state_dict(copy.deepcopy(state))  # optimisers would share their tensors otherwise
-        weights = dict(self._net.named_parameters())
-        before = {name: w.detach().clone() for name, w in weights.items()}
-        gradient = self._gradient(before, batch)
-        with _estimates(weights) as estimates:
-            self._twin.train_step(batch, progress)
-        steps = {name: estimates.get(name, before[name] - w.detach()) for name, w in weights.items()}
-        return {
-            layer: _cosine([steps[n] for n in names], [gradient[n] for n in names])
-            for layer, names in _layers(weights).items()
-        }
-
-    def _gradient(self, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        self._clean.to(batch.x.device)
-        leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
-        with torch.enable_grad():
-            scores = torch.func.functional_call(self._clean, leaves, (batch.x,))
-            gradients = torch.autograd.grad(F.cross_entropy(scores, batch.y), list(leaves.values()), allow_unused=True)
-        return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(leaves.items(), gradients, strict=True)}
+def _gradient(net: Net, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+    with torch.enable_grad():
+        scores = torch.func.functional_call(net, leaves, (batch.x,))
+        gradients = torch.autograd.grad(F.cross_entropy(scores, batch.y), list(leaves.values()), allow_unused=True)
+    return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(leaves.items(), gradients, strict=True)}
 
 
 def _shapes(net: Net) -> dict[str, torch.Size]:

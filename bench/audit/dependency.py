@@ -5,10 +5,30 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from bench.method import Batch, Method, Progress
-from bench.seeding import Seeds
+from bench.api.column import Value
+from bench.api.instrument import EdgeProbe
+from bench.api.method import Method
+from bench.api.seeds import Seeds
+from bench.api.task import Batch, Progress, Task
+from bench.catalog.register import register
 
 SHIFT = 0.1
+
+
+@register
+class UpdateDependency(EdgeProbe):
+    """The matrix, entry by entry: whether the update of block `row` depends on the weights of block `column`."""
+
+    name = "update-dependency"
+    fields = ("row", "column", "depends")
+
+    def look(self, twin: Method, task: Task, seeds: Seeds, batch: Batch, progress: Progress) -> list[dict[str, Value]]:
+        matrix = update_dependency(twin, seeds, batch, progress).tolist()
+        return [
+            {"row": i, "column": j, "depends": int(entry)}
+            for i, row in enumerate(matrix)
+            for j, entry in enumerate(row)
+        ]
 
 
 def update_dependency(method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> Tensor:
@@ -20,11 +40,11 @@ def update_dependency(method: Method, seeds: Seeds, batch: Batch, progress: Prog
 
     Shape: (K, K) bool for K blocks, rows i, columns j.
     """
-    start = _snapshot(method, seeds)
+    start = snapshot(method, seeds)
     before = [_weights(block) for block in method.blocks()]
     method.train_step(batch, progress)
     after = [_weights(block) for block in method.blocks()]
-    _restore(method, seeds, start)
+    restore(method, seeds, start)
 
     depends = torch.diag(torch.tensor([not torch.equal(b, a) for b, a in zip(before, after, strict=True)]))
     for j, shifted in enumerate(method.blocks()):
@@ -35,7 +55,7 @@ def update_dependency(method: Method, seeds: Seeds, batch: Batch, progress: Prog
         for i, block in enumerate(method.blocks()):
             if i != j:
                 depends[i, j] = not torch.equal(_weights(block), after[i])
-        _restore(method, seeds, start)
+        restore(method, seeds, start)
     return depends
 
 
@@ -43,11 +63,11 @@ def _weights(block: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in block.parameters()])
 
 
-def _snapshot(method: Method, seeds: Seeds) -> tuple[object, ...]:
+def snapshot(method: Method, seeds: Seeds) -> tuple[object, ...]:
     return copy.deepcopy((method.state_dict(), seeds.state_dict(), torch.get_rng_state()))
 
 
-def _restore(method: Method, seeds: Seeds, snapshot: tuple[object, ...]) -> None:
+def restore(method: Method, seeds: Seeds, snapshot: tuple[object, ...]) -> None:
     of_method, of_seeds, of_torch = copy.deepcopy(snapshot)
     method.load_state_dict(of_method)  # type: ignore[arg-type]
     seeds.load_state_dict(of_seeds)  # type: ignore[arg-type]

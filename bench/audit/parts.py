@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
-from bench.method import Method
+from bench.api.method import Method
 
 
 def held(method: Method) -> Iterator[nn.Module | Tensor]:

@@ -1,17 +1,50 @@
 """How often each layer is evaluated, counted by forward hooks: the price of a step and of a prediction."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from bench.api.column import Column
+from bench.api.instrument import Probe, Reading
+from bench.api.method import Method
 from bench.audit.parts import layers
-from bench.method import Method
+from bench.catalog.register import register
+
+
+@register
+class Passes(Probe):
+    """Forward passes per training step."""
+
+    name = "passes"
+    rank: ClassVar[int] = 60
+    columns = (
+        Column(
+            "forward_passes", "passes per step",
+            "calls of the busiest layer in a training step; 0 where weights are used without calling their layers",
+            shown="page",
+        ),
+    )  # fmt: skip
+
+    @contextmanager
+    def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
+        with counted(method) as most:
+            yield lambda: {"forward_passes": most()}
 
 
 def passes(method: Method, run: Callable[[], object]) -> int:
-    """Evaluations of the busiest layer while `run` runs, in any thread; 0 where no layer was called.
+    """Evaluations of the busiest layer while `run` runs; see `counted`."""
+    with counted(method) as most:
+        run()
+    return most()
+
+
+@contextmanager
+def counted(method: Method) -> Iterator[Callable[[], int]]:
+    """Gives the evaluations of the busiest layer inside, in any thread; 0 where no layer was called.
 
     A layer is a module with parameters of its own. One batched call is one pass, whatever the batch holds;
     the use of a layer's weights without calling the layer is not seen.
@@ -25,7 +58,6 @@ def passes(method: Method, run: Callable[[], object]) -> int:
 
     hook = register_module_forward_hook(note)
     try:
-        run()
+        yield lambda: max(Counter(calls).values(), default=0)
     finally:
         hook.remove()
-    return max(Counter(calls).values(), default=0)

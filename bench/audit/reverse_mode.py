@@ -13,15 +13,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import graph
 from torch.autograd.graph import GradientEdge, Node
 
+from bench.api.column import Column
+from bench.api.instrument import Probe, Reading
+from bench.api.method import Method, Reach
 from bench.audit.parts import held, layers
-from bench.method import Method, Reach
+from bench.catalog.register import register
 
 REACHES: tuple[Reach, ...] = ("none", "layer", "block", "network")
 
@@ -34,6 +37,26 @@ ADDITIVE = frozenset(
 
 End = Tensor | GradientEdge
 Observer = Callable[[Sequence[End], Sequence[End]], None]
+
+
+@register
+class ReverseMode(Probe):
+    """The reach of reverse mode in one training step, measured."""
+
+    name = "reverse-mode"
+    rank: ClassVar[int] = 61
+    columns = (
+        Column(
+            "reverse_mode", "reverse mode",
+            "how far reverse-mode differentiation carried a gradient in a training step, measured",
+            shown="page", text=True,
+        ),
+    )  # fmt: skip
+
+    @contextmanager
+    def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
+        with reaching(method) as measured:
+            yield lambda: {"reverse_mode": measured()}
 
 
 class ReverseModeError(RuntimeError):
@@ -87,7 +110,15 @@ def forbidden() -> Iterator[None]:
 
 
 def reach(method: Method, train: Callable[[], object]) -> Reach:
-    """How far reverse mode carries a gradient while `train` runs, at most.
+    """How far reverse mode carries a gradient while `train` runs, at most; see `reaching`."""
+    with reaching(method) as measured:
+        train()
+    return measured()
+
+
+@contextmanager
+def reaching(method: Method) -> Iterator[Callable[[], Reach]]:
+    """Gives how far reverse mode carries a gradient inside, at most.
 
     `layer`: no two layers are joined; `block`: layers are, blocks are not; `network`: blocks are, or layers
     are in a method that has fewer than two blocks. Parameters outside of all blocks join no blocks.
@@ -104,8 +135,7 @@ def reach(method: Method, train: Callable[[], object]) -> Reach:
                 found.append("network" if apart or not bounded else "block")
 
     with observed(note):
-        train()
-    return max(found, key=REACHES.index)
+        yield lambda: max(found, key=REACHES.index)
 
 
 def _owners(method: Method) -> dict[int, Owner]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bench.data.dataset import Split
-from bench.method import Batch
+from bench.api.dataset import Split
+from bench.api.task import Batch
 
 
 class Batches:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from bench.data.dataset import Source, Split
-from bench.errors import DataError
+from bench.api.dataset import Source, Split
+from bench.api.errors import DataError
 
 
 def check_source(name: str, source: Source) -> None:

@@ -1,28 +1,10 @@
 """What a data set is once it is in memory."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor
 
-
-class Split(NamedTuple):
-    """Images with their labels. Shape: x (N, C, H, W) uint8, y (N,) int64."""
-
-    x: Tensor
-    y: Tensor
-
-    def take(self, index: Tensor) -> "Split":
-        return Split(self.x[index], self.y[index])
-
-
-class Source(NamedTuple):
-    """A data set as its files give it. None where the files leave a split to be drawn from train."""
-
-    n_classes: int
-    train: Split
-    test: Split | None = None
-    val: Split | None = None
+from bench.api.dataset import Split
 
 
 @dataclass(frozen=True, eq=False)

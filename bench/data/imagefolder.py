@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.data.dataset import Source, Split
-from bench.data.published import torchvision_datasets
-from bench.errors import DataError
+from bench.api.dataset import Source, Split
+from bench.api.errors import DataError
+from bench.data.files import torchvision_datasets
 
 Pixels = NDArray[np.uint8]
 

@@ -6,48 +6,39 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.data.catalog import CATALOG, check_name, default_data_dir, found, own_path, require
+from bench.api.dataset import DataSet, Source, Split
+from bench.api.errors import ConfigError
 from bench.data.check import check_source, check_train
-from bench.data.dataset import Dataset, Source, Split
-from bench.data.imagefolder import read_imagefolder
-from bench.data.npz import read_npz
-from bench.data.published import fetch, read_published
+from bench.data.dataset import Dataset
+from bench.data.place import default_data_dir, require
 from bench.data.split import draw
-from bench.errors import ConfigError
 
 TEST_FRACTION = 0.2
 
 
-def load(name: str, *, data_dir: Path | None = None, download: bool = False, val_fraction: float = 0.1) -> Dataset:
-    """A data set by name: one of the catalogue, npz:PATH or imagefolder:PATH.
+def load(
+    dataset: DataSet, *, data_dir: Path | None = None, download: bool = False, val_fraction: float = 0.1
+) -> Dataset:
+    """A data set, in memory and checked.
 
     Validation is a fixed stratified fraction of the published training split, none of it where val_fraction
     is 0. Where no test split is given, it is a fixed stratified fifth, taken before that.
 
-    Raises: ConfigError for an unknown name or an impossible fraction, DataError for what is missing, corrupt
-    or mislabelled.
+    Raises: ConfigError for an impossible fraction, DataError for what is missing, corrupt or mislabelled.
     """
-    check_name(name)
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction is {val_fraction}; give a number from 0 to below 1")
-    folder = data_dir or default_data_dir()
-    if download and name in CATALOG and not found(name, folder):
-        fetch(CATALOG[name], folder)
-    require(name, folder)
+    folder, name = data_dir or default_data_dir(), dataset.name
+    if download and dataset.missing(folder) and not dataset.info.argument:
+        dataset.fetch(folder)
+    require(dataset, folder)
 
-    source = _read(name, folder)
+    source = dataset.read(folder)
     check_source(name, source)
     train, val, test = _splits(source, val_fraction)
     check_train(name, train.y, source.n_classes)
     mean, std = _statistics(train.x)
     return Dataset(name, source.n_classes, train, val, test, mean, std, _fingerprint(train, val, test))
-
-
-def _read(name: str, folder: Path) -> Source:
-    path = own_path(name)
-    if path is None:
-        return read_published(CATALOG[name], folder)
-    return read_npz(name, path) if name.startswith("npz:") else read_imagefolder(name, path)
 
 
 def _splits(source: Source, val_fraction: float) -> tuple[Split, Split, Split]:

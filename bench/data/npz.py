@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.dataset import Source, Split
-from bench.errors import DataError
+from bench.api.dataset import Source, Split
+from bench.api.errors import DataError
 
 Array = NDArray[Any]
 

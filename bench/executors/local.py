@@ -7,15 +7,18 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import isolate
-from bench.isolate import Job
-from bench.plan import Run
-from bench.store import RunFolder
+from bench.executors.attempt import Terms, attempt
+from bench.executors.isolate import Job
+from bench.run.events import Event
+from bench.spec.plan import Run
 
 BUSY_POLL_S = 1.0
+
+Listener = Callable[[Run, Event], None]
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,9 @@ class Options:
     experiment: str
     device: str
     jobs: int = 1
-    timeout_s: float | None = None
     data_dir: Path | None = None
     download: bool = False
-    fresh: bool = False
-
-
-# called with the run, and "start" | "progress" | "done" | "kept" and what there is to say
-Listener = Callable[[Run, str, dict[str, Any]], None]
+    terms: Terms = Terms()  # noqa: RUF009  (frozen)
 
 
 def run_all(runs: list[Run], options: Options, listen: Listener, stop: threading.Event) -> list[dict[str, Any] | None]:
@@ -51,7 +49,8 @@ def run_all(runs: list[Run], options: Options, listen: Listener, stop: threading
                 if not queue:
                     return
                 index = queue.popleft()
-            summary = _attempt(runs[index], options, slot, listen, stop)
+            run = runs[index]
+            summary = attempt(_job(run, options, slot), options.terms, partial(listen, run), stop)
             if summary is None:  # another process has it: come back to it later
                 with guard:
                     queue.append(index)
@@ -71,53 +70,10 @@ def run_all(runs: list[Run], options: Options, listen: Listener, stop: threading
     return [summaries.get(index) for index in range(len(runs))]
 
 
-def _attempt(run: Run, options: Options, slot: int, listen: Listener, stop: threading.Event) -> dict[str, Any] | None:
-    folder = RunFolder(options.root, options.experiment, run.spec.run_id)
-    lock = folder.lock()
-    if lock is None:
-        return None
-    try:
-        if options.fresh:
-            folder.clear()
-        before = folder.summary()
-        if before is not None and folder.is_final() and not _deserves_more_time(before, options.timeout_s):
-            listen(run, "kept", before)
-            return before
-        listen(run, "start", {})
-        job = Job(
-            run,
-            options.root,
-            options.experiment,
-            _device(options.device, slot),
-            _threads(options.jobs),
-            options.data_dir,
-            options.download,
-        )
-        summary = isolate.execute(
-            job, lock, timeout_s=options.timeout_s, stop=stop,
-            on_message=lambda message: listen(run, "progress", message),
-        )  # fmt: skip
-        summary = {
-            **summary,
-            "method": run.spec.method,
-            "net": run.spec.net,
-            "dataset": run.spec.dataset,
-            "seed": run.spec.seed,
-            "device": run.spec.device,
-            "timeout_s": options.timeout_s,
-        }
-        folder.finish(summary)
-        listen(run, "done", summary)
-        return summary
-    finally:
-        os.close(lock)
-
-
-def _deserves_more_time(summary: dict[str, Any], timeout_s: float | None) -> bool:
-    """A run that ran out of time is continued once it is given more."""
-    if summary.get("status") != "timeout":
-        return False
-    return timeout_s is None or timeout_s > (summary.get("timeout_s") or 0)
+def _job(run: Run, options: Options, slot: int) -> Job:
+    """What a slot is to do, on its share of the machine."""
+    device, threads = _device(options.device, slot), _threads(options.jobs)
+    return Job(run, options.root, options.experiment, device, threads, options.data_dir, options.download)
 
 
 def _threads(jobs: int) -> int:

@@ -1,20 +1,56 @@
 """Peak memory of torch's GPU allocator, in bytes; None without a GPU."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 
-
-def reset(device: torch.device) -> None:
-    """Give cached memory back, and put the peaks down to what is in use."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+from bench.api.column import Column, Value
+from bench.api.instrument import Gauge
+from bench.catalog.register import register
 
 
-def peak_allocated(device: torch.device) -> int | None:
-    """Most bytes held by live tensors at one time."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+@register
+class GpuMemory(Gauge):
+    """Peaks over training steps; cached blocks are given back before, so that those of an evaluation do not count."""
 
+    name = "gpu-memory"
+    rank: ClassVar[int] = 30
+    columns = (
+        Column(
+            "gpu_peak_alloc_bytes", "peak GPU, MiB",
+            "most bytes that tensors held on the GPU at one time during training steps, data included",
+            scale=2**-20, better="lower", shown="terminal",
+        ),
+        Column(
+            "gpu_peak_reserved_bytes", "peak GPU reserved, MiB",
+            "most bytes that torch's allocator had from the driver meanwhile, its cache included",
+            scale=2**-20, better="lower",
+        ),
+    )  # fmt: skip
 
-def peak_reserved(device: torch.device) -> int | None:
-    """Most bytes taken from the driver, the allocator's cache included."""
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._peaks: dict[str, int] = {}
+
+    def on(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def off(self) -> None:
+        if self.device.type == "cuda":
+            now = {
+                "gpu_peak_alloc_bytes": torch.cuda.max_memory_allocated(self.device),
+                "gpu_peak_reserved_bytes": torch.cuda.max_memory_reserved(self.device),
+            }
+            self._peaks = {name: max(value, self._peaks.get(name, 0)) for name, value in now.items()}
+
+    def read(self) -> Mapping[str, Value]:
+        return {column.name: self._peaks.get(column.name) for column in self.columns}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._peaks)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._peaks = dict(state)

@@ -8,18 +8,42 @@ Not seen: scratch memory within one kernel, and tensors made in C++ that no oper
 
 import gc
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.api.column import Column
+from bench.api.instrument import Probe, Reading
+from bench.api.method import Method
+from bench.catalog.register import register
 from bench.measure.threads import in_new_threads
 
 Storage = int  # its address, unique while it lives
+
+
+@register
+class LivePeak(Probe):
+    """The peak of live tensors in one training step, less those that were there before the method."""
+
+    name = "live-peak"
+    rank: ClassVar[int] = 41
+    columns = (
+        Column(
+            "live_peak_bytes", "live peak, MiB",
+            "most bytes of tensors alive at one time in a training step: weights, gradients, optimiser, activations",
+            scale=2**-20, better="lower", shown="page",
+        ),
+    )  # fmt: skip
+
+    @contextmanager
+    def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
+        with live_tensors(outside) as peak:
+            yield lambda: {"live_peak_bytes": peak()}
 
 
 def live_peak_bytes(act: Callable[[], object]) -> int:

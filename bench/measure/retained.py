@@ -8,15 +8,40 @@ which puts hooks of its own in place of these.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from bench.api.column import Column
+from bench.api.instrument import Probe, Reading
+from bench.api.method import Method
+from bench.catalog.register import register
 from bench.measure.threads import in_new_threads
 
 Storage = int  # its address, unique while it lives
+
+
+@register
+class Retained(Probe):
+    """Bytes retained for backward in one training step."""
+
+    name = "retained"
+    rank: ClassVar[int] = 40
+    columns = (
+        Column(
+            "retained_bytes", "retained, MiB",
+            "most bytes that autograd keeps for the way back at one time in a training step, parameters excluded",
+            scale=2**-20, better="lower", shown="terminal",
+        ),
+    )  # fmt: skip
+
+    @contextmanager
+    def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
+        with saved_for_backward(p for part in method.modules().values() for p in part.parameters()) as peak:
+            yield lambda: {"retained_bytes": peak()}
 
 
 def retained_bytes(act: Callable[[], object], parameters: Iterable[Tensor] = ()) -> int:

@@ -1,9 +1,13 @@
 """Plain convolutional net: 3x3 convolutions that double the channels, pooling, then a linear layer."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from pydantic import BaseModel, Field
 from torch import nn
 
-from bench.nets.base import Net
+from bench.api.net import Net
+from bench.catalog.register import register
 
 
 class CNNSettings(BaseModel):
@@ -11,9 +15,12 @@ class CNNSettings(BaseModel):
     depth: int = Field(3, ge=1, description="convolutional blocks; those at even places halve the image")
 
 
+@register
 class CNN(Net):
     """Blocks: `depth` times (conv 3x3, ReLU, 2x2 max-pooling in every other block), then flatten and linear."""
 
+    name = "cnn"
+    small: ClassVar[Mapping[str, Any]] = {"width": 8}
     Settings = CNNSettings
 
     def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: CNNSettings) -> None:

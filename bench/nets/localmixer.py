@@ -13,15 +13,17 @@ Deviations: weights start as torch's linear layers do, which the LayerNorm after
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
-from bench.errors import ConfigError
-from bench.nets.base import Net
+from bench.api.errors import ConfigError
+from bench.api.net import Net
+from bench.catalog.register import register
 
 SIZES = {
     "S/1/1": {"depth": 1, "patches": 1, "channels": 256, "groups": 1},
@@ -48,9 +50,12 @@ class LocalMixerSettings(BaseModel):
         return given
 
 
+@register
 class LocalMixer(Net):
     """Blocks: `depth` times mixer block, then the mean over patches and linear."""
 
+    name = "localmixer"
+    small: ClassVar[Mapping[str, Any]] = {"depth": 2, "patches": 2, "channels": 32, "groups": 4}
     Settings = LocalMixerSettings
 
     def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: LocalMixerSettings) -> None:

@@ -1,12 +1,14 @@
 """Fully connected net: `depth` hidden layers of `width` units, then a linear layer to the classes."""
 
 import itertools
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 from torch import nn
 
-from bench.nets.base import Net
+from bench.api.net import Net
+from bench.catalog.register import register
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -17,9 +19,12 @@ class MLPSettings(BaseModel):
     activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity of hidden layers")
 
 
+@register
 class MLP(Net):
     """Blocks: `depth` times linear and activation, then linear."""
 
+    name = "mlp"
+    small: ClassVar[Mapping[str, Any]] = {"width": 32}
     Settings = MLPSettings
 
     def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: MLPSettings) -> None:

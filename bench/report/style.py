@@ -39,7 +39,7 @@ THEME = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 6,
-    "savefig.dpi": 200,
+    "savefig.dpi": 160,
 }
 
 Key = tuple[str, str, str]

@@ -22,3 +22,8 @@ def figure(value: object) -> str:
     """The value as a label in a figure: short lines, no mathematics, and never hidden from the legend."""
     text = textwrap.fill(one_line(value, limit=110), 40, break_on_hyphens=False).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def file_name(value: object) -> str:
+    """The value as the stem of a file name, that leaves no folder."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in str(value))[:80] or "_"

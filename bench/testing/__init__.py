@@ -1,15 +1,18 @@
-"""Checks that every learning rule passes: run by our tests over all methods and by `bench check` over one."""
+"""The contracts of methods, nets and data sets: run by our tests over all of them and by `bench check` over one."""
 
 from bench.testing.contract import CHECKS, ContractViolation, Result, run_checks
-from bench.testing.subject import SMALL_NETS, Subject, Trainee, small_task
+from bench.testing.parts import run_dataset_checks, run_net_checks
+from bench.testing.subject import Subject, Trainee, nets_of, small_task
 
 __all__ = [
     "CHECKS",
-    "SMALL_NETS",
     "ContractViolation",
     "Result",
     "Subject",
     "Trainee",
+    "nets_of",
     "run_checks",
+    "run_dataset_checks",
+    "run_net_checks",
     "small_task",
 ]

@@ -9,29 +9,26 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.method import ANY_NET, Batch, Method, Progress, Task
-from bench.seeding import Seeds, derive
+from bench.api.method import ANY_NET, Method
+from bench.api.net import Net
+from bench.api.seeds import Seeds, derive
+from bench.api.task import Batch, Progress, Task
+from bench.data.digits import Digits
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 32
-SMALL_NETS: Mapping[str, Mapping[str, Any]] = {
-    "cnn": {"width": 8},
-    "denoiser": {"T": 3, "width": 4, "hidden": 32},
-    "denoiser-ct": {"T": 5, "width": 4, "hidden": 32},
-    "localmixer": {"depth": 2, "patches": 2, "channels": 32, "groups": 4},
-    "mlp": {"width": 32},
-}
+STEPS_PER_PASS = 40  # whole batches of the digits
 
 
 @cache
 def digits() -> data.Dataset:
-    return data.load("digits")
+    return data.load(Digits())
 
 
-def small_task(net: str, settings: Mapping[str, Any] | None = None) -> Task:
+def small_task(net: type[Net], settings: Mapping[str, Any] | None = None) -> Task:
     """The digits, to be learnt by a net small enough for tests."""
-    chosen = dict(SMALL_NETS.get(net, {}) if settings is None else settings)
     loaded = digits()
+    chosen = net.small if settings is None else settings
     return Task("digits", loaded.n_classes, loaded.image_shape, len(loaded.train.y), net, chosen, _prototypes)
 
 
@@ -41,8 +38,13 @@ def _prototypes() -> Tensor:
     return rows
 
 
+def nets_of(method: type[Method]) -> tuple[str, ...]:
+    """The nets that a method names; the mlp where it runs on any."""
+    return ("mlp",) if method.info.nets == ANY_NET else method.info.nets
+
+
 def default_net(method: type[Method]) -> str:
-    return "mlp" if method.info.nets == ANY_NET else method.info.nets[0]
+    return nets_of(method)[0]
 
 
 @dataclass(frozen=True)
@@ -53,42 +55,50 @@ class Subject:
     task: Task
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def start(self, seed: int = 0, steps: int = 100) -> "Trainee":
+    def start(self, seed: int = 0, steps: int = 100, steps_per_pass: int = STEPS_PER_PASS) -> "Trainee":
         """A fresh instance at the start of `steps` steps, made as the runner makes it."""
         seeds = Seeds(seed, CPU, method=self.cls.info.name)
         torch.manual_seed(derive(seed, "global"))
         method = self.cls(self.task, self.cls.Config(**self.settings), device=CPU, seeds=seeds)
-        return Trainee(method, seeds, steps)
+        return Trainee(method, seeds, steps, steps_per_pass)
 
 
 @dataclass
 class Trainee:
-    """An instance in training. Every trainee sees the same batches in the same order."""
+    """An instance in training. Every trainee sees the same batches in the same order, so many to a pass."""
 
     method: Method
     seeds: Seeds
     total: int
+    steps_per_pass: int = STEPS_PER_PASS
     done: int = 0
+
+    def progress(self) -> Progress:
+        """Where training stands, as the runner tells it."""
+        epoch, epochs = self.done // self.steps_per_pass, -(-self.total // self.steps_per_pass)
+        return Progress(self.done, self.total, epoch, epochs, epoch)
 
     def step(self, batch: Batch | None = None) -> Mapping[str, Tensor]:
         """One training step on the given batch or on the next one of the digits."""
-        per_epoch = len(digits().train.y) // BATCH_SIZE
-        epoch = self.done // per_epoch
-        progress = Progress(self.done, self.total, epoch, -(-self.total // per_epoch), epoch)
-        batch = batch or training_batch(self.done % per_epoch)
+        batch, progress = batch or training_batch(self.done % STEPS_PER_PASS), self.progress()
         self.done += 1
         return self.method.train_step(batch, progress)
 
     def train(self, steps: int) -> list[Tensor]:
         """The losses of the next `steps` steps."""
-        return [self.step()["loss"] for _ in range(steps)]
+        return [torch.as_tensor(self.step()["loss"]) for _ in range(steps)]
 
-    @torch.no_grad()
     def predict(self, x: Tensor, place: int = 0) -> Tensor:
         """Scores with the draws of inference at a named place."""
         self.method.prepare_for_eval()
         self.seeds.for_inference("check", place)
-        return self.method.predict(x)
+        return self.scores(x, self.seeds.inference)
+
+    @torch.no_grad()
+    def scores(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+        """Scores as the runner asks for them: noise is for those alone that claim to draw."""
+        stochastic = self.method.claims().stochastic_inference
+        return self.method.predict(x, noise) if stochastic else self.method.predict(x)
 
     def state(self) -> dict[str, Any]:
         """What the runner keeps in a checkpoint."""
@@ -117,6 +127,12 @@ def training_batch(k: int) -> Batch:
     """The k-th mini-batch of the digits, in memory of its own."""
     batches, order = _batches()
     return batches.batch(order[k * BATCH_SIZE : (k + 1) * BATCH_SIZE])
+
+
+def few_images() -> Batch:
+    """Fewer images than a layer has inputs."""
+    x, y = training_batch(0)
+    return Batch(x[:4], y[:4])
 
 
 def validation_batch() -> Batch:

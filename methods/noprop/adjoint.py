@@ -14,23 +14,21 @@ Deviations from the papers: none. Left open by them and chosen here: z_0 is nois
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
-from torch.optim import AdamW
 from torchdiffeq import odeint_adjoint
 
-from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
-from bench.nets.denoiser_ct import DenoiserCT
+from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Progress, Seeds, Task, register
 from bench.nets.layers import lend_generator, noise_like
+from methods._shared.optimizers import adamw
+from methods.noprop.denoiser_ct import DenoiserCT
 
 
-class AdjointSettings(BaseModel):
-    lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
-    weight_decay: float = Field(1e-3, ge=0, description="decoupled weight decay, per step and unit of lr")
+class AdjointSettings(AdamWSettings):
     solver: Literal["euler", "midpoint", "rk4"] = Field(
         "euler", description="fixed-step method, both ways, in training"
     )
@@ -55,18 +53,18 @@ class Adjoint(Method):
     net: DenoiserCT
 
     @classmethod
-    def supports(cls, task: Task, device: torch.device) -> str | None:
+    def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if task.net_settings.get("embedding") == "prototype":
             return "adjoint needs a velocity that does not change between calls; prototypes pass through dropout"
-        return super().supports(task, device)
+        return super().refuse(task, config, facts)
 
     def __init__(self, task: Task, config: AdjointSettings, *, device: torch.device, seeds: Seeds) -> None:
-        net = task.build_net(seeds.init, "denoiser-ct").to(device)
+        net = task.build_net(seeds.init).to(device)
         assert isinstance(net, DenoiserCT)
         self.net, self.config = net, config
-        self.noise, self.inference = seeds.noise, seeds.inference
+        self.noise = seeds.noise
         lend_generator(net, seeds.noise)
-        self.optimizer = AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = adamw(net.parameters(), config)
 
     def claims(self) -> Claims:
         passes = 2 * self.net.T * EVALUATIONS[self.config.solver]
@@ -110,9 +108,6 @@ class Adjoint(Method):
         return [p for part in (net.label, net.from_label, net.time, net.from_time, net.head) for p in part.parameters()]
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        return self.net.eval()(x, self.inference)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def predict_noise_free(self, x: Tensor) -> Tensor:
-        return self.net.eval()(x)  # type: ignore[no-any-return]
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        scores: Tensor = self.net.eval()(x, noise)
+        return scores

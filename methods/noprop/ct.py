@@ -22,23 +22,23 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, Way, register
-from bench.nets.denoiser_ct import DenoiserCT
-from bench.nets.labels import mean_embedding
+from bench import AdamSettings, Artifact, Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, Way, register
 from bench.nets.layers import lend_generator, noise_like
+from methods._shared.optimizers import adam
+from methods.noprop.denoiser_ct import DenoiserCT
 from methods.noprop.gamma import LearnedSchedule, Schedule
+from methods.noprop.labels import mean_embedding
 from methods.noprop.objective import diffuse, prior_kl, squared_error
+from methods.noprop.pictures import of_labels, of_schedule
 from methods.noprop.samplers import SHOWN_STEPS, Sampler, last, sample, shown_times, step_counts
 
 SAMPLERS: tuple[Sampler, ...] = ("ancestral", "ddim", "euler", "heun")
 
 
-class NoPropCTSettings(BaseModel):
-    lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
-    weight_decay: float = Field(1e-3, ge=0, description="Adam's L2 penalty, part of the gradient")
+class NoPropCTSettings(AdamSettings):
     eta: float = Field(
         1.0, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ["log", 1e-2, 1e1]}
     )
@@ -63,16 +63,15 @@ class NoPropCT(Method):
     net: DenoiserCT
 
     def __init__(self, task: Task, config: NoPropCTSettings, *, device: torch.device, seeds: Seeds) -> None:
-        net = task.build_net(seeds.init, "denoiser-ct")
+        net = task.build_net(seeds.init)
         assert isinstance(net, DenoiserCT)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=seeds.init)))
             schedule = (LearnedSchedule if config.schedule == "learned" else Schedule)(config.end)
         self.net, self.schedule, self.config = net.to(device), schedule.to(device), config
-        self.noise, self.inference = seeds.noise, seeds.inference
+        self.noise = seeds.noise
         lend_generator(net, seeds.noise)
-        learning = [*net.parameters(), *schedule.parameters()]
-        self.optimizer = torch.optim.Adam(learning, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = adam([*net.parameters(), *schedule.parameters()], config)
 
     def claims(self) -> Claims:
         passes = 2 * self.net.T if self.config.sampler == "heun" else self.net.T
@@ -96,20 +95,16 @@ class NoPropCT(Method):
         return {"loss": loss.detach(), "ce": cross_entropy.detach()}
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        return self._predict(x, self.config.sampler, self.net.T, self.inference)
-
-    @torch.no_grad()
-    def predict_noise_free(self, x: Tensor) -> Tensor:
-        return self._predict(x, self.config.sampler, self.net.T, None)
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        return self._predict(x, noise, self.config.sampler, self.net.T)
 
     def ways(self) -> Iterator[Way]:
         for sampler in SAMPLERS:
             for steps in step_counts(self.net.T):
-                yield Way(sampler, steps, partial(self._predict, sampler=sampler, steps=steps, noise=self.inference))
+                yield Way(sampler, steps, partial(self._predict, sampler=sampler, steps=steps))
 
     @torch.no_grad()
-    def _predict(self, x: Tensor, sampler: Sampler, steps: int, noise: torch.Generator | None) -> Tensor:
+    def _predict(self, x: Tensor, noise: torch.Generator | None, sampler: Sampler, steps: int) -> Tensor:
         return self.net.labels.scores(last(self._path(x, sampler, steps, noise)))
 
     def _path(self, x: Tensor, sampler: Sampler, steps: int, noise: torch.Generator | None) -> Iterator[Tensor]:
@@ -121,12 +116,12 @@ class NoPropCT(Method):
         return sample(sampler, lambda z, k: mean_embedding(logits(z, k), W), schedule, z, noise)
 
     @torch.no_grad()
-    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        way = self._path(x, self.config.sampler, SHOWN_STEPS, self.inference)
-        path, times = [self.net.labels.scores(z).softmax(1) for z in way], shown_times(x)
-        noise = self.schedule(times)
-        schedule = torch.stack((times, noise.abar, self.config.eta / 2 * noise.snr_slope), dim=1)
-        return {**self.net.labels.exhibits(path, times), "schedule": schedule}
+    def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterator[Artifact]:
+        way = self._path(shown.x, self.config.sampler, SHOWN_STEPS, noise)
+        path, times = [self.net.labels.scores(z).softmax(1) for z in way], shown_times(shown.x)
+        yield from of_labels(self.net.labels, shown, path, times)
+        schedule = self.schedule(times)
+        yield of_schedule(times, schedule.abar, self.config.eta / 2 * schedule.snr_slope)
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": nn.ModuleList([self.net, self.schedule])}

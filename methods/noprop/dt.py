@@ -17,37 +17,41 @@ the mean of z_0 too.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.optim import AdamW
 
-from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
-from bench.errors import ConfigError
-from bench.nets.denoiser import Denoiser, DenoiserBlock
-from bench.nets.labels import mean_embedding
+from bench import (
+    AdamWSettings,
+    Artifact,
+    Batch,
+    Claims,
+    Facts,
+    Method,
+    MethodInfo,
+    Progress,
+    Role,
+    Seeds,
+    Task,
+    register,
+)
+from bench.api.errors import ConfigError
 from bench.nets.layers import lend_generator, noise_like
+from methods._shared.optimizers import adamw
+from methods.noprop.denoiser import Denoiser, DenoiserBlock
 from methods.noprop.execution import Term, in_turn, threaded, train_block
+from methods.noprop.labels import mean_embedding
 from methods.noprop.objective import diffuse, prior_kl
+from methods.noprop.pictures import of_labels, of_schedule
 from methods.noprop.samplers import last
 from methods.noprop.schedule import coefficients, cosine
 from methods.noprop.stacked import StackedBlocks
-from methods.noprop.workers import BlockWorkers, Charge
-
-if TYPE_CHECKING:
-    from bench.plan import RunSpec
-
-PROCESSES_NEED = "noprop-dt: execution=processes needs a fixed embedding and the CPU; use loop or parallel"
-
-PROCESSES_HIDE = "noprop-dt: execution=processes is out of reach of --compile and of alignment; use loop or parallel"
 
 
-class NoPropDTSettings(BaseModel):
-    lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
-    weight_decay: float = Field(1e-3, ge=0, description="decoupled weight decay, per step and unit of lr")
+class NoPropDTSettings(AdamWSettings):
     eta: float = Field(
         0.1, gt=0, description="weight of the denoising loss", json_schema_extra={"search": ["log", 1e-2, 1e1]}
     )
@@ -55,10 +59,8 @@ class NoPropDTSettings(BaseModel):
     order: Literal["joint", "sequential"] = Field(
         "joint", description="all blocks a batch, or one a pass over the data"
     )
-    execution: Literal["loop", "parallel", "processes", "stacked"] = Field(
-        "parallel",
-        description="one block at a time; one a CPU thread (on a GPU as loop); shares over processes (on a CPU, with a "
-        "fixed embedding); all as one computation",
+    execution: Literal["loop", "parallel", "stacked"] = Field(
+        "parallel", description="one block at a time; one a CPU thread (on a GPU as loop); all as one computation"
     )
     inference_noise: bool = Field(
         True, description="whether predictions draw z_0 and Eq. 3's noise or take their means"
@@ -87,59 +89,34 @@ class NoPropDT(Method):
     net: Denoiser
 
     def __init__(self, task: Task, config: NoPropDTSettings, *, device: torch.device, seeds: Seeds) -> None:
-        net = task.build_net(seeds.init, "denoiser").to(device)
+        net = task.build_net(seeds.init).to(device)
         assert isinstance(net, Denoiser)
         self.net, self.config = net, config
         self.steps = coefficients(cosine(len(net.blocks), config.clip))
-        self.inference = seeds.inference
         # one generator and one optimiser per block: blocks share nothing, in whatever order they run
         *self.noise, self.readout_noise = seeds.spawn(len(net.blocks) + 1)
         for block, generator in zip(net.blocks, self.noise, strict=True):
             lend_generator(block, generator)
         blocks = [block for block in net.blocks if isinstance(block, DenoiserBlock)]
         self.stack = StackedBlocks(blocks, self.noise) if config.execution == "stacked" else None
-        self.workers = self._employ(blocks, device) if config.execution == "processes" else None
-        learners = [self.stack] if self.stack is not None else [] if self.workers is not None else blocks
-        *self.optimizers, self.shared_optimizer = [
-            AdamW(part.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-            for part in (*learners, net.labels)
-        ]
+        learners = blocks if self.stack is None else [self.stack]
+        *self.optimizers, self.shared_optimizer = [adamw(part.parameters(), config) for part in (*learners, net.labels)]
         self._run = threaded if config.execution == "parallel" and device.type == "cpu" else in_turn
 
-    def _employ(self, blocks: list[DenoiserBlock], device: torch.device) -> BlockWorkers:
-        """Worker processes, one for each of torch's threads. Raises: ConfigError where they could not do the work."""
-        if self.net.labels.learned or device.type != "cpu":
-            raise ConfigError(PROCESSES_NEED)
-        lr, decay = self.config.lr, self.config.weight_decay
-        charges = [
-            Charge(self._term(t), block, noise.get_state(), lr, decay)
-            for t, (block, noise) in enumerate(zip(blocks, self.noise, strict=True), start=1)
-        ]
-        return BlockWorkers(charges, self.net.labels.weight, torch.get_num_threads())
-
     @classmethod
-    def check_run(cls, config: BaseModel, net_settings: Mapping[str, Any], run: "RunSpec") -> None:
-        assert isinstance(config, NoPropDTSettings)
-        T = net_settings["T"]
-        if config.order == "sequential" and run.epochs % T:
+    def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
+        reason = super().refuse(task, config, facts)
+        if reason is None and config.order == "sequential" and facts.epochs % task.net_settings["T"]:
             raise ConfigError(
-                f"noprop-dt: order=sequential trains one block in each pass over the data; "
-                f"epochs must be a multiple of T = {T}, not {run.epochs}"
+                "noprop-dt: order=sequential trains one block in each pass over the data; "
+                f"epochs must be a multiple of T = {task.net_settings['T']}, not {facts.epochs}"
             )
-        if config.execution == "processes":
-            if run.device != "cpu" or net_settings["embedding"] != "one-hot":
-                raise ConfigError(PROCESSES_NEED)
-            if run.compile or run.alignment:
-                raise ConfigError(PROCESSES_HIDE)
+        return reason
 
     def compile(self) -> None:
         super().compile()
         if self.stack is not None:
             self.stack.compile()
-
-    def start(self) -> None:
-        if self.workers is not None:
-            self.workers.start()
 
     def claims(self) -> Claims:
         return replace(self.info.claims, stochastic_inference=self.config.inference_noise)
@@ -152,8 +129,6 @@ class NoPropDT(Method):
         terms: list[tuple[Tensor, Tensor | None]]
         if self.stack is not None:
             terms = [self._train_stack(batch, self.stack)]
-        elif self.workers is not None:
-            terms = [(loss, None) for loss in self.workers.step(trained, batch, share)]
         else:
             terms = self._run([partial(self._train_block, t, batch, share) for t in trained])
         losses = torch.stack([loss for loss, _ in terms])
@@ -198,16 +173,13 @@ class NoPropDT(Method):
         return loss.detach()
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        return self.net.labels.scores(last(self._path(x, self.inference if self.config.inference_noise else None)))
-
-    @torch.no_grad()
-    def predict_noise_free(self, x: Tensor) -> Tensor:
-        return self.net.labels.scores(last(self._path(x, None)))
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        return self.net.labels.scores(last(self._path(x, noise)))
 
     def _path(self, x: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
         """z_0 .. z_T by Eq. 3; without a generator z_0 and every eps are at their mean."""
         self.net.eval()
+        generator = generator if self.config.inference_noise else None
         z = noise_like((len(x), self.net.labels.dim), x, generator)
         yield z
         for t in range(1, self.steps.T + 1):
@@ -218,12 +190,15 @@ class NoPropDT(Method):
             yield z
 
     @torch.no_grad()
-    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        T, way = self.steps.T, self._path(x, self.inference if self.config.inference_noise else None)
-        path, times = [self.net.labels.scores(z).softmax(1) for z in way], torch.arange(T + 1) / T
+    def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterator[Artifact]:
+        T = self.steps.T
+        path, times = (
+            [self.net.labels.scores(z).softmax(1) for z in self._path(shown.x, noise)],
+            torch.arange(T + 1) / T,
+        )
+        yield from of_labels(self.net.labels, shown, path, times)
         weight = T / 2 * self.config.eta * self.steps.snr_gain
-        schedule = torch.stack((times, self.steps.abar.float(), weight.float()), dim=1)
-        return {**self.net.labels.exhibits(path, times), "schedule": schedule}
+        yield of_schedule(times, self.steps.abar.float(), weight.float())
 
     def modules(self) -> Mapping[Role, nn.Module]:
         # the gates belong to the backprop baseline alone

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench import Batch
-from bench.nets.labels import mean_embedding
+from methods.noprop.labels import mean_embedding
 from methods.noprop.objective import diffuse, squared_error
 
 Result = TypeVar("Result")

@@ -18,23 +18,23 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, Way, register
-from bench.nets.denoiser_ct import DenoiserCT
-from bench.nets.labels import squared_distances
+from bench import AdamSettings, Artifact, Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, Way, register
 from bench.nets.layers import lend_generator, noise_like
+from methods._shared.optimizers import adam
+from methods.noprop.denoiser_ct import DenoiserCT
+from methods.noprop.labels import squared_distances
 from methods.noprop.objective import squared_error
+from methods.noprop.pictures import of_labels
 from methods.noprop.samplers import SHOWN_STEPS, Solver, last, shown_times, solve, step_counts
 
 SHARPEST = 0.1  # for pictures: at t = 1 the path has no spread, and every z_1 would be certain
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")
 
 
-class NoPropFMSettings(BaseModel):
-    lr: float = Field(1e-3, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-5, 1e-1]})
-    weight_decay: float = Field(1e-3, ge=0, description="Adam's L2 penalty, part of the gradient")
+class NoPropFMSettings(AdamSettings):
     sigma: float = Field(0.0, ge=0, description="noise around the straight path")
     solver: Solver = Field("euler", description="how predictions solve the ODE")
 
@@ -55,13 +55,12 @@ class NoPropFM(Method):
     net: DenoiserCT
 
     def __init__(self, task: Task, config: NoPropFMSettings, *, device: torch.device, seeds: Seeds) -> None:
-        net = task.build_net(seeds.init, "denoiser-ct").to(device)
+        net = task.build_net(seeds.init).to(device)
         assert isinstance(net, DenoiserCT)
         self.net, self.config = net, config
-        self.noise, self.inference = seeds.noise, seeds.inference
+        self.noise = seeds.noise
         lend_generator(net, seeds.noise)
-        learning = list(self.modules()["inference"].parameters())
-        self.optimizer = torch.optim.Adam(learning, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = adam(self.modules()["inference"].parameters(), config)
 
     def claims(self) -> Claims:
         passes = 2 * self.net.T if self.config.solver == "heun" else self.net.T
@@ -87,20 +86,16 @@ class NoPropFM(Method):
         return {"loss": loss.detach()}
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        return self._predict(x, self.config.solver, self.net.T, self.inference)
-
-    @torch.no_grad()
-    def predict_noise_free(self, x: Tensor) -> Tensor:
-        return self._predict(x, self.config.solver, self.net.T, None)
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        return self._predict(x, noise, self.config.solver, self.net.T)
 
     def ways(self) -> Iterator[Way]:
         for solver in SOLVERS:
             for steps in step_counts(self.net.T):
-                yield Way(solver, steps, partial(self._predict, solver=solver, steps=steps, noise=self.inference))
+                yield Way(solver, steps, partial(self._predict, solver=solver, steps=steps))
 
     @torch.no_grad()
-    def _predict(self, x: Tensor, solver: Solver, steps: int, noise: torch.Generator | None) -> Tensor:
+    def _predict(self, x: Tensor, noise: torch.Generator | None, solver: Solver, steps: int) -> Tensor:
         return -squared_distances(last(self._path(x, solver, steps, noise)), self.net.labels.weight)
 
     def _path(self, x: Tensor, solver: Solver, steps: int, noise: torch.Generator | None) -> Iterator[Tensor]:
@@ -111,9 +106,10 @@ class NoPropFM(Method):
         return solve(lambda z, k: logits(z, k) @ W, z, steps, solver)
 
     @torch.no_grad()
-    def exhibits(self, x: Tensor) -> Mapping[str, Tensor]:
-        path, times = self._path(x, self.config.solver, SHOWN_STEPS, self.inference), shown_times(x)
-        return self.net.labels.exhibits([self._probabilities(z, t) for z, t in zip(path, times, strict=True)], times)
+    def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterator[Artifact]:
+        way, times = self._path(shown.x, self.config.solver, SHOWN_STEPS, noise), shown_times(shown.x)
+        path = [self._probabilities(z, t) for z, t in zip(way, times, strict=True)]
+        yield from of_labels(self.net.labels, shown, path, times)
 
     def _probabilities(self, z: Tensor, t: Tensor) -> Tensor:
         """p(y | z_t) of equally likely classes under z_t ~ N(t u_y, (1 - t)^2 + sigma^2), SHARPEST^2 or more."""

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.nets.denoiser import DenoiserBlock
 from bench.nets.layers import ReLUDropout
-from bench.nets.towers import ImageTower
+from methods.noprop.denoiser import DenoiserBlock
+from methods.noprop.towers import ImageTower
 
 
 class StackedBlocks:

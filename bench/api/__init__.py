@@ -1,0 +1,1 @@
+"""What plugins implement and receive. Imports nothing of the harness."""

@@ -1,0 +1,78 @@
+"""What a data set is to the suite: an identity card, files that may be missing, and arrays. Free of torch at import."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from bench.api.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Split(NamedTuple):
+    """Images with their labels. Shape: x (N, C, H, W) uint8, y (N,) int64."""
+
+    x: "Tensor"
+    y: "Tensor"
+
+    def take(self, index: "Tensor") -> "Split":
+        return Split(self.x[index], self.y[index])
+
+
+class Source(NamedTuple):
+    """A data set as its files give it. None where the files leave a split to be drawn from train."""
+
+    n_classes: int
+    train: Split
+    test: Split | None = None
+    val: Split | None = None
+
+
+@dataclass(frozen=True)
+class DataSetInfo:
+    """A data set's identity card. None where a figure depends on the user's own files.
+
+    image_shape is (C, H, W). n_train and n_test count images as published: validation is drawn from n_train.
+    size is that of the download. argument names what follows a colon after the name, as PATH in npz:PATH.
+    """
+
+    name: str
+    title: str
+    source: str = ""
+    image_shape: tuple[int, int, int] | None = None
+    n_classes: int | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    size: str = ""
+    argument: str = ""
+
+
+class DataSet(ABC):
+    """A source of labelled images.
+
+    Subclasses set `info` and implement `read`; those that keep files say in `missing` which ones are not there, and
+    those that can be downloaded do so in `fetch`. argument is what the user wrote after the colon.
+    """
+
+    info: ClassVar[DataSetInfo]
+
+    def __init__(self, argument: str = "") -> None:
+        self.argument = argument
+
+    @property
+    def name(self) -> str:
+        return f"{self.info.name}:{self.argument}" if self.info.argument else self.info.name
+
+    def missing(self, folder: Path) -> list[str]:
+        """The files that are not on disk, relative to the data folder or absolute; cheap, for `bench list`."""
+        return []
+
+    @abstractmethod
+    def read(self, folder: Path) -> Source:
+        """The arrays; called when nothing is missing. Raises: DataError where files are damaged."""
+
+    def fetch(self, folder: Path) -> None:
+        """Download what is missing, with the user's consent given. Raises: DataError."""
+        raise DataError(f"{self.name} cannot be downloaded; put its files in place")

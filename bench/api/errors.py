@@ -1,0 +1,44 @@
+"""What can go wrong, as a tree; every member is told to the user in one line with exit code 2.
+
+BenchError
+├── ConfigError    a flag, a preset or a YAML file asks for something that does not exist
+├── PluginError    a method file cannot be imported or breaks the interface
+├── DataError      a data set is missing, corrupt or mislabelled
+├── StoreError     the results folder cannot be read or written
+└── MethodError    a method breaks the interface while it runs
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """Base of all errors whose message is meant for the user: names the thing and the mend."""
+
+
+class ConfigError(BenchError):
+    """A setting that does not exist or a value outside its bounds."""
+
+
+class PluginError(BenchError):
+    """A method that cannot be loaded."""
+
+
+class DataError(BenchError):
+    """A data set that is missing, corrupt or mislabelled."""
+
+
+class StoreError(BenchError):
+    """A results folder that cannot be read or written."""
+
+
+class MethodError(BenchError):
+    """A method that breaks the interface while it runs."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that nobody registered, with the nearest known ones."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+    return f"unknown {kind} '{name}'; {hint}"

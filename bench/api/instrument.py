@@ -1,0 +1,87 @@
+"""What measures a run. An instrument declares its columns, and by its base class in which pass it is on.
+
+Gauge      timed    while training steps and `prepare_for_eval` run, in every run; must cost next to nothing
+Probe      untimed  one training step of a throwaway instance before training, in every run
+EdgeProbe  untimed  between epochs, on a second instance put where training stands; where asked for by name
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.api.column import Column, Value
+from bench.api.method import Method
+from bench.api.seeds import Seeds
+from bench.api.task import Batch, Progress, Task
+
+Reading = Callable[[], Mapping[str, Value]]
+
+
+class Instrument(ABC):
+    """Something that measures. `columns` are those that it adds to the record of every run.
+
+    rank: its place among the columns of a table, from the left.
+    """
+
+    name: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]] = ()
+    rank: ClassVar[int] = 100
+
+
+class Gauge(Instrument):
+    """On while training steps and `prepare_for_eval` run, off at all other times."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def settle(self) -> None:
+        """Called once, when set-up is over and training is about to begin."""
+
+    @abstractmethod
+    def on(self) -> None:
+        """Training steps begin, or go on."""
+
+    @abstractmethod
+    def off(self) -> None:
+        """They end, or pause for something that does not count."""
+
+    @abstractmethod
+    def read(self) -> Mapping[str, Value]:
+        """The columns' values, over all that has been on so far."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, kept in checkpoints, so that a resumed run counts what went before."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class Probe(Instrument):
+    """Looks on while a throwaway instance takes one step, not its first; may slow it as much as it likes."""
+
+    @abstractmethod
+    def watch(self, method: Method, outside: Sequence[Tensor]) -> AbstractContextManager[Reading]:
+        """Watch what happens inside; the reading is taken after. outside: tensors that were there before the method.
+
+        Several probes watch one step together.
+        """
+
+
+class EdgeProbe(Instrument):
+    """Looks at a second instance between epochs, and before the first. Its rows make a table of the run's own.
+
+    fields: the columns of that table after `epoch` and `step`; its name is the instrument's.
+    """
+
+    fields: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def look(
+        self, twin: Method, task: Task, seeds: Seeds, batch: Batch, progress: Progress
+    ) -> Sequence[Mapping[str, Value]]:
+        """Rows of the table. The twin has training's state and may be used up; seeds are the twin's own."""

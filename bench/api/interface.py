@@ -1,0 +1,41 @@
+"""What a method gives back, held against the interface: the same sentences in a run and in `bench check`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from bench.api.errors import MethodError
+
+
+def loss_of(metrics: Any) -> Tensor:
+    """The loss that a training step has returned. Raises: MethodError where it is not a detached 0-d tensor."""
+    if not isinstance(metrics, Mapping):
+        raise MethodError(f"train_step returns a {type(metrics).__name__}, not a mapping with 'loss'")
+    if "loss" not in metrics:
+        raise MethodError(f"train_step returns {sorted(metrics)}, without 'loss'")
+    loss = metrics["loss"]
+    check_metric("loss", loss)
+    return loss  # type: ignore[no-any-return]
+
+
+def check_metric(name: str, value: Any) -> None:
+    """Raises: MethodError where a metric is not a detached 0-d tensor."""
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise MethodError(f"metric '{name}' is a {kind}; a tensor would spare the device a synchronisation")
+    if value.dim() != 0:
+        raise MethodError(f"metric '{name}' has shape {tuple(value.shape)}, not ()")
+    if value.requires_grad:
+        raise MethodError(f"metric '{name}' is not detached: it keeps the whole graph alive")
+
+
+def check_scores(scores: Any, n_images: int, n_classes: int, name: str = "predict") -> None:
+    """Raises: MethodError where what a method has predicted are no scores, (n_images, n_classes)."""
+    if not isinstance(scores, Tensor):
+        raise MethodError(f"{name} returns {type(scores).__name__}, not a tensor")
+    if scores.shape != (n_images, n_classes):
+        shapes = f"shape {tuple(scores.shape)} for {n_images} images, not {(n_images, n_classes)}"
+        raise MethodError(f"{name} gives {shapes}")
+    if not scores.is_floating_point():
+        raise MethodError(f"{name} gives {scores.dtype}, not a floating-point type")

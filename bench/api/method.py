@@ -1,0 +1,175 @@
+"""The shared interface: what the harness hands to a learning rule and what it asks of one.
+
+The harness owns the loop, the clock, the data and the evaluation. A method is two verbs, `train_step` and
+`predict`; every other member has a default that serves a method whose state sits in its attributes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from bench.api.artifact import Artifact
+from bench.api.net import Net
+from bench.api.settings import NoSettings
+from bench.api.task import Batch, Facts, Progress, Task
+
+Role = Literal["inference", "training_only", "frozen"]
+Reach = Literal["none", "layer", "block", "network"]
+
+ANY_NET = ("*",)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a method says of itself; the contract suite measures each and fails where they differ.
+
+    reverse_mode: how far reverse-mode differentiation carries a gradient: `none` (never called), within a
+        `layer`, within a `block`, or through the whole `network`.
+    forward_passes: calls of each layer in one training step; a call may hold a whole population of weights.
+    weight_transport: whether errors travel through the transposed forward weights of a layer, be it within a block.
+    stochastic_inference: whether two predictions on the same images may differ.
+    inference_passes: calls of each layer in one prediction.
+    deterministic: whether the rule draws nothing, not even weights, so that a seed decides the order of images alone.
+    """
+
+    reverse_mode: Reach
+    forward_passes: int = 1
+    weight_transport: bool = False
+    stochastic_inference: bool = False
+    inference_passes: int = 1
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method's identity card. `nets` are the nets it runs on, the default first; ANY_NET means all."""
+
+    name: str
+    title: str
+    family: str
+    paper: str
+    claims: Claims
+    nets: tuple[str, ...] = ANY_NET
+
+
+class Way(NamedTuple):
+    """One more way to predict with what was learnt: by which sampler or solver, in how many steps."""
+
+    sampler: str
+    steps: int
+    predict: Callable[[Tensor, torch.Generator | None], Tensor]
+
+
+class Method(ABC):
+    """A learning rule.
+
+    Subclasses set `info` and `Config` and implement `__init__`, `train_step` and `predict`; `net` is the shared net
+    where they train one. expected_failures: checks of the contract that the rule cannot pass, by name, each with the
+    reason; they are shown, never hidden.
+    """
+
+    info: ClassVar[MethodInfo]
+    Config: ClassVar[type[BaseModel]] = NoSettings
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+    net: Net | None = None
+
+    @classmethod
+    def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
+        """None, or the reason why this method cannot learn this task; the run's row then says `skipped` with it.
+
+        Asked of every run before the first begins; task.net_settings has the net's defaults too.
+        Raises: ConfigError where the settings, each within its bounds, contradict each other or the facts.
+        """
+        nets = cls.info.nets
+        if nets != ANY_NET and task.net.name not in nets:
+            return f"{cls.info.name} runs on {', '.join(nets)}, not on {task.net.name}"
+        return None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: B027
+        """Subclasses take (task, config, *, device, seeds). This does nothing, and may be called or not."""
+
+    @abstractmethod
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        """Learn from one mini-batch.
+
+        Returns detached 0-d tensors (at least `loss`); a Python number would be a hidden synchronisation.
+        """
+
+    @abstractmethod
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Class scores. Shape: x (B, C, H, W) to (B, n_classes).
+
+        noise feeds the draws of stochastic inference; without it every draw is at its mean. It is handed to those
+        alone that claim stochastic inference.
+        """
+
+    def ways(self) -> Iterable[Way]:
+        """Ways to predict in other numbers of steps, for accuracy against steps. Default: none."""
+        return ()
+
+    def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterable[Artifact]:
+        """Pictures for the report, after training. shown: a few held-out images. Default: none."""
+        return ()
+
+    def claims(self) -> Claims:
+        """The claims of this instance, where they depend on its net or settings."""
+        return self.info.claims
+
+    def modules(self) -> Mapping[Role, nn.Module]:
+        """The parts by role. Default: every module held in an attribute serves inference."""
+        held = {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+        return {"inference": nn.ModuleDict(held)}
+
+    def blocks(self) -> list[nn.Module]:
+        """The parts between which locality is measured, in order. Default: the blocks of the net."""
+        return [] if self.net is None else list(self.net.blocks)
+
+    def compile(self) -> None:
+        """Let torch.compile have what a step spends its time in. Default: blocks, and parts of them called alone."""
+        for block in self.blocks():
+            parts: list[nn.Module] = [block, *block.children()]
+            for part in parts:
+                part.compile(dynamic=False)
+
+    def prepare_for_eval(self) -> None:  # noqa: B027  (an optional hook, not a forgotten abstract)
+        """Called before each evaluation; its time counts as training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All state, so that a resumed run continues bit for bit. Default: every stateful attribute."""
+        return {name: _state(value) for name, value in vars(self).items() if _is_stateful(value)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+        for name, value in state.items():
+            _restore(getattr(self, name), value)
+        return self
+
+
+def _is_stateful(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(_is_stateful(v) for v in value)
+    return isinstance(value, (Tensor, torch.Generator)) or hasattr(value, "load_state_dict")
+
+
+def _state(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_state(v) for v in value]
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return value.detach().clone() if isinstance(value, Tensor) else value.state_dict()
+
+
+def _restore(target: Any, state: Any) -> None:
+    if isinstance(target, (list, tuple)):
+        for t, s in zip(target, state, strict=True):
+            _restore(t, s)
+    elif isinstance(target, torch.Generator):
+        target.set_state(state)
+    elif isinstance(target, Tensor):
+        target.data.copy_(state)
+    else:
+        target.load_state_dict(state)

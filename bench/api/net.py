@@ -1,0 +1,49 @@
+"""What every shared net is: ordered blocks, the last of which ends in class scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+# gives one training image of each class, (m, C, H, W), normalised; computed when first asked for
+Prototypes = Callable[[], Tensor]
+
+
+class Net(nn.Module, ABC):
+    """A classifier made of `blocks`. Shape: (B, C, H, W) to (B, n_classes) scores.
+
+    Subclasses set `name` and `Settings` and fill `blocks`.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[BaseModel]]
+    stochastic: ClassVar[bool] = False  # whether `forward` draws from `noise`
+    small: ClassVar[Mapping[str, Any]] = {}  # settings at which checks and tests are quick
+    passes: int = 1  # evaluations of the busiest layer in one forward pass
+    blocks: nn.ModuleList
+
+    @abstractmethod
+    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: Any) -> None:
+        super().__init__()
+
+    @classmethod
+    def build(
+        cls, image_shape: tuple[int, int, int], n_classes: int, settings: Mapping[str, Any], init: torch.Generator
+    ) -> Self:
+        """A net on the CPU whose weights depend on `init`, the class and the settings alone."""
+        # torch's layers draw from the global generator: lend it a seed of ours, then give it back as it was
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=init)))
+            return cls(image_shape, n_classes, cls.Settings(**settings))
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Class scores. `noise` feeds the draws of a stochastic net; without it they are at their mean."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def start_from(self, prototypes: Prototypes) -> None:
+        """Take from the training images what the start needs; most nets need nothing."""

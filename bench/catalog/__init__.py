@@ -1,0 +1,1 @@
+"""Everything that can be found by name: methods, nets, data sets, instruments."""

@@ -1,0 +1,124 @@
+"""Discovery by entry points and plugin files: methods, nets, data sets and instruments, ours like anybody's.
+
+Finding and describing a thing reads its source without running it; its class is imported on first use.
+"""
+
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.api.column import Column
+from bench.api.errors import ConfigError, PluginError, unknown
+from bench.catalog.cards import cards
+from bench.catalog.entry import Entry, registered
+from bench.catalog.register import kind_of, name_of
+from bench.catalog.sources import module_file
+
+if TYPE_CHECKING:
+    from bench.api.dataset import DataSet
+
+KINDS = {"methods": "method", "nets": "net", "datasets": "data set", "instruments": "instrument"}
+OURS = ("bench", "methods")
+
+
+class Shelf(dict[str, Entry]):
+    """The things of one kind, by name."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def __missing__(self, name: str) -> Entry:
+        raise ConfigError(unknown(KINDS[self.kind], name, self))
+
+
+class Catalog:
+    """What is within reach. `problems` has one line for each thing that had to be left out."""
+
+    def __init__(self, plugins: Iterable[Path] = ()) -> None:
+        self.problems: list[str] = []
+        self._shelves = {kind: Shelf(kind) for kind in KINDS}
+        for kind in KINDS:
+            for point in importlib.metadata.entry_points(group=f"bench.{kind}"):
+                file = module_file(point.module)
+                if file is None:
+                    self.problems.append(f"{KINDS[kind]} '{point.name}': module {point.module} cannot be found")
+                else:
+                    self._add(Entry(kind, point.name, file, point.module, cards(file).get(point.name, {})))
+        for path in plugins:
+            self._add_file(path)
+
+    @property
+    def methods(self) -> Shelf:
+        return self._shelves["methods"]
+
+    @property
+    def nets(self) -> Shelf:
+        return self._shelves["nets"]
+
+    @property
+    def datasets(self) -> Shelf:
+        return self._shelves["datasets"]
+
+    @property
+    def instruments(self) -> Shelf:
+        return self._shelves["instruments"]
+
+    def of_file(self, path: Path) -> list[Entry]:
+        """What a plugin file has brought."""
+        file = path.expanduser().resolve()
+        return [entry for shelf in self._shelves.values() for entry in shelf.values() if entry.file == file]
+
+    def dataset(self, name: str) -> "DataSet":
+        """The data set that a name stands for, as `digits` or `npz:PATH`. Raises: ConfigError."""
+        kind, _, argument = name.partition(":")
+        if kind not in self.datasets:
+            raise ConfigError(unknown("data set", name, [_with_argument(entry) for entry in self.datasets.values()]))
+        cls = self.datasets[kind].load()
+        wanted = cls.info.argument
+        if wanted and not argument:
+            raise ConfigError(f"data set '{name}' lacks its {wanted}; write {kind}:{wanted}")
+        if argument and not wanted:
+            raise ConfigError(f"data set '{kind}' takes nothing after a colon; write {kind}")
+        dataset: DataSet = cls(argument)
+        return dataset
+
+    def columns(self) -> list[Column]:
+        """What the instruments within reach measure, in the order of tables."""
+        classes = sorted((entry.load() for entry in self.instruments.values()), key=lambda cls: (cls.rank, cls.name))
+        return [column for cls in classes for column in cls.columns]
+
+    def _add_file(self, path: Path) -> None:
+        file = path.expanduser().resolve()
+        if not file.is_file():
+            raise ConfigError(f"--plugin {path}: no such file")
+        if self.of_file(file):
+            return  # the same file reached by another way
+        try:
+            classes = registered(file, None)
+            if not classes:
+                raise PluginError(f"plugin {path} registers nothing; put @register before a class")
+        except PluginError as error:
+            self.problems.append(str(error))
+            return
+        found = cards(file)
+        for cls in classes:
+            kind, name = kind_of(cls), name_of(cls)
+            assert kind is not None
+            self._add(Entry(kind, name, file, None, found.get(name, {})))
+
+    def _add(self, entry: Entry) -> None:
+        known = self._shelves[entry.kind].setdefault(entry.name, entry)
+        if known.file != entry.file:
+            raise PluginError(f"two {entry.kind} are named '{entry.name}': {known.file} and {entry.file}; rename one")
+
+
+def _with_argument(entry: Entry) -> str:
+    argument = entry.card.get("argument")
+    return f"{entry.name}:{argument}" if argument else entry.name
+
+
+def is_ours(entry: Entry) -> bool:
+    """Whether a thing comes with the suite."""
+    return entry.module is not None and entry.module.partition(".")[0] in OURS

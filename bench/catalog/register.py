@@ -1,0 +1,64 @@
+"""The decorator by which a class in a plugin or a package makes itself known."""
+
+import inspect
+import re
+import sys
+from typing import Any, TypeVar
+
+from bench.api.errors import PluginError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+MARK = "__bench_registered__"
+
+Class = TypeVar("Class", bound=type)
+
+
+def register(cls: Class) -> Class:
+    """Make a method, net, data set or instrument known. Raises: PluginError where the class breaks its interface."""
+    if not isinstance(cls, type) or kind_of(cls) is None:
+        raise PluginError(f"@register needs a subclass of bench.Method, Net, DataSet or Instrument, not {cls!r}")
+    if complaint := _complaint(cls):
+        raise PluginError(f"{inspect.getfile(cls)}: {cls.__name__} {complaint}")
+    sys.modules[cls.__module__].__dict__.setdefault(MARK, []).append(cls)
+    return cls
+
+
+def kind_of(cls: type) -> str | None:
+    """`methods`, `nets`, `datasets` or `instruments`, by its base class. Torch is not imported for it."""
+    bases = {(base.__module__, base.__qualname__) for base in cls.__mro__}
+    return next((kind for kind, base in _BASES.items() if base in bases), None)
+
+
+def name_of(cls: Any) -> str:
+    return str(cls.info.name if hasattr(cls, "info") else cls.name)
+
+
+_BASES = {
+    "methods": ("bench.api.method", "Method"),
+    "nets": ("bench.api.net", "Net"),
+    "datasets": ("bench.api.dataset", "DataSet"),
+    "instruments": ("bench.api.instrument", "Instrument"),
+}
+_CARDS = {"methods": "MethodInfo", "datasets": "DataSetInfo"}
+_SETTINGS = {"methods": "Config", "nets": "Settings"}
+
+
+def _complaint(cls: Any) -> str | None:
+    kind = kind_of(cls)
+    assert kind is not None
+    if card := _CARDS.get(kind):
+        if type(getattr(cls, "info", None)).__name__ != card:
+            return f"lacks `info = {card}(...)`"
+    elif not isinstance(getattr(cls, "name", None), str):
+        return 'lacks `name = "..."`'
+    if not NAME.fullmatch(name_of(cls)):
+        return f"is named '{name_of(cls)}'; a name has lower-case letters, digits and hyphens only"
+    if missing := sorted(cls.__abstractmethods__):
+        return f"does not implement {', '.join(missing)}"
+    if settings := _SETTINGS.get(kind):
+        from pydantic import BaseModel
+
+        model = getattr(cls, settings, None)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return f"has a {settings} that is not a pydantic model"
+    return None

@@ -1,0 +1,64 @@
+"""`bench doctor`: what this machine can do, in lines for a person."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from bench.catalog.catalog import Catalog
+from bench.cli.options import DataDir, Plugins, catalog_of
+from bench.cli.printing import BAD_INPUT, table
+
+
+def doctor(data_dir: DataDir = None, plugin: Plugins = None) -> int:
+    """What this machine can do: torch, GPU, data sets found."""
+    catalog, broken = catalog_of(plugin)
+    table(["what", "found"], examine(catalog, data_dir))
+    return BAD_INPUT if broken else 0
+
+
+def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
+    """Rows of (what, found)."""
+    import torch
+
+    from bench.data import default_data_dir
+    from bench.measure import cpu_memory
+    from bench.measure.environment import environment
+
+    facts = environment(torch.device("cpu"), torch.get_num_threads())
+    where = data_dir or default_data_dir()
+    sets = {name: cls() for name, cls in ((n, e.load()) for n, e in catalog.datasets.items()) if not cls.info.argument}
+    missing = [name for name, dataset in sets.items() if dataset.missing(where)]
+    here = [name for name in sets if name not in missing]
+    free = os.statvfs(Path.cwd())
+    return [
+        ["python", facts["python"]],
+        ["torch", torch.__version__],
+        ["torchvision", _torchvision()],
+        ["processor", f"{facts['cpu']}, {facts['cpu_count']} cores, {torch.get_num_threads()} threads"],
+        ["memory", f"{facts['memory_bytes'] / 2**30:.1f} GiB"],
+        ["disk", f"{free.f_bavail * free.f_frsize / 2**30:.1f} GiB free in this folder"],
+        ["GPU", ", ".join(_gpus()) or "none that torch can use"],
+        ["peak memory of a run", "measurable" if cpu_memory.memory() else "not measurable here (needs /proc)"],
+        ["methods", ", ".join(sorted(catalog.methods))],
+        ["data folder", str(where)],
+        ["data sets here", ", ".join(here)],
+        ["data sets missing", f"{', '.join(missing)}; fetch with --download" if missing else "none"],
+    ]
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_properties(i).name for i in range(torch.cuda.device_count())]
+
+
+def _torchvision() -> str:
+    if importlib.util.find_spec("torchvision") is None:
+        return "not installed; needed for all data sets but digits and npz"
+    try:
+        import torchvision
+    except (ImportError, RuntimeError, OSError) as error:
+        return f"installed but broken ({' '.join(str(error).split())}); install the build that matches torch"
+    return str(torchvision.__version__)

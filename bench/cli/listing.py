@@ -1,0 +1,146 @@
+"""`bench list` and `bench show`: what there is, and what a thing is. Nothing of torch is imported for a list."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from bench.api.errors import ConfigError, unknown
+from bench.catalog.catalog import Shelf
+from bench.catalog.entry import Entry
+from bench.cli.options import DataDir, Plugins, catalog_of
+from bench.cli.printing import BAD_INPUT, say, table
+
+SETTINGS = ["setting", "default", "bounds", "search", "what it is"]
+
+app = typer.Typer(no_args_is_help=True, help="List what there is: methods, datasets, nets, instruments or presets.")
+
+
+@app.command("methods")
+def list_methods(plugin: Plugins = None) -> int:
+    """Learning rules within reach."""
+    catalog, broken = catalog_of(plugin)
+    cards = [(name, entry.card) for name, entry in sorted(catalog.methods.items())]
+    rows = [[n, c.get("title", ""), c.get("family", ""), _nets(c.get("nets", ()))] for n, c in cards]
+    table(["name", "title", "family", "nets"], rows)
+    return BAD_INPUT if broken else 0
+
+
+@app.command("datasets")
+def list_datasets(data_dir: DataDir = None, plugin: Plugins = None) -> int:
+    """Data sets, and which of them are on this machine."""
+    from bench.data.place import default_data_dir
+
+    catalog, broken = catalog_of(plugin)
+    where = data_dir or default_data_dir()
+    rows = []
+    for name, entry in sorted(catalog.datasets.items()):
+        cls = entry.load()
+        info = cls.info
+        if info.argument:
+            rows.append([f"{name}:{info.argument}", info.title, "", "", "", "", ""])
+            continue
+        here = "no" if cls().missing(where) else "yes"
+        size = "x".join(map(str, info.image_shape or ()))
+        rows.append([name, info.title, size, *map(_count, (info.n_classes, info.n_train, info.n_test)), here])
+    table(["name", "title", "image", "classes", "train", "test", "here"], rows)
+    say(f"data folder: {where}")
+    return BAD_INPUT if broken else 0
+
+
+@app.command("nets")
+def list_nets(plugin: Plugins = None) -> int:
+    """Shared networks."""
+    catalog, broken = catalog_of(plugin)
+    _titles(catalog.nets)
+    return BAD_INPUT if broken else 0
+
+
+@app.command("instruments")
+def list_instruments(plugin: Plugins = None) -> int:
+    """What measures a run."""
+    catalog, broken = catalog_of(plugin)
+    _titles(catalog.instruments)
+    return BAD_INPUT if broken else 0
+
+
+@app.command("presets")
+def list_presets() -> None:
+    """Experiments that come with the suite."""
+    from bench.spec.config import load_preset, preset_names
+
+    rows = []
+    for name in preset_names():
+        values = load_preset(name)
+        epochs = values["epochs"]
+        budget = epochs if isinstance(epochs, int) else ", ".join(f"{k}: {v}" for k, v in epochs.items())
+        rows.append([name, ", ".join(values["methods"]), ", ".join(values["datasets"]), str(budget)])
+    table(["name", "methods", "datasets", "epochs"], rows)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A method, net, data set or instrument.")], plugin: Plugins = None
+) -> int:
+    """A method's paper, claims and settings with units, bounds and defaults; a net's settings; what is measured."""
+    catalog, broken = catalog_of(plugin)
+    printers = [
+        (catalog.methods, _show_method),
+        (catalog.nets, _show_net),
+        (catalog.datasets, _show_dataset),
+        (catalog.instruments, _show_instrument),
+    ]
+    for shelf, show_it in printers:
+        if name in shelf:
+            show_it(shelf[name])
+            return BAD_INPUT if broken else 0
+    raise ConfigError(unknown("method, net, data set or instrument", name, [n for shelf, _ in printers for n in shelf]))
+
+
+def _show_method(entry: Entry) -> None:
+    from bench.spec.config import describe_settings
+
+    cls = entry.load()
+    info = cls.info
+    say(f"{info.title} ({info.name}), family {info.family}, nets {_nets(info.nets)}")
+    say((sys.modules[cls.__module__].__doc__ or "").strip() + "\n")
+    say("\n\n".join(entry.citations()) or f"cite: {info.paper}")
+    say("")
+    table(["claim", "value"], [[k, str(v)] for k, v in vars(info.claims).items()])
+    table(SETTINGS, describe_settings(cls.Config))
+
+
+def _show_net(entry: Entry) -> None:
+    from bench.spec.config import describe_settings
+
+    say(f"{entry.name}: {entry.card.get('title', '')}\n")
+    table(SETTINGS, describe_settings(entry.load().Settings))
+
+
+def _show_dataset(entry: Entry) -> None:
+    say(f"{entry.name}: {entry.load().info.title}\n")
+    table(["what", "is"], [[key, _plain(value)] for key, value in vars(entry.load().info).items() if value])
+
+
+def _show_instrument(entry: Entry) -> None:
+    cls = entry.load()
+    say(f"{entry.name}: {entry.card.get('title', '')}\n")
+    if cls.columns:
+        table(["column", "in tables", "what it is"], [[c.name, c.title, c.what] for c in cls.columns])
+    else:
+        say(f"Only where asked for: --instruments {entry.name}; a table of {', '.join(cls.fields)}.")
+
+
+def _titles(shelf: Shelf) -> None:
+    table(["name", "what it is"], [[name, entry.card.get("title", "")] for name, entry in sorted(shelf.items())])
+
+
+def _nets(nets: tuple[str, ...]) -> str:
+    return "any" if nets == ("*",) else ", ".join(nets)
+
+
+def _count(n: int | None) -> str:
+    return "" if n is None else f"{n:,}"
+
+
+def _plain(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,45 @@
+"""The command line: its verbs and its way out. Exit code 0: all well, 1: some run failed, 2: bad input."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from bench.api.errors import BenchError
+from bench.cli import check, doctor, listing, report, run
+from bench.cli.printing import fail
+
+CTRL_C = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Benchmark of learning with and without backprop.",
+)
+app.command("run")(run.run)
+app.add_typer(listing.app, name="list")
+app.command("show")(listing.show)
+app.command("report")(report.report)
+app.command("pack")(report.pack)
+app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the `bench` command."""
+    try:
+        code = app(None if arguments is None else list(arguments), standalone_mode=False)
+    except BenchError as error:
+        code = fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):  # typer turns the one into the other
+        code = CTRL_C
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as error:  # of typer's own errors only those of usage reach this line with an exit code
+        if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
+            raise
+        code = fail(error.format_message())
+    raise SystemExit(code if isinstance(code, int) else 0)

@@ -1,0 +1,77 @@
+"""What `bench run` shows while it runs: bars on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.executors.local import Listener
+from bench.run.events import Ended, EpochEnded, Event, Kept, Started, Stepped
+from bench.spec.plan import Run
+
+
+@contextmanager
+def listener(runs: list[Run], *, quiet: bool) -> Iterator[Listener]:
+    """The listener that suits where the output goes."""
+    if quiet:
+        yield lambda run, event: None
+    elif sys.stdout.isatty():
+        with _bars(runs) as listen:
+            yield listen
+    else:
+        yield _lines(runs)
+
+
+def _lines(runs: list[Run]) -> Listener:
+    place = {run.spec.run_id: f"[{i}/{len(runs)}]" for i, run in enumerate(runs, start=1)}
+
+    def listen(run: Run, event: Event) -> None:
+        if not isinstance(event, Stepped):
+            print(f"{place[run.spec.run_id]} {run.spec.label}: {_words(run, event)}", flush=True)
+
+    return listen
+
+
+@contextmanager
+def _bars(runs: list[Run]) -> Iterator[Listener]:
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    name, words_column = TextColumn("{task.description}"), TextColumn("{task.fields[words]}")
+    with Progress(name, BarColumn(), words_column, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
+        whole = progress.add_task("all runs", total=len(runs), words="")
+        bars: dict[str, TaskID] = {}
+
+        def listen(run: Run, event: Event) -> None:
+            key, words = run.spec.run_id, escape(_words(run, event))
+            match event:
+                case Started():
+                    bars[key] = progress.add_task(escape(run.spec.label), total=None, words="setting up")
+                case Stepped(step, steps):
+                    progress.update(bars[key], completed=step, total=steps, words=words)
+                case EpochEnded(row, steps):
+                    progress.update(bars[key], completed=row["step"], total=steps, words=words)  # type: ignore[arg-type]
+                case Kept() | Ended():
+                    progress.advance(whole)
+                    if key in bars:
+                        progress.remove_task(bars.pop(key))
+                    progress.console.print(f"{escape(run.spec.label)}: {words}", highlight=False)
+
+        yield listen
+
+
+def _words(run: Run, event: Event) -> str:
+    match event:
+        case Started():
+            return "started"
+        case Stepped(step, steps):
+            return f"step {step}/{steps}"
+        case EpochEnded(row):
+            val = f", validation {row['val_acc']:.2%}" if row["val_acc"] is not None else ""
+            epoch = f"epoch {row['epoch']}/{run.spec.epochs}"
+            return f"{epoch}, loss {row['train_loss']:.4f}{val}, {row['train_s']:.1f} s"
+        case Kept(summary) | Ended(summary):
+            kept = " (kept from an earlier run)" if isinstance(event, Kept) else ""
+            if summary["status"] != "ok":
+                return f"{summary['status']}{kept}: {summary.get('reason')}"
+            name = "test" if "test_acc" in summary else "validation"
+            return f"ok{kept}, {name} {summary['test_acc' if name == 'test' else 'val_acc']:.2%}"

@@ -1,0 +1,34 @@
+"""`bench report` and `bench pack`: what is made of run records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import AllSources, Plugins, catalog_of
+from bench.cli.printing import BAD_INPUT, say
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="A results folder.")] = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
+    all_sources: AllSources = False,
+    plugin: Plugins = None,
+) -> int:
+    """Write tables and figures over run records."""
+    from bench.experiment import results_of, write_report
+
+    catalog, broken = catalog_of(plugin)
+    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources), out)}")
+    return BAD_INPUT if broken else 0
+
+
+def pack(
+    results: Annotated[Path, typer.Argument(help="The results folder of one experiment.")],
+    out: Annotated[Path, typer.Argument(help="Folder for records.zip and summary.csv.")],
+) -> None:
+    """Pack the records of an experiment into one file, beside a summary to be read."""
+    from bench.record.pack import pack as write
+
+    write(results, out)
+    say(f"packed: {out}")

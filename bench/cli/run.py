@@ -1,0 +1,116 @@
+"""`bench run`: train and measure, then report."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from bench.api.errors import ConfigError, unknown
+from bench.api.status import FINAL, Status
+from bench.cli.options import AllSources, DataDir, Plugins, catalog_of
+from bench.cli.printing import BAD_INPUT, say, table
+
+if TYPE_CHECKING:
+    from bench.catalog.catalog import Catalog
+    from bench.spec.config import Experiment
+
+RUN_FAILED, CTRL_C = 1, 130
+
+
+def run(
+    methods: Annotated[str | None, typer.Option(help="Names, comma-separated.")] = None,
+    datasets: Annotated[str | None, typer.Option(help="Names, npz:PATH or imagefolder:PATH, comma-separated.")] = None,
+    net: Annotated[str | None, typer.Option(help="One net for all methods, or auto.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="A count (3) or a list (0,1,7).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    val_fraction: Annotated[float | None, typer.Option(help="Part of the training data held out.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
+    channels_last: Annotated[bool | None, typer.Option("--channels-last", help="Convolutions channels-last.")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="Compile the nets with torch.compile.")] = None,
+    instruments: Annotated[str | None, typer.Option(help="What else to measure, comma-separated.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NAME.KEY=VALUE", help="Repeatable.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A shipped experiment; see `bench list presets`.")] = None,
+    config: Annotated[Path | None, typer.Option(help="An experiment in YAML.")] = None,
+    plugin: Plugins = None,
+    data_dir: DataDir = None,
+    results: Annotated[Path, typer.Option(help="Folder of the run records.")] = Path("results"),
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+    experiment: Annotated[str | None, typer.Option(help="Name of the results folder.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which a run is stopped.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; measured times then disturb each other.")] = 1,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Run again what is finished, or keep it.")] = False,
+    retry: Annotated[str | None, typer.Option(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
+    all_sources: AllSources = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result table only.")] = False,
+) -> int:
+    """Train and measure methods side by side, then write the report."""
+    from bench.spec.config import resolve
+
+    flags = {
+        "methods": methods,
+        "datasets": datasets,
+        "net": net,
+        "seeds": seeds,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "val_fraction": val_fraction,
+        "precision": precision,
+        "channels_last": channels_last,
+        "compile": compile_,
+        "instruments": instruments,
+        "device": device,
+        "experiment": experiment,
+    }
+    again = _failures(retry)
+    asked = resolve(preset, config, flags, assign or [])
+    catalog, broken = catalog_of(plugin)
+    if broken:
+        asked = _without_broken(asked, catalog)
+
+    from bench.cli.progress import listener
+    from bench.executors.attempt import Terms
+    from bench.executors.local import Options
+    from bench.experiment import execute, prepare, results_of, write_report
+    from bench.report import terminal_table
+
+    runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
+    terms = Terms(timeout, fresh, again)
+    options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop)
+    if all(summary is None for summary in outcome.summaries):
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    measured = results_of(outcome.folder, catalog, all_sources=all_sources)
+    report = write_report(measured, reports / asked.experiment)
+    table(*terminal_table(measured))
+    say(f"report: {report}")
+    if stop.is_set():
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
+
+
+def _failures(text: str | None) -> "frozenset[Status]":
+    """The statuses that --retry names. Raises: ConfigError for one that is none, or none to be run again."""
+    known: dict[str, Status] = {status: status for status in get_args(Status) if status in FINAL and status != "ok"}
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--retry: {unknown('failure', name, known)}")
+    return frozenset(known[name] for name in names)
+
+
+def _without_broken(asked: "Experiment", catalog: "Catalog") -> "Experiment":
+    """The experiment without the names that only a broken plugin could have given."""
+    there = [name for name in asked.methods if name in catalog.methods]
+    if not there:
+        raise ConfigError("none of the methods can be loaded")
+    return asked.model_copy(update={"methods": there})

@@ -1,0 +1,35 @@
+"""A user's own data by its path: `npz:PATH` and `imagefolder:PATH`."""
+
+from pathlib import Path
+
+from bench.api.dataset import DataSet, DataSetInfo, Source
+from bench.catalog.register import register
+
+
+class Own(DataSet):
+    @property
+    def path(self) -> Path:
+        return Path(self.argument).expanduser()  # the shell leaves a ~ after a colon alone
+
+    def missing(self, folder: Path) -> list[str]:
+        return [] if self.path.exists() else [str(self.path.absolute())]
+
+
+@register
+class Npz(Own):
+    info = DataSetInfo(name="npz", title="your own arrays, in a file of numpy's", argument="PATH")
+
+    def read(self, folder: Path) -> Source:
+        from bench.data.npz import read_npz
+
+        return read_npz(self.name, self.path)
+
+
+@register
+class ImageFolder(Own):
+    info = DataSetInfo(name="imagefolder", title="your own image files, a folder a class", argument="PATH")
+
+    def read(self, folder: Path) -> Source:
+        from bench.data.imagefolder import read_imagefolder
+
+        return read_imagefolder(self.name, self.path)

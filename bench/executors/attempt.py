@@ -1,0 +1,93 @@
+"""One attempt at one run: a picklable function, to be called on the machine that is to do the work.
+
+It locks the run's folder there, keeps what is finished, runs the rest in a child process, and writes the record.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.api.status import FINAL, Status
+from bench.executors import isolate
+from bench.executors.isolate import Job, Summary
+from bench.record.folder import RunFolder
+from bench.run.events import Ended, Event, Kept, Started
+
+KILLS = 3  # from outside, in a row and without getting ahead, after which a run is given up
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a run is attempted. fresh: what was finished is done again. retry: failures to be tried again."""
+
+    timeout_s: float | None = None
+    fresh: bool = False
+    retry: frozenset[Status] = frozenset()
+
+
+def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:
+    """The summary of a run, finished before or now; None where another process is at work on it.
+
+    Raises: StoreError where results cannot be written.
+    """
+    folder = job.folder
+    lock = folder.lock()
+    if lock is None:
+        return None
+    try:
+        if terms.fresh:
+            folder.clear()
+        before = folder.summary()
+        if before is not None and not _is_due(before, terms):
+            tell(Kept(before))
+            return before
+        tell(Started())
+        stood = _stand(folder)
+        summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
+        summary = _counted(summary, before or {}, ahead=_stand(folder) != stood)
+        spec = job.run.spec
+        summary |= {
+            "method": spec.method,
+            "net": spec.net,
+            "dataset": spec.dataset,
+            "seed": spec.seed,
+            "device": spec.device,
+            "timeout_s": terms.timeout_s,
+            "finished_at": time.time(),
+        }
+        folder.finish(summary)
+        tell(Ended(summary))
+        return summary
+    finally:
+        os.close(lock)
+
+
+def _is_due(before: Summary, terms: Terms) -> bool:
+    """Whether a run that has a record is attempted again: it is unfinished, asked for, or given more time."""
+    status = before.get("status")
+    if status not in FINAL or status in terms.retry:
+        return True
+    more = terms.timeout_s is None or terms.timeout_s > (before.get("timeout_s") or 0)
+    return status == "timeout" and more
+
+
+def _counted(summary: Summary, before: Summary, *, ahead: bool) -> Summary:
+    """Kills that came from outside are nobody's fault, unless they come whenever the run comes to the same place."""
+    if not isolate.is_kill(summary):
+        return summary
+    kills = 1 if ahead else 1 + int(before.get("kills", 0))
+    if kills >= KILLS:
+        summary = {"status": "crashed", "reason": f"killed by SIGKILL {kills} times in a row at the same place"}
+    return {**summary, "kills": kills}
+
+
+def _stand(folder: RunFolder) -> tuple[int, int]:
+    """Something that changes as a run gets ahead."""
+    stand = [0, 0]
+    for k, path in enumerate((folder.path / "curve.csv", folder.checkpoint)):
+        with contextlib.suppress(OSError):
+            stand[k] = path.stat().st_mtime_ns
+    return stand[0], stand[1]

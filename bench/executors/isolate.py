@@ -1,0 +1,264 @@
+"""One run in a child process of its own: time-out, signals, memory, and the exit put into words.
+
+Children are forked from a server that has torch loaded already, so that a run starts in milliseconds. A child
+leads a process group, which is killed as a whole; it ends by itself when its parent is gone.
+"""
+
+import contextlib
+import gc
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any
+
+from bench.api.status import Status
+from bench.executors.output import Output
+from bench.record.folder import RunFolder
+from bench.run.events import Event
+from bench.spec.plan import Run
+
+Summary = dict[str, Any]
+
+GRACE_S = 20.0  # between the request to stop and the kill
+PRELOAD = ["bench.executors.preload"]
+SERVER_GONE = 255  # what a child's exit code reads as when the server that would tell it is gone
+KILLED = "killed from outside (SIGKILL); the same command continues it"
+_OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "DefaultCPUAllocator")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child needs to know. `device` is a torch device name."""
+
+    run: Run
+    root: Path
+    experiment: str
+    device: str
+    threads: int
+    data_dir: Path | None
+    download: bool
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.root, self.experiment, self.run.spec.run_id)
+
+
+def context() -> multiprocessing.context.ForkServerContext:
+    """The fork server, started by its first child, or ahead of it by `warm`, and anew where it was killed."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOAD)
+    return server
+
+
+def warm() -> None:
+    """Let the server load torch while the parent is still planning."""
+    context()
+    forkserver.ensure_running()
+
+
+def execute(
+    job: Job, lock: int, *, timeout_s: float | None, stop: threading.Event, tell: Callable[[Event], None]
+) -> Summary:
+    """Run a job in a child and wait for its end, asleep. Returns the run's summary, whatever happened.
+
+    `lock` is the folder's lock; the child holds it too, so that it outlives this process if it must.
+    """
+    receive, send = context().Pipe(duplex=False)
+    oom_kills = _oom_kills()
+    output = Output(job.folder.stderr)
+    process = context().Process(target=_child, args=(job, send, DupFd(lock), DupFd(output.write)), daemon=False)
+    try:
+        with _quiet_main():
+            process.start()
+    except (OSError, EOFError):  # the server died between two runs of the sweep
+        return {"status": "interrupted", "reason": "the process that starts runs is gone; the same command continues"}
+    finally:
+        os.close(output.write)
+    send.close()
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    summary: Summary | None = None
+    why: Status | None = None
+    asked_at: float | None = None
+    watched: list[Any] = [receive, process.sentinel]
+    while True:
+        wait_s = 0.5 if deadline is None else min(0.5, max(0.0, deadline - time.monotonic()))
+        if receive in multiprocessing.connection.wait(watched, wait_s):
+            message = _receive(receive)
+            if message is None:
+                watched.remove(receive)
+            elif isinstance(message, dict):
+                summary = message
+            else:
+                tell(message)
+        if not process.is_alive():
+            if process.exitcode != SERVER_GONE or receive not in watched:
+                break
+            if process.sentinel in watched:  # the run itself goes on: from here its pipe tells of its end
+                watched.remove(process.sentinel)
+        now = time.monotonic()
+        if stop.is_set() and asked_at is None:
+            why, asked_at = "interrupted", now
+            _signal(process.pid, signal.SIGTERM, group=False)
+        if why is None and deadline is not None and now >= deadline:
+            why = "timeout"
+            _signal(process.pid, signal.SIGKILL)
+        if asked_at is not None and now - asked_at > GRACE_S:
+            _signal(process.pid, signal.SIGKILL)
+    while summary is None and receive.poll() and (message := _receive(receive)) is not None:
+        summary = message if isinstance(message, dict) else None
+    process.join()
+    receive.close()
+    if process.pid is not None:
+        _signal(process.pid, signal.SIGKILL)  # what the run may have started and left behind
+    output.close()
+    if summary is not None:
+        return summary
+    status, reason = _verdict(process.exitcode, why, timeout_s, _oom_kills() > oom_kills)
+    return {"status": status, "reason": reason}
+
+
+def _receive(connection: Connection) -> Event | Summary | None:
+    """The next event, or the summary; None where the other end is gone."""
+    try:
+        message: Event | Summary = connection.recv()
+    except (EOFError, OSError):
+        return None
+    return message
+
+
+def _verdict(exitcode: int | None, why: Status | None, timeout_s: float | None, oom_kill: bool) -> tuple[Status, str]:
+    """Status and reason of a child that left no summary. Nobody else's death is the method's failure."""
+    if why == "timeout":
+        return "timeout", f"stopped after {timeout_s:g} s"
+    if why == "interrupted":
+        return "interrupted", "stopped on request; the same command continues it"
+    if exitcode == SERVER_GONE:
+        return "interrupted", "the process that starts runs was killed; the same command continues it"
+    if exitcode == -signal.SIGKILL:
+        if oom_kill:
+            return "oom", "killed by the system for want of memory"
+        return "interrupted", KILLED
+    if exitcode is not None and exitcode < 0:
+        return "crashed", f"killed by {signal.Signals(-exitcode).name}"
+    return "crashed", f"ended with exit code {exitcode} and no result; see stderr.txt"
+
+
+def is_kill(summary: Summary) -> bool:
+    """Whether a run ended by a SIGKILL that neither this command nor the system for want of memory has sent."""
+    return summary.get("reason") == KILLED
+
+
+def _child(job: Job, send: Connection, lock: Any, output: Any) -> None:
+    """Entry point in the child."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
+    gc.freeze()  # what the server has loaded stays: no collection in a run needs to look at it again
+    held = lock.detach()  # noqa: F841  (closed by the end of the process, which gives the folder free)
+    _die_with_parent()
+    printed = output.detach()
+    os.dup2(printed, sys.stdout.fileno() if sys.stdout else 1)
+    os.dup2(printed, 2)
+    os.close(printed)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    summary = _run(job, send)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    send.send(summary)
+
+
+def _run(job: Job, send: Connection) -> Summary:
+    import traceback
+
+    import torch
+
+    from bench.api.errors import BenchError, StoreError
+    from bench.catalog.catalog import is_ours
+    from bench.measure.environment import environment
+    from bench.run.session import Session
+    from bench.run.state import Place
+
+    began, folder = time.time(), job.folder
+    torch.set_num_threads(job.threads)
+    try:
+        device = torch.device(job.device)
+        folder.create(job.run.spec.model_dump(mode="json"), environment(device, job.threads))
+        parts = job.run.load()
+        foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
+        folder.write_columns([column for cls in foreign for column in cls.columns])
+        session = Session(job.run.spec, parts, Place(device, job.data_dir, job.download), folder, send.send)
+
+        def stop(*_: object) -> None:
+            session.stop_requested = True
+
+        signal.signal(signal.SIGTERM, stop)
+        summary = session.go()
+    except StoreError as error:  # a full disk is no fault of the method: once there is room, the run goes on
+        summary = {"status": "interrupted", "reason": str(error)}
+    except BenchError as error:
+        summary = {"status": "crashed", "reason": str(error)}
+    except Exception as error:  # a method may raise anything; the record says what
+        traceback.print_exc()
+        oom = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in str(error) for w in _OOM_WORDS)
+        summary = {
+            "status": "oom" if oom else "crashed",
+            "reason": f"{type(error).__name__}: {' '.join(str(error).split())}",
+        }
+    return {**summary, "wall_s": time.time() - began}
+
+
+def _die_with_parent() -> None:
+    """End this process group when the parent ends, however it ends: a thread asleep on a pipe, free of cost."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _signal(pid: int | None, number: signal.Signals, *, group: bool = True) -> None:
+    if pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed for memory, in this control group or on this machine."""
+    for path in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError):
+            for line in path.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+_main_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _quiet_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's main module into the child: a run needs nothing of it."""
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    with _main_lock:
+        kept = {name: value for name, value in main.items() if name in ("__file__", "__spec__")}
+        main |= {"__spec__": None, "__file__": None}
+        try:
+            yield
+        finally:
+            main |= kept

@@ -1,0 +1,25 @@
+"""Imported once by the fork server: every process of a run starts with the harness and all that is in packages."""
+
+import signal
+from contextlib import suppress
+from importlib import import_module
+
+from bench.catalog.catalog import Catalog
+
+# A SIGTERM may go to the whole process group, as timeout(1) sends it: the server ends with the command, not before it,
+# for the end of a run reaches the command through the server.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+for module in (
+    "bench.measure.environment",
+    "bench.run.session",
+    "sklearn.datasets",
+    "torch._dynamo",  # torch's optimisers import it when the first one is made, which takes a second
+):
+    import_module(module)
+
+_catalog = Catalog()
+for shelf in (_catalog.instruments, _catalog.nets, _catalog.methods, _catalog.datasets):
+    for entry in shelf.values():
+        with suppress(Exception):  # told when it is asked for
+            entry.load()

@@ -1,0 +1,77 @@
+"""Accuracy: on validation images while training goes on, on test images once, at the end."""
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.api.column import Column
+from bench.api.instrument import Instrument
+from bench.api.interface import check_scores
+from bench.api.task import Batch
+from bench.catalog.register import register
+
+
+class Diverged(Exception):
+    """A loss or a score is no longer a finite number."""
+
+
+@register
+class Accuracy(Instrument):
+    """What the evaluations of a run give, as fractions, and the loss of its last epoch."""
+
+    name = "accuracy"
+    rank: ClassVar[int] = 10
+    columns = (
+        Column(
+            name="test_acc",
+            title="test acc, %",
+            what="accuracy on the test images, read once at the end; the mean over draws where inference draws noise",
+            scale=100,
+            decimals=2,
+            better="higher",
+            interval=True,
+            shown="terminal",
+        ),
+        Column("test_acc_std", "spread of draws, %", "standard deviation over those draws", scale=100, decimals=2),
+        Column(
+            name="test_acc_noise_free",
+            title="noise-free, %",
+            what="test accuracy with every draw of inference at its mean",
+            scale=100,
+            decimals=2,
+            better="higher",
+            interval=True,
+            shown="terminal",
+            unless_equal="test_acc",
+        ),
+        Column(
+            name="val_acc",
+            title="validation acc, %",
+            what="accuracy on the validation images after the last epoch",
+            scale=100,
+            decimals=2,
+            better="higher",
+            interval=True,
+        ),
+        Column("train_loss", "training loss", "mean loss of the last epoch's steps", better="lower"),
+    )
+
+
+def accuracy(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], n_classes: int) -> float:
+    """Fraction of examples whose highest score is the label's.
+
+    Raises: Diverged on scores that are not finite, MethodError on what are no scores.
+    """
+    hits, count, finite = [], 0, []
+    with torch.no_grad():
+        for x, y in batches:
+            scores = predict(x)
+            check_scores(scores, len(x), n_classes)
+            hits.append((scores.argmax(dim=1) == y).sum())
+            finite.append(scores.isfinite().all())
+            count += len(y)
+    if not torch.stack(finite).all():
+        raise Diverged("the class scores are not finite")
+    return float(torch.stack(hits).sum()) / count

@@ -1,0 +1,146 @@
+"""All that was measured below a folder, as frames. One reading, at first use; tables, figures and users share it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.api.column import Column
+from bench.record import rows, searches
+from bench.record.files import csv_rows
+from bench.record.reader import records
+from bench.record.rows import Row, parsed
+from bench.record.schema import CURVE, IDENTITY, KEY, WORDS
+
+if TYPE_CHECKING:
+    from bench.api.artifact import Artifact
+
+
+class Results:
+    """The records below a folder: of one run, an experiment, or several; in run folders, packed, or both.
+
+    columns: the declared quantities. all_sources: keep also the rows that older code has made.
+    Every property raises StoreError, naming the file and the mend, where a record is corrupt or there is none.
+    """
+
+    def __init__(self, root: Path, *, columns: Sequence[Column], all_sources: bool = False) -> None:
+        self.root = root
+        self._declared = columns
+        self._all_sources = all_sources
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """A row per attempt: what names it, every column, and in `variant` what sets it apart from its peers."""
+        texts = {*WORDS, *(column.name for column in self.columns if column.text)}
+        names = [*IDENTITY, *(column.name for column in self.columns)]
+        cells = {name: [_cell(row, name, name in texts) for row in self.rows] for name in names}
+        cells["variant"] = [row.variant for row in self.rows]
+        floats = {column.name: float for column in self.columns if not column.text}
+        return pd.DataFrame(cells).astype(floats)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """The learning curves, an epoch a row."""
+        return self.table("curve").reindex(columns=[*KEY, *CURVE]).astype(dict.fromkeys(CURVE, float))
+
+    @cached_property
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """Facts about the machines, by `env_id`."""
+        return {str(row.environment.get("env_id")): dict(row.environment) for row in self.rows if row.environment}
+
+    @cached_property
+    def tables(self) -> list[str]:
+        """The names of the tables that runs brought, beside their curves."""
+        files = {name for row in self.rows for name in row.record.names if name.endswith(".csv")}
+        return sorted(name.removesuffix(".csv") for name in files - {"curve.csv"})
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The rows of a table from all runs that have it, each with what names its run; empty where none has it."""
+        keys: dict[str, list[Any]] = {field: [] for field in KEY}
+        cells: dict[str, list[str | None]] = {}
+        n = 0
+        for row in self.rows:
+            fields, lines = parsed(row.record, f"{name}.csv", _curve if name == "curve" else _table) or ([], [])
+            values = row.values
+            for field in KEY:
+                keys[field] += [values[field]] * len(lines)
+            for k, field in enumerate(fields):
+                column = cells.setdefault(field, [])
+                column += [None] * (n - len(column))
+                column += [line[k] or None for line in lines]
+            n += len(lines)
+        return pd.DataFrame(
+            {**keys, **{f: _typed([*column, *[None] * (n - len(column))]) for f, column in cells.items()}}
+        )
+
+    @cached_property
+    def artifacts(self) -> "dict[str, list[Artifact]]":
+        """What runs left for pictures, by run, with numpy arrays. Nothing is unpickled."""
+        from bench.record.artifacts import from_bytes
+
+        left = {row.run_id: parsed(row.record, "artifacts.npz", from_bytes) for row in self.rows}
+        return {run_id: artifacts for run_id, artifacts in left.items() if artifacts}
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The declared columns, then those that the records themselves declare."""
+        known = {column.name: column for column in self._declared}
+        for row in self.rows:
+            for column in row.columns:
+                known.setdefault(column.name, column)
+        return list(known.values())
+
+    @cached_property
+    def searches(self) -> list[dict[str, Any]]:
+        """What searches for settings tried and found, in all experiments that the records are of."""
+        folders = sorted({row.record.folder for row in self.rows})
+        return [found for folder in folders for found in searches.load(searches.beside(folder))]
+
+    @cached_property
+    def n_older(self) -> int:
+        """How many rows are left out because newer code has rows of the same method, net and data set."""
+        return len(self._read) - len(self.rows)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The runs as they were recorded, in the order of all frames."""
+        return rows.labelled(self._read if self._all_sources else rows.newest(self._read))
+
+    @cached_property
+    def _read(self) -> list[Row]:
+        return rows.read(records(self.root))
+
+
+def _cell(row: Row, name: str, text: bool) -> Any:
+    value = row.values.get(name)
+    if value is not None and not isinstance(value, str if text else (int, float)):
+        raise row.record.corrupt("summary.json", f"'{name}' is no {'text' if text else 'number'}")
+    return value
+
+
+def _table(data: bytes) -> tuple[list[str], list[list[str]]]:
+    fields, lines = csv_rows(data)
+    if set(fields) & set(KEY):
+        raise ValueError(f"columns {', '.join(fields)}")
+    return fields, lines
+
+
+def _curve(data: bytes) -> tuple[list[str], list[list[str]]]:
+    fields, lines = csv_rows(data)
+    if fields != CURVE:
+        raise ValueError(f"columns {', '.join(fields)}")
+    for cell in chain.from_iterable(lines):
+        float(cell or "nan")
+    return fields, lines
+
+
+def _typed(cells: list[str | None]) -> "pd.Series[Any]":
+    """Numbers where every cell is one or empty."""
+    column = pd.Series(cells, dtype=object)
+    try:
+        return pd.to_numeric(column)
+    except (ValueError, TypeError):
+        return column

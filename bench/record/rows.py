@@ -1,0 +1,160 @@
+"""From records to the rows of a report: each run once, of the newest code, labelled with what sets it apart."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.api.column import Column
+from bench.api.status import FINAL, Status
+from bench.record.reader import Record
+from bench.record.schema import IDENTITY, SOURCES, UNVARIED
+
+T = TypeVar("T")
+
+_COLUMNS = TypeAdapter(tuple[Column, ...])
+_SPEC: Mapping[str, type] = dict(method=str, net=str, dataset=str, seed=int, epochs=int, batch_size=int)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run as it was recorded. columns: those that its record declares; variant: its label among its peers."""
+
+    record: Record
+    spec: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    environment: Mapping[str, Any] | None
+    columns: tuple[Column, ...]
+    variant: str = ""
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """What its peers share with it: data set, net and method."""
+        return self.spec["dataset"], self.spec["net"], self.spec["method"]
+
+    @property
+    def source(self) -> tuple[Any, ...]:
+        """The code that made it."""
+        return tuple(self.spec.get(name) for name in SOURCES)
+
+    @property
+    def finished_at(self) -> float | None:
+        """Unix seconds; None in records that do not know."""
+        at = self.summary.get("finished_at")
+        return float(at) if isinstance(at, (int, float)) else None
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The closing record, with what names the run."""
+        return {
+            "status": "interrupted",
+            "reason": "stopped before its end",
+            **self.summary,
+            **{name: self.spec[name] for name in _SPEC},
+            "run_id": self.run_id,
+            "experiment": self.record.folder.name,
+            "device": self.spec.get("device"),
+            "env_id": None if self.environment is None else self.environment.get("env_id"),
+            "variant": self.variant,
+        }
+
+
+def read(records: Iterable[Record]) -> list[Row]:
+    """The rows as recorded, in no order. A run that is in several experiments is one: what ended, and ended last.
+
+    Raises: StoreError naming a corrupt file.
+    """
+    rows: dict[str, Row] = {}
+    for row in map(_row, records):
+        known = rows.get(row.run_id)
+        if known is None or _weight(row) > _weight(known):
+            rows[row.run_id] = row
+    return list(rows.values())
+
+
+def newest(rows: list[Row]) -> list[Row]:
+    """Of each group the rows of its newest code; all of them where no row knows when it ended."""
+    last: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        if row.finished_at is not None:
+            known = last.setdefault(row.group, row)
+            if row.finished_at > (known.finished_at or 0):
+                last[row.group] = row
+    return [row for row in rows if row.group not in last or row.source == last[row.group].source]
+
+
+def labelled(rows: list[Row]) -> list[Row]:
+    """Each row with the settings in which it differs from others of its group, in the order of tables.
+
+    A setting that an older record lacks is taken to be that of its peers.
+    """
+    settings = [_settings(row) for row in rows]
+    seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row, chosen in zip(rows, settings, strict=True):
+        for name, value in chosen.items():
+            seen[*row.group, name].add(json.dumps(value, sort_keys=True))
+    named = []
+    for row, chosen in zip(rows, settings, strict=True):
+        differing = sorted(name for name in chosen if len(seen[*row.group, name]) > 1)
+        named.append(replace(row, variant=", ".join(f"{name}={chosen[name]}" for name in differing)))
+    return sorted(named, key=lambda row: (*row.group, row.variant, row.spec["seed"], row.run_id))
+
+
+def parsed(record: Record, name: str, parse: Callable[[bytes], T]) -> T | None:
+    """What is in a file, or None where there is none. Raises: StoreError where it cannot be parsed."""
+    data = record.read(name)
+    try:
+        return None if data is None else parse(data)
+    except (ValueError, RecursionError) as error:
+        raise record.corrupt(name, error) from error
+
+
+def _row(record: Record) -> Row:
+    spec = parsed(record, "spec.json", _object) or {}
+    for name, kind in _SPEC.items():
+        if not isinstance(spec.get(name), kind):
+            raise record.corrupt("spec.json", f"it lacks '{name}' or has no {kind.__name__} there")
+    summary = parsed(record, "summary.json", _object) or {}
+    status = summary.get("status", "interrupted")
+    if status not in get_args(Status):
+        raise record.corrupt("summary.json", f"unknown status '{status}'")
+    environment = parsed(record, "env.json", _object)
+    return Row(record, spec, summary, environment, parsed(record, "columns.json", _columns) or ())
+
+
+def _weight(row: Row) -> tuple[bool, float]:
+    return row.summary.get("status") in FINAL, row.finished_at or 0.0
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    """What else than a seed may tell two rows of a group apart; what a search has chosen does not."""
+    chosen = {**row.spec.get("net_settings", {}), **row.spec.get("method_settings", {})}
+    tuned = row.spec.get("tuned", ())
+    outer = {name: value for name, value in row.spec.items() if name not in UNVARIED}
+    return outer | {name: value for name, value in chosen.items() if name not in tuned}
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _columns(data: bytes) -> tuple[Column, ...]:
+    try:
+        columns = _COLUMNS.validate_json(data)
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"]) from error
+    for column in columns:
+        if column.name in (*IDENTITY, "variant"):
+            raise ValueError(f"'{column.name}' names runs, and is no quantity")
+    return columns

@@ -1,0 +1,17 @@
+"""What names a run, as against what was measured in it: that is declared by the instruments."""
+
+IDENTITY = "run_id experiment method net dataset seed status reason epochs batch_size device env_id".split()
+WORDS = frozenset("run_id experiment method net dataset status reason device env_id".split())
+
+# what the rows of a run's own tables are known by
+KEY = "run_id method net dataset seed variant".split()
+
+CURVE = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s".split()
+
+# the fields of a spec that tell which code made the numbers
+SOURCES = ("method_source", "net_source", "numerics")
+
+# the fields of a spec that set no two rows of one method, net and data set apart; `alignment` is in old records
+UNVARIED = frozenset(
+    "run_id method net dataset seed data_id eval_draws method_settings net_settings tuned instruments alignment".split()
+)

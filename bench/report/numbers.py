@@ -1,0 +1,42 @@
+"""How numbers are written: by the column that declares them, or as what nobody measured."""
+
+import math
+
+import pandas as pd
+
+from bench.api.column import Column
+
+
+def shown(column: Column, mean: float, half_width: float = math.nan) -> str:
+    """A mean, with its interval where the column has one and writes decimals: `98.22 ± 1.10`, or `98.22 (n=1)`.
+
+    Empty where there is none, and at the value of which the column says that it tells nothing.
+    """
+    if math.isnan(mean) or mean == column.blank_at:
+        return ""
+    signed = "+" if column.name.endswith("_diff") else ""
+    text = _number(column.scale * mean, column.decimals, signed)
+    if not column.interval or column.decimals is None:
+        return text
+    spread = " (n=1)" if math.isnan(half_width) else f" ± {_number(column.scale * half_width, column.decimals)}"
+    return text + spread
+
+
+def exact(value: float) -> str:
+    """A number that nobody measured, such as a seed or a count: never rounded, and without separators."""
+    return "" if math.isnan(value) else f"{value:.15g}"
+
+
+def percent(fraction: float) -> str:
+    return "" if math.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """The table as CSV, at a precision at which 0.97 reads as such and a seed as a whole number."""
+    return frame.to_csv(index=False, float_format="%.15g").encode(errors="replace")
+
+
+def _number(value: float, decimals: int | None, signed: str = "") -> str:
+    if decimals is not None:
+        return f"{value:{signed}.{decimals}f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,58 @@
+"""Blocks as a page of Markdown with its files: tables/*.csv and figures/*.png. What is foreign is escaped."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.record.files import atomic_write
+from bench.report.blocks import Block, Data, Facts, Heading, Picture, Table, Text
+from bench.report.image import png
+from bench.report.numbers import csv
+from bench.report.text import file_name
+from bench.report.text import markdown as escape
+
+
+def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
+    """Write the page and its files under `out`; return the path of the page.
+
+    Raises: StoreError where `out` cannot be written.
+    """
+    parts = [f"# {escape(title)}"]
+    kept: set[Path] = set()
+    for block in blocks:
+        match block:
+            case Heading(text, level):
+                parts.append(f"{'#' * level} {escape(text)}")
+            case Text(text):
+                parts.append(text)
+            case Facts(pairs, strong):
+                parts.append("\n".join(_fact(name, value, strong=strong) for name, value in pairs))
+            case Table():
+                parts.append(_table(block))
+            case Data(name, frame):
+                kept.add(_put(out / "tables" / f"{file_name(name)}.csv", csv(frame)))
+            case Picture(name, caption, drawing):
+                path = _put(out / "figures" / f"{file_name(name)}.png", png(drawing))
+                kept.add(path)
+                parts.append(f"![{escape(caption)}](figures/{path.name})\n\n*{escape(caption)}*")
+    page = out / "report.md"
+    atomic_write(
+        page, ("\n\n".join(parts) + "\n").encode()
+    )  # after its files, so that it never shows what is not there
+    for stale in {*(out / "tables").glob("*.csv"), *(out / "figures").glob("*.png")} - kept:
+        stale.unlink()  # of an earlier report, it would pass for a part of this one
+    return page
+
+
+def _put(path: Path, data: bytes) -> Path:
+    atomic_write(path, data)
+    return path
+
+
+def _fact(name: str, value: str, *, strong: bool) -> str:
+    return f"- **{escape(name)}**: {value}." if strong else f"- {escape(name)}: {escape(value)}"
+
+
+def _table(table: Table) -> str:
+    rule = [":--" if header in table.words else "--:" for header in table.headers]
+    lines = [[escape(h) for h in table.headers], rule, *([escape(value) for value in row] for row in table.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

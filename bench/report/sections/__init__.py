@@ -1,0 +1,41 @@
+"""The sections of a report, a file each, in their order. A section gives the blocks that it has, if it has any."""
+
+from collections.abc import Callable, Iterator
+
+from bench.record.results import Results
+from bench.report.blocks import Block
+from bench.report.sections import (
+    accuracy,
+    artifacts,
+    curves,
+    environments,
+    failures,
+    further,
+    how_to_read,
+    published,
+    results,
+    steps,
+    trade_offs,
+    tuning,
+    what_was_run,
+)
+from bench.report.sections import alignment as angles
+
+Section = Callable[[Results], Iterator[Block]]
+
+SECTIONS: tuple[Section, ...] = (
+    what_was_run.section,
+    results.section,
+    failures.section,
+    tuning.section,
+    published.section,
+    accuracy.section,
+    curves.section,
+    trade_offs.section,
+    angles.section,
+    steps.section,
+    artifacts.section,
+    further.section,
+    how_to_read.section,
+    environments.section,
+)

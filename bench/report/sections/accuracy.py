@@ -1,0 +1,65 @@
+"""Test accuracy per row, with its interval, its seeds and the count of its runs."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from bench.record.results import Results
+from bench.report.blocks import Block, Heading, Picture
+from bench.report.panels import HIGHEST, by_row, datasets_of, make_room, panel_per
+from bench.report.rows import TEST_ACCURACY, bar, mark
+from bench.report.style import Key, Look, looks
+from bench.report.summary import ordered
+from bench.stats import finished, t_interval
+
+CAPTION = "Test accuracy. Large marks: mean and 95% interval over seeds; small marks: the seeds."
+
+
+def section(results: Results) -> Iterator[Block]:
+    runs = ordered(results.runs)
+    drawn = accuracy(runs, looks(runs))
+    if drawn is not None:
+        yield Heading("Figures")
+        yield Picture("accuracy", CAPTION, drawn)
+
+
+def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
+    """Test accuracy per row: the mean with its 95% interval, the seeds below it, and the count of runs."""
+    datasets = datasets_of(runs[runs["status"] == "ok"])
+    if not datasets:
+        return None
+    figure, panels = panel_per(datasets, height=0.9 + 0.42 * len(look), width=3.6, shared_rows=True)
+    make_room(figure, [style.label for style in look.values()])
+    noise_free_shown = False
+    for dataset, ax in panels:
+        groups = dict(by_row(runs[runs["dataset"] == dataset]))
+        for y, (key, style) in enumerate(look.items()):
+            if key not in groups:
+                continue
+            ok = finished(groups[key])
+            seeds = 100 * ok["test_acc"]
+            ax.plot(seeds, [y + 0.27] * len(seeds), style.marker, color=style.colour, ms=3, alpha=0.5, mew=0)
+            noise_free = t_interval(100 * ok["test_acc_noise_free"])
+            interval = t_interval(seeds)
+            if noise_free.n and not math.isclose(noise_free.mean, interval.mean, abs_tol=1e-6):
+                noise_free_shown = True
+                ax.plot(noise_free.mean, y, "d", color=style.colour, mfc="white", zorder=2)
+            ax.errorbar(interval.mean, y, xerr=bar(interval), **mark(style))
+            count = f"{len(ok)}/{len(groups[key])}"
+            colour = "0.3" if len(ok) == len(groups[key]) else "#B00000"
+            ax.text(1.02, y, count, transform=ax.get_yaxis_transform(), va="center", color=colour, size=8)
+        ax.text(1.02, 1.01, "runs ok", transform=ax.transAxes, va="bottom", color="0.3", size=7.5)
+        ax.set_yticks(range(len(look)), [style.label for style in look.values()])
+        ax.set_ylim(len(look) - 0.4, -0.6)
+        ax.grid(False, axis="y")
+        ax.set_xlim(right=min(ax.get_xlim()[1], HIGHEST))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_xlabel(TEST_ACCURACY)
+    if noise_free_shown:
+        handle = Line2D([], [], color="0.3", marker="d", mfc="white", ls="")
+        figure.legend([handle], ["mean accuracy with noise-free inference"], loc="outside lower center")
+    return figure

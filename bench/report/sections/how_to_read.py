@@ -1,0 +1,32 @@
+"""How to read the tables and figures: each shown column in the words of the instrument that declares it."""
+
+from collections.abc import Iterator
+
+from bench.record.results import Results
+from bench.report.blocks import Block, Facts, Heading
+from bench.report.summary import RUNS_OK, shown_columns
+from bench.report.text import markdown as escape
+
+RULES = (
+    (
+        RUNS_OK,
+        "counts the runs that ended well among all that were attempted. Every mean is over those only; the others "
+        "are listed under *Failed runs*. A row with failures describes the survivors: read it with care",
+    ),
+    (
+        "±",
+        "is the half-width of the 95% Student-t interval over seeds; one seed has none and is marked (n=1). An "
+        "interval of a difference that holds 0 shows no difference",
+    ),
+)
+FILES = (
+    "files",
+    "unrounded numbers are in `tables/`: `summary.csv`, `paired.csv`, `runs.csv`, `failures.csv`. In the figures a "
+    "line of a learning curve ends where the first of its seeds stopped",
+)
+
+
+def section(results: Results) -> Iterator[Block]:
+    yield Heading("How to read this")
+    present = [c for c in shown_columns(results) if c.name not in results.runs or results.runs[c.name].notna().any()]
+    yield Facts([*RULES, *((column.title, escape(column.what)) for column in present), FILES], strong=True)

@@ -1,0 +1,37 @@
+"""What was run, and what of it is left out."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench.record.results import Results
+from bench.report.blocks import Block, Facts, Text
+from bench.report.numbers import exact
+from bench.stats import finished
+
+
+def section(results: Results) -> Iterator[Block]:
+    runs = results.runs
+    facts = {
+        "Runs": f"{len(finished(runs))} ok of {len(runs)} attempted",
+        "Methods": _values(runs["method"]),
+        "Data sets": _values(runs["dataset"]),
+        "Nets": _values(runs["net"]),
+        "Seeds": _values(runs["seed"]),
+        "Epochs": _values(runs["epochs"]),
+        "Batch size": _values(runs["batch_size"]),
+        "Device": _values(runs["device"]),
+    }
+    yield Facts([(name, value) for name, value in facts.items() if value])
+    if results.n_older:
+        rows = "row" if results.n_older == 1 else "rows"
+        yield Text(
+            f"{results.n_older} older {rows}, made by earlier code of a method or net that has newer rows here, "
+            "left out; `bench report --all-sources` shows all."
+        )
+
+
+def _values(column: "pd.Series[Any]") -> str:
+    present = sorted(value for value in column.dropna().unique() if value != "")
+    return ", ".join(value if isinstance(value, str) else exact(value) for value in present)

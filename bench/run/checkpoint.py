@@ -1,0 +1,57 @@
+"""Checkpoints of a run: when one is due, what it holds, and how a run goes on from it."""
+
+import time
+from dataclasses import fields, replace
+
+import torch
+
+from bench.record.folder import RunFolder
+from bench.run.state import State, Training
+
+EVERY_S = 10.0
+SHARE = 0.03  # of the time of a run that saving may take
+
+
+class Saver:
+    """Writes checkpoints, by time: for short epochs saving each would take a third of the run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.at, self.took_s = time.perf_counter(), 0.0
+
+    def is_due(self) -> bool:
+        """Whether so much time has passed since the last save that another one is worth what it takes."""
+        return time.perf_counter() - self.at > max(EVERY_S, self.took_s / SHARE)
+
+    def save(self, run: Training) -> None:
+        began = time.perf_counter()
+        state = run.state
+        losses = torch.stack(state.losses).cpu() if state.losses else torch.empty(0)
+        self.folder.save_checkpoint(
+            {
+                "method": run.method.state_dict(),
+                "seeds": run.seeds.state_dict(),
+                "global_rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
+                "state": {of.name: getattr(state, of.name) for of in fields(state)} | {"losses": losses},
+                "gauges": {gauge.name: gauge.state_dict() for gauge in run.gauges},
+            }
+        )
+        self.at = time.perf_counter()
+        self.took_s = self.at - began
+
+
+def resumed(run: Training, folder: RunFolder) -> Training:
+    """The run where its checkpoint left it; as it is where there is none."""
+    kept = folder.load_checkpoint()
+    if kept is None:
+        return run
+    run.method.load_state_dict(kept["method"])
+    run.seeds.load_state_dict(kept["seeds"])
+    torch.set_rng_state(kept["global_rng"])
+    if kept["cuda_rng"] is not None:
+        torch.cuda.set_rng_state(kept["cuda_rng"], run.device)
+    for gauge in run.gauges:
+        gauge.load_state_dict(kept["gauges"][gauge.name])
+    losses = list(kept["state"]["losses"].to(run.device).unbind())
+    return replace(run, state=State(**{**kept["state"], "losses": losses}))

@@ -1,0 +1,109 @@
+"""What is read of a method between epochs and at the end: accuracies, angles and other looks, and its artifacts."""
+
+import copy
+import itertools
+import statistics
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from bench.api.artifact import Artifact
+from bench.api.column import Value
+from bench.api.task import Batch
+from bench.measure.accuracy import Diverged, accuracy
+from bench.run.state import Row, Training
+
+EVAL_BATCH = 500
+WAYS_BATCHES = 4  # of EVAL_BATCH images, on which accuracy by number of steps is measured
+WAYS_FIELDS = ("sampler", "steps", "accuracy", "n_images")
+SHOWN_IMAGES = 6
+
+
+def validation(run: Training) -> Row:
+    """Accuracy on the validation images, and with every draw at its mean; None where there are none."""
+    if not len(run.val):
+        return {"val_acc": None, "val_acc_noise_free": None}
+    run.seeds.for_inference("val", run.state.epoch)
+    noisy = _accuracy(run, _predict(run), run.val)
+    free = _accuracy(run, run.method.predict, run.val) if _stochastic(run) else noisy
+    return {"val_acc": noisy, "val_acc_noise_free": free}
+
+
+def test(run: Training) -> Row:
+    """The only look at the test split; a tuning trial, which has no draws, never takes it."""
+    draws = []
+    for draw in range(run.spec.eval_draws if _stochastic(run) else 1):
+        run.seeds.for_inference("test", draw)
+        draws.append(_accuracy(run, _predict(run), run.test))
+    return {
+        "test_acc": statistics.fmean(draws),
+        "test_acc_std": statistics.stdev(draws) if len(draws) > 1 else None,
+        "test_acc_noise_free": _accuracy(run, run.method.predict, run.test) if _stochastic(run) else draws[0],
+    }
+
+
+def looks(run: Training) -> dict[str, list[Row]]:
+    """The rows of each edge probe at this edge between epochs, on the batch that comes next; without a trace."""
+    state, epochs = run.state, run.spec.epochs
+    at: dict[str, Value] = {"epoch": state.epoch, "step": state.epoch * run.steps_per_epoch}
+    over = state.epoch == epochs
+    progress = run.progress(epochs - 1, run.steps_per_epoch - 1) if over else run.progress(state.epoch, 0)
+    found = {}
+    for probe in run.edge_probes:
+        batch = run.train.batch(run.order()[: run.spec.batch_size])
+        devices = [run.device] if run.device.type == "cuda" else []
+        # made anew and let go each time, so that it is not there while training's memory is measured
+        with torch.random.fork_rng(devices=devices):
+            seeds = run.new_seeds()
+            twin = run.build(seeds)
+            twin.load_state_dict(copy.deepcopy(run.method.state_dict()))  # optimisers would share their tensors
+            rows = probe.look(twin, run.task, seeds, batch, progress)
+        found[probe.name] = [{**at, **row} for row in rows]
+    return found
+
+
+def by_steps(run: Training) -> list[Row]:
+    """Accuracy by sampler and number of inference steps, on held-out images.
+
+    Validation images, test images where there are none: at this point nothing is chosen any more.
+    """
+    images = Batch(*map(torch.cat, zip(*islice(_held_out(run), WAYS_BATCHES), strict=True)))
+    rows: list[Row] = []
+    for k, (sampler, steps, predict) in enumerate(run.method.ways()):
+        run.seeds.for_inference("ways", k)
+        batches = itertools.starmap(Batch, zip(*(of.split(EVAL_BATCH) for of in images), strict=True))
+        reached: float | None = None  # a sampler that fails in few steps is no failure of the run
+        with suppress(Diverged):
+            reached = _accuracy(run, lambda x, of=predict: of(x, run.seeds.inference), batches)  # type: ignore[misc]
+        rows.append({"sampler": sampler, "steps": steps, "accuracy": reached, "n_images": len(images.y)})
+    return rows
+
+
+def artifacts(run: Training) -> list[Artifact]:
+    """What the method leaves for pictures, of a few held-out images."""
+    x, y = next(iter(_held_out(run)))
+    run.seeds.for_inference("exhibits", 0)
+    with torch.no_grad():
+        return list(run.method.artifacts(Batch(x[:SHOWN_IMAGES], y[:SHOWN_IMAGES]), run.seeds.inference))
+
+
+def _held_out(run: Training) -> Iterable[Batch]:
+    return run.val if len(run.val) else run.test
+
+
+def _stochastic(run: Training) -> bool:
+    return run.method.claims().stochastic_inference
+
+
+def _predict(run: Training) -> Callable[[Tensor], Tensor]:
+    """Prediction with its draws, where there are any."""
+    if not _stochastic(run):
+        return run.method.predict
+    return lambda x: run.method.predict(x, run.seeds.inference)
+
+
+def _accuracy(run: Training, predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> float:
+    return accuracy(predict, batches, run.task.n_classes)

@@ -1,0 +1,52 @@
+"""The only timed code of the suite: training steps, and the one context in which gauges are on."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from bench.api.instrument import Gauge
+from bench.api.interface import loss_of
+from bench.api.task import Progress
+from bench.measure.clock import synchronize
+from bench.run.state import Training
+
+
+@contextmanager
+def measured(gauges: Sequence[Gauge]) -> Iterator[None]:
+    """Around training steps and `prepare_for_eval`, and nothing else: what gauges read is what happens inside."""
+    for gauge in gauges:
+        gauge.on()
+    try:
+        yield
+    finally:
+        for gauge in reversed(gauges):
+            gauge.off()
+
+
+def train(run: Training, order: Tensor, pause: Callable[[], bool]) -> None:
+    """Steps from where the run stands until the epoch ends or `pause` says so."""
+    state, clock, steps, size = run.state, run.clock, run.steps_per_epoch, run.spec.batch_size
+    first, epoch, done, total = state.step, state.epoch, state.epoch * steps, run.total_steps
+    with measured(run.gauges):
+        for step in range(first, steps):
+            clock.mark()
+            batch = run.train.batch(order[step * size : (step + 1) * size])
+            clock.mark()
+            metrics = run.method.train_step(batch, Progress(done + step, total, epoch, run.spec.epochs, epoch))
+            clock.mark()
+            state.losses.append(loss_of(metrics))
+            if pause():
+                break
+    state.step = step + 1
+    clock.times.examples += (state.step - first) * min(size, run.task.n_train)
+
+
+def prepare_for_eval(run: Training) -> float:
+    """Let the method get ready to predict; the seconds that it took, which count as training."""
+    with measured(run.gauges):
+        began = time.perf_counter()
+        run.method.prepare_for_eval()
+        synchronize(run.device)
+        return time.perf_counter() - began

@@ -1,0 +1,114 @@
+"""From a spec and its parts to a run that is set up, with all that is untimed before the first step."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from bench import data
+from bench.api.instrument import EdgeProbe, Gauge, Instrument, Probe
+from bench.api.method import Method
+from bench.api.seeds import Seeds, derive
+from bench.api.task import Batch, Progress, Task
+from bench.data import Dataset
+from bench.measure.clock import Clock, synchronize
+from bench.measure.live_peak import alive
+from bench.run import compute
+from bench.run.evaluate import EVAL_BATCH
+from bench.run.state import Place, Row, State, Training, seeds_of
+from bench.spec.identity import RunSpec
+from bench.spec.plan import Parts
+
+Kind = TypeVar("Kind", bound=Instrument)
+
+
+def load(spec: RunSpec, parts: Parts, place: Place) -> Dataset:
+    return data.load(parts.dataset, data_dir=place.data_dir, download=place.download, val_fraction=spec.val_fraction)
+
+
+def task_of(spec: RunSpec, parts: Parts, loaded: Dataset, device: torch.device) -> Task:
+    return Task(
+        spec.dataset,
+        loaded.n_classes,
+        loaded.image_shape,
+        len(loaded.train.y),
+        parts.net,
+        spec.net_settings,
+        prototypes=cache(lambda: data.class_prototypes(loaded, device).cpu()),
+    )
+
+
+def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: torch.device) -> Training:
+    """Everything made and warm; the method is untouched, for a throwaway twin of it has been warmed up and probed."""
+    train, val, test = (
+        data.Batches(split, loaded.mean, loaded.std, device, size)
+        for split, size in ((loaded.train, spec.batch_size), (loaded.val, EVAL_BATCH), (loaded.test, EVAL_BATCH))
+    )
+
+    def build(seeds: Seeds) -> Method:
+        method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
+        if spec.channels_last:
+            compute.to_channels_last(method)
+        if spec.compile:
+            method.compile()
+        return method
+
+    outside = list(alive())
+    probed = warm_up(build(seeds_of(spec, device)), spec, task, device, _of(parts, Probe), outside)
+    seeds = seeds_of(spec, device)
+    torch.manual_seed(derive(spec.seed, "global"))
+    method = build(seeds)
+    gauges = sorted((cls(device) for cls in _of(parts, Gauge)), key=lambda gauge: isinstance(gauge, Clock))
+    edge_probes = [cls() for cls in _of(parts, EdgeProbe)]
+    return Training(spec, task, device, train, val, test, method, seeds, gauges, edge_probes, build, probed, State())
+
+
+def warm_up(
+    twin: Method,
+    spec: RunSpec,
+    task: Task,
+    device: torch.device,
+    probes: Sequence[Callable[[], Probe]],
+    outside: Sequence[Tensor],
+) -> Row:
+    """Steps of a twin that is thrown away: one to make kernels and caches ready, one under the eyes of all probes."""
+    size = min(spec.batch_size, task.n_train)
+    x = torch.randn(size, *task.image_shape, device=device)
+    y = torch.arange(size, device=device) % task.n_classes
+
+    def step(k: int) -> None:
+        twin.train_step(Batch(x, y), Progress(k, 2, 0, 1, 0))
+
+    step(0)
+    row = _probed(probes, twin, outside, lambda: step(1))
+    twin.prepare_for_eval()
+    twin.predict(x)
+    synchronize(device)
+    return row
+
+
+def _probed(
+    probes: Sequence[Callable[[], Probe]], twin: Method, outside: Sequence[Tensor], step: Callable[[], None]
+) -> Row:
+    """The readings of all probes in one step; in a step for each where they do not bear each other's company."""
+    together: Row = {}
+    try:
+        with contextlib.ExitStack() as stack:
+            readings = [stack.enter_context(cls().watch(twin, outside)) for cls in probes]
+            step()
+        for reading in readings:
+            together |= reading()
+        return together
+    except RuntimeError:
+        if len(probes) <= 1:  # torch.func's transforms allow no hooks on what is saved for backward, for one
+            return {}
+    return {name: value for cls in probes for name, value in _probed([cls], twin, outside, step).items()}
+
+
+def _of(parts: Parts, kind: Callable[..., Kind]) -> list[Callable[..., Kind]]:
+    """The instruments of one pass. They are called for instances; as `type[Kind]` mypy would have them concrete."""
+    found: list[Any] = [cls for cls in parts.instruments if isinstance(kind, type) and issubclass(cls, kind)]
+    return found

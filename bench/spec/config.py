@@ -1,0 +1,238 @@
+"""What a user may ask for: the experiment's schema, read from a preset, a YAML file and flags, in that order."""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.api.errors import ConfigError, unknown
+from bench.spec.identity import Compute
+
+Count = Annotated[int, Field(ge=1)]
+Epochs = Count | dict[str, Count]
+
+
+class Tuning(BaseModel):
+    """Search one setting of every method with equal effort before the runs that are reported."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    setting: str = Field("lr", description="what to search; each method declares its range")
+    trials: int = Field(7, ge=2, description="runs per method, net and data set")
+    epochs: Epochs = Field(3, description="passes over the training data in a trial, for all or by name")
+    seed: int = Field(1000, description="seed of the trials; not among those reported")
+
+
+class Experiment(Compute):
+    """A set of runs: every method on every data set with every seed. What its runs share it has from Compute."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    experiment: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the results folder"
+    )
+    methods: list[str] = Field(min_length=1, description="learning rules, by name")
+    datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
+    net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
+    nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
+    seeds: list[int] = Field([0], min_length=1, description="one run per seed")
+    epochs: Epochs = Field(10, description="passes over the training data, for all runs, or by data set or method")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
+    variants: dict[str, list[dict[str, Any]]] = Field(
+        {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
+    )
+    tune: Tuning | None = Field(None, description="search a setting on validation data first")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_or_list(cls, value: Any) -> Any:
+        return parse_seeds(value) if isinstance(value, (str, int)) else value
+
+    @field_validator("methods", "datasets", "instruments", mode="before")
+    @classmethod
+    def _comma_list(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("methods", "datasets", "instruments", "seeds")
+    @classmethod
+    def _once_each(cls, value: Any) -> Any:
+        return type(value)(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _tuning_is_possible(self) -> "Experiment":
+        if self.tune and self.tune.seed in self.seeds:
+            raise ValueError(f"the tuning seed {self.tune.seed} is among the seeds to report; choose another")
+        if self.tune and self.val_fraction == 0:
+            raise ValueError("tune needs validation data; set val_fraction above 0")
+        return self
+
+
+def epochs_for(epochs: int | dict[str, int], dataset: str, method: str) -> int:
+    """The budget of a method on a data set; in a table the method's entry goes before the data set's.
+
+    Raises: ConfigError where a table of budgets leaves both out.
+    """
+    if isinstance(epochs, int):
+        return epochs
+    for name in (method, dataset):
+        if name in epochs:
+            return epochs[name]
+    raise ConfigError(f"epochs: none given for {dataset}, only for {', '.join(sorted(epochs))}; add it or use --epochs")
+
+
+def parse_seeds(text: str | int) -> list[int]:
+    """'3' is the seeds 0, 1, 2; '0,1,7' and '5,' are those. Raises: ValueError."""
+    parts = str(text).split(",")
+    if len(parts) == 1:
+        return list(range(int(parts[0])))
+    return [int(part) for part in parts if part.strip()]
+
+
+def resolve(preset: str | None, config: Path | None, flags: Mapping[str, Any], assignments: list[str]) -> Experiment:
+    """The experiment that a command line asks for. Raises: ConfigError naming the key, its place and the mend."""
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if preset is not None or config is None:
+        name = preset or "default"
+        merged, place = load_preset(name), f"preset {name}"
+        sources = dict.fromkeys(merged, place)
+    if config is not None:
+        values = load_yaml(config)
+        sources |= dict.fromkeys(values, str(config))
+        merged = _overlay(merged, values)
+    given = {key: value for key, value in flags.items() if value is not None}
+    sources |= {key: f"--{key.replace('_', '-')}" for key in given}
+    merged = _overlay(merged, given)
+    for assignment in assignments:
+        owner, key, value = _assignment(assignment)
+        settings = merged.setdefault("settings", {}) or {}
+        merged["settings"] = _overlay(settings, {owner: {key: value}})
+        sources["settings"] = "--set"
+    try:
+        return Experiment.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Experiment, sources)) from error
+
+
+def explain(error: ValidationError, model: type[BaseModel], sources: Mapping[str, str] | str) -> str:
+    """The first complaint in one line: which key, where it stands, what is allowed."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    root = str(first["loc"][0]) if first["loc"] else ""
+    key = key.removesuffix(".constrained-int").removesuffix(".int")  # the branch of a union is no part of the key
+    place = sources if isinstance(sources, str) else sources.get(root, "configuration")
+    if first["type"] == "extra_forbidden":
+        return f"{place}: {unknown('key', key, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"{place}: '{key}' is missing"
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    if not key:
+        return f"{place}: {message}"
+    return f"{place}: {key}={first['input']!r} is refused: {message[0].lower()}{message[1:]}"
+
+
+def validate_settings(model: type[BaseModel], values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """The complete settings of a method or net. Raises: ConfigError naming a wrong key or value."""
+    for key in values:
+        if key not in model.model_fields:
+            raise ConfigError(unknown(f"setting of {owner}", key, model.model_fields))
+    try:
+        return model.model_validate(dict(values)).model_dump(mode="json")
+    except ValidationError as error:
+        raise ConfigError(explain(error, model, f"settings of {owner}")) from error
+
+
+def preset_names() -> list[str]:
+    return sorted(
+        p.name.removesuffix(".yaml") for p in files("bench.spec.presets").iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    if name not in preset_names():
+        raise ConfigError(unknown("preset", name, preset_names()))
+    return _parse(files("bench.spec.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return _parse(text, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_value(text: str) -> Any:
+    """A setting's value as YAML reads it: numbers, true/false, words."""
+    return yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
+
+
+def _parse(text: str, place: str) -> dict[str, Any]:
+    try:
+        value = parse_value(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place} is not valid YAML: {' '.join(str(error).split())}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place} must hold 'key: value' pairs at its top level")
+    return {str(k): v for k, v in value.items()}
+
+
+def _assignment(text: str) -> tuple[str, str, Any]:
+    target, equals, value = text.partition("=")
+    owner, dot, key = target.partition(".")
+    if not (equals and dot and owner and key):
+        raise ConfigError(f"--set {text}: write it as method.key=value or net.key=value")
+    try:
+        return owner, key, parse_value(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+
+
+def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`; mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _overlay(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def describe_settings(model: type[BaseModel]) -> list[list[str]]:
+    """Name, default, bounds, search range and description of every setting, as text."""
+    rows = []
+    for name, field in model.model_fields.items():
+        schema = model.model_json_schema()["properties"][name]
+        bounds = [f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema]
+        choices = schema.get("enum", [])
+        search = schema.get("search", ())
+        rows.append(
+            [
+                name,
+                "required" if field.is_required() else str(field.default),
+                ", ".join(bounds) or " | ".join(map(str, choices)),
+                " ".join(map(str, search)),
+                field.description or "",
+            ]
+        )
+    return rows
+
+
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}

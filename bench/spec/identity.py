@@ -1,0 +1,59 @@
+"""What decides a run's numbers, and the identity that follows from it."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NUMERICS = 2
+"""Version of all code that decides numbers and is hashed by nobody: loop, data, evaluation, instruments. Raise it by
+one when a change there moves a recorded number, also one of measurement, and say in CHANGELOG.md what moved.
+
+1: peaks of memory could hold those of validation, of checkpoints and of a second instance. 2: those of training alone.
+"""
+
+
+class Compute(BaseModel):
+    """How a run computes: settings of the experiment that pass to its runs as they are. One line each."""
+
+    batch_size: int = Field(128, ge=2, description="examples per training step")
+    val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="arithmetic of matrix products; bfloat16 by autocast"
+    )
+    channels_last: bool = Field(False, description="images and convolutions in channels-last memory format")
+    compile: bool = Field(False, description="compile the blocks of each net with torch.compile")
+    instruments: tuple[str, ...] = Field((), description="what else to measure between epochs, by name")
+
+
+class RunSpec(Compute):
+    """Everything that decides a run's numbers; its hash is the run's identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    method_settings: dict[str, Any]
+    method_source: str
+    net: str
+    net_settings: dict[str, Any]
+    net_source: str
+    dataset: str
+    data_id: str
+    seed: int
+    epochs: int
+    eval_draws: int
+    device: str
+    tuned: tuple[str, ...] = ()  # the settings that a search has chosen
+    numerics: int = NUMERICS
+
+    @property
+    def run_id(self) -> str:
+        # a field added later has a default, and leaves the identity of older records alone
+        fields = {**self.model_dump(mode="json", exclude_defaults=True), "numerics": self.numerics}
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} on {self.net}, {self.dataset}, seed {self.seed}"

@@ -1,0 +1,173 @@
+"""From an experiment to its ordered runs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from bench.api.errors import ConfigError, unknown
+from bench.catalog.catalog import Catalog
+from bench.catalog.entry import Entry
+from bench.spec.config import Experiment, epochs_for, validate_settings
+from bench.spec.identity import Compute, RunSpec
+
+if TYPE_CHECKING:
+    from bench.api.dataset import DataSet
+    from bench.api.instrument import Instrument
+    from bench.api.method import Method
+    from bench.api.net import Net
+    from bench.data import Dataset
+
+OF_NET = "net."  # in a variant: a setting of the net that the row runs on
+EVAL_DRAWS = 5  # inference draws averaged into one test accuracy where inference is stochastic
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, imported."""
+
+    method: "type[Method]"
+    net: "type[Net]"
+    dataset: "DataSet"
+    instruments: "tuple[type[Instrument], ...]"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A spec, and where its parts are found on this machine. dataset has what stands before the colon in its name."""
+
+    spec: RunSpec
+    method: Entry
+    net: Entry
+    dataset: Entry
+    instruments: tuple[Entry, ...]
+
+    def load(self) -> Parts:
+        """Raises: PluginError where a part cannot be imported."""
+        argument = self.spec.dataset.partition(":")[2]
+        instruments = tuple(entry.load() for entry in self.instruments)
+        return Parts(self.method.load(), self.net.load(), self.dataset.load()(argument), instruments)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the tables: a method on a net, with all settings of both."""
+
+    method: str
+    net: str
+    settings: dict[str, Any]
+    net_settings: dict[str, Any]
+
+
+def check(experiment: Experiment, catalog: Catalog) -> None:
+    """Raises: ConfigError for a name or setting that does not exist, before any data is loaded or anything run."""
+    for dataset in experiment.datasets:
+        catalog.dataset(dataset)
+        for method in experiment.methods:
+            epochs_for(experiment.epochs, dataset, method)
+            if experiment.tune:
+                epochs_for(experiment.tune.epochs, dataset, method)
+    for name in [*experiment.methods, *experiment.nets]:
+        catalog.methods[name]
+    for net in [*([] if experiment.net == "auto" else [experiment.net]), *chain(*experiment.nets.values())]:
+        catalog.nets[net]
+    for name in experiment.instruments:
+        if not is_asked_for(catalog.instruments[name]):
+            raise ConfigError(f"instrument '{name}' is part of every run; leave it out")
+    owners = {*catalog.methods, *catalog.nets}
+    for owner in experiment.settings:
+        if owner not in owners:
+            raise ConfigError(unknown("method or net in settings", owner, owners))
+    for owner in experiment.variants:
+        catalog.methods[owner]
+
+
+def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Mapping[str, Dataset]") -> list[Run]:
+    """The runs of a checked experiment, seeds outermost so that an interrupted experiment is balanced.
+
+    Raises: ConfigError for a setting out of its bounds, or settings that do not go together.
+    """
+    rows = list(_rows(experiment, catalog))
+    shared = {name: getattr(experiment, name) for name in Compute.model_fields}
+    asked = {name: is_asked_for(entry) for name, entry in catalog.instruments.items()}
+    instruments = tuple(
+        e for name, e in catalog.instruments.items() if not asked[name] or name in experiment.instruments
+    )
+    runs = []
+    for seed in experiment.seeds:
+        for dataset in experiment.datasets:
+            for row in rows:
+                method, net = catalog.methods[row.method], catalog.nets[row.net]
+                spec = RunSpec(
+                    method=row.method,
+                    method_settings=row.settings,
+                    method_source=method.source_hash(),
+                    net=row.net,
+                    net_settings=row.net_settings,
+                    net_source=net.source_hash(),
+                    dataset=dataset,
+                    data_id=datasets[dataset].fingerprint,
+                    seed=seed,
+                    epochs=epochs_for(experiment.epochs, dataset, row.method),
+                    eval_draws=EVAL_DRAWS,
+                    device=device.partition(":")[0],
+                    **shared,
+                )
+                runs.append(Run(spec, method, net, catalog.datasets[dataset.partition(":")[0]], instruments))
+    for run in runs[: len(runs) // len(experiment.seeds)]:
+        refusal(run.spec, run.load(), datasets[run.spec.dataset])
+    return runs
+
+
+def refusal(spec: RunSpec, parts: Parts, loaded: "Dataset") -> str | None:
+    """The method's reason not to learn this task, if it has one.
+
+    Raises: ConfigError where its settings contradict each other or what is known of the run.
+    """
+    from bench.api.task import Facts, Task
+
+    task = Task(spec.dataset, loaded.n_classes, loaded.image_shape, len(loaded.train.y), parts.net, spec.net_settings)
+    facts = Facts(spec.device, spec.epochs, spec.batch_size, spec.compile)
+    return parts.method.refuse(task, parts.method.Config(**spec.method_settings), facts)
+
+
+def is_asked_for(instrument: Entry) -> bool:
+    """Whether it measures only where an experiment names it."""
+    from bench.api.instrument import EdgeProbe
+
+    return issubclass(instrument.load(), EdgeProbe)
+
+
+def _rows(experiment: Experiment, catalog: Catalog) -> Iterator[Row]:
+    for name, net in _nets(experiment, catalog):
+        for settings, net_settings in _variants(experiment, name, net):
+            yield Row(
+                name,
+                net,
+                validate_settings(catalog.methods[name].load().Config, settings, name),
+                validate_settings(catalog.nets[net].load().Settings, net_settings, net),
+            )
+
+
+def _variants(experiment: Experiment, name: str, net: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The settings of method and net in each row: one row unless `variants` asks for several."""
+    for variant in experiment.variants.get(name, [{}]):
+        of_net = {key.removeprefix(OF_NET): value for key, value in variant.items() if key.startswith(OF_NET)}
+        of_method = {key: value for key, value in variant.items() if not key.startswith(OF_NET)}
+        yield {**experiment.settings.get(name, {}), **of_method}, {**experiment.settings.get(net, {}), **of_net}
+
+
+def _nets(experiment: Experiment, catalog: Catalog) -> list[tuple[str, str]]:
+    """(method, net) pairs. Under `auto` a method that runs on any net is given every net that another one uses.
+
+    The experiment's `nets` go before both.
+    """
+    from bench.api.method import ANY_NET
+
+    classes: dict[str, type[Method]] = {name: catalog.methods[name].load() for name in experiment.methods}
+    if experiment.net != "auto":
+        return [(name, experiment.net) for name in classes]
+    own = {name: cls.info.nets[0] for name, cls in classes.items() if cls.info.nets != ANY_NET}
+    used = list(dict.fromkeys(own.values())) or ["mlp"]
+    nets = {name: [own[name]] if name in own else used for name in classes} | experiment.nets
+    return [(name, net) for name in classes for net in nets[name]]

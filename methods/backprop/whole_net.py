@@ -1,0 +1,148 @@
+"""What backprop and its controls share: one training step of a whole net, in parts or at once, and what of it learns.
+
+    delta_l = (W_{l+1}^T delta_{l+1}) * sigma'(a_l),    grad W_l = delta_l h_{l-1}^T
+
+Each control is a final class of its own that declares other defaults; all settings are open to all of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds, Task
+from bench.nets.layers import lend_generator
+from methods._shared.optimizers import adamw
+
+
+class BackpropSettings(AdamWSettings):
+    checkpoint: bool = Field(False, description="keep block inputs only and compute the rest again")
+    micro_batches: int = Field(1, ge=1, description="parts of a batch whose gradients are added up")
+    supervision: float = Field(0.0, ge=0, description="weight of the loss at each hidden block's own head; 0: no heads")
+    learns: Literal["all", "last"] = Field("all", description="every layer, or the last one alone")
+
+
+class WholeNet(Method):
+    """A net trained by the gradient of the cross-entropy through all of it, and AdamW."""
+
+    net: Net
+
+    def __init__(self, task: Task, config: BackpropSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.config = config
+        self.net = self.build_net(task, config, seeds.init).to(device)
+        self.noise = seeds.noise
+        lend_generator(self.net, seeds.noise)
+        self.frozen = nn.ModuleList(_all_but_the_last_layer(self.net) if config.learns == "last" else ())
+        for layer in self.frozen:
+            for p in layer.parameters(recurse=False):
+                p.requires_grad_(False)
+        self.heads = _heads(self.net, task, device) if config.supervision else nn.ModuleList()
+        if config.checkpoint:
+            for block in self.net.blocks[:-1]:  # on its way back the last one would find all it needs still there
+                _checkpoint(block, seeds.noise)
+        learning = [p for part in (self.net, self.heads) for p in part.parameters() if p.requires_grad]
+        self.optimizer = adamw(learning, config)
+
+    @staticmethod
+    def build_net(task: Task, config: Any, init: torch.Generator) -> Net:
+        """The net that is trained: the run's, unless a control has another."""
+        return task.build_net(init)
+
+    def claims(self) -> Claims:
+        claims = replace(self.info.claims, stochastic_inference=self.net.stochastic)
+        claims = replace(claims, inference_passes=self.net.passes)
+        passes = self.config.micro_batches * self.net.passes
+        if self.config.learns == "last":
+            return replace(claims, reverse_mode="layer", weight_transport=False, forward_passes=passes)
+        again = self.config.checkpoint and len(self.net.blocks) > 1
+        return replace(claims, forward_passes=passes * 2 if again else passes)
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        self.net.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.config.micro_batches
+        losses = [
+            self._learn(x, y, len(y) / len(batch.y))
+            for x, y in zip(batch.x.chunk(parts), batch.y.chunk(parts), strict=True)
+        ]
+        self.optimizer.step()
+        return {"loss": torch.stack(losses).sum()}
+
+    def _learn(self, x: Tensor, y: Tensor, share: float) -> Tensor:
+        """Add the gradient of share * loss on (x, y); the graph is gone when this returns."""
+        with _outputs(self.net.blocks[: len(self.heads)]) as hidden:
+            loss = F.cross_entropy(self.net(x, self.noise), y)
+        for head, h in zip(self.heads, hidden, strict=True):
+            loss = loss + self.config.supervision * F.cross_entropy(head(h.flatten(1)), y)
+        loss = share * loss
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        scores: Tensor = self.net.eval()(x, noise)
+        return scores
+
+    def modules(self) -> Mapping[Role, nn.Module]:
+        return {"inference": self.net, "training_only": self.heads, "frozen": self.frozen}
+
+
+def _all_but_the_last_layer(net: Net) -> list[nn.Module]:
+    return [layer for layer in net.modules() if next(layer.parameters(recurse=False), None) is not None][:-1]
+
+
+def _heads(net: Net, task: Task, device: torch.device) -> nn.ModuleList:
+    """A linear head for each hidden block, at zero: it draws nothing, and the net starts as without it."""
+    with torch.no_grad(), _outputs(net.blocks[:-1]) as hidden:
+        net.eval()(torch.zeros(1, *task.image_shape, device=device))
+    heads = nn.ModuleList(nn.Linear(h.numel(), task.n_classes, device="meta").to_empty(device=device) for h in hidden)
+    for p in heads.parameters():
+        nn.init.zeros_(p)
+    return heads
+
+
+@contextmanager
+def _outputs(blocks: nn.ModuleList) -> Iterator[list[Tensor]]:
+    """What the blocks give while inside, in the order of their calls."""
+    seen: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda _, args, out: seen.append(out)) for block in blocks]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _checkpoint(block: nn.Module, noise: torch.Generator) -> None:
+    """Let a block forget what it computes between its input and its output, until its gradient is due."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _replayed(block, noise, noise.get_state())
+
+    forward: Callable[..., Tensor] = block.forward
+    block.forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def _replayed(block: nn.Module, noise: torch.Generator, state: Tensor) -> Iterator[None]:
+    """The same dropout masks as at first, and no second count of a batch in the statistics of batch norm."""
+    now = noise.get_state()
+    norms = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    noise.set_state(state)
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        noise.set_state(now)
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

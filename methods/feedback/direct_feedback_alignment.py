@@ -1,0 +1,82 @@
+"""Direct feedback alignment: the output error reaches every hidden layer at once, through a random matrix each.
+
+Papers: Nokland 2016, "Direct feedback alignment provides learning in deep neural networks"; for sdfa and the conv
+form, Frenkel, Lefebvre, Bol 2021, "Learning without feedback: fixed random learning signals allow for feedforward
+training of deep neural networks".
+
+    dfa    delta_l = (B_l e) * sigma'(a_l),                grad W_l = delta_l h_{l-1}^T,    e = (softmax - onehot) / N
+    sdfa   delta_l = (B_l sign(e) / N) * sigma'(a_l)
+
+The output layer has its true gradient e h^T. N is the batch size: hidden and output layers both follow the mean
+over the batch, so one learning rate means the same to both. Where the error enters, and B_l: see feedback.py.
+The step is AdamW's, as backprop's here; normalised steps also free the rule from the scale of B_l, which plain
+gradient descent would need tuned layer by layer.
+The sign of a softmax's error is 1 - 2 onehot, whatever the net says: sdfa's signal has a large part common to all
+examples and never vanishes. ReLU units die of it; it wants activation=tanh, as in the papers.
+Deviations from the papers: cross-entropy of a softmax, not of sigmoids; that optimiser.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
+from methods._shared.optimizers import adamw
+from methods.feedback.direct import cut, direct_feedback, error
+
+
+class DirectFeedbackAlignmentSettings(AdamWSettings):
+    mode: Literal["dfa", "sdfa"] = Field("dfa", description="the error sent to hidden layers, or its sign")
+
+
+@register
+class DirectFeedbackAlignment(Method):
+    """One forward pass with a cut after every layer, then all layers' own gradients, each by itself."""
+
+    info = MethodInfo(
+        name="direct-feedback-alignment",
+        title="Direct feedback alignment",
+        family="feedback",
+        paper="nokland2016direct, frenkel2021learning",
+        claims=Claims(reverse_mode="layer"),
+        nets=("mlp", "cnn"),
+    )
+    Config = DirectFeedbackAlignmentSettings
+    net: Net
+
+    def __init__(
+        self, task: Task, config: DirectFeedbackAlignmentSettings, *, device: torch.device, seeds: Seeds
+    ) -> None:
+        self.config = config
+        self.net = task.build_net(seeds.init)
+        self.stages = cut(self.net)
+        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.image_shape, task.n_classes, seeds.init))
+        self.net.to(device)
+        self.feedback.to(device)
+        self.optimizer = adamw(self.net.parameters(), config)
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        h, hidden = batch.x, list[Tensor]()
+        for stage in self.stages:
+            hidden.append(stage.learn(h))
+            h = stage.pool(hidden[-1].detach())
+        logits = self.net.blocks[-1](h)
+        e = error(logits, batch.y)
+        sent = e.sign() / len(e) if self.config.mode == "sdfa" else e
+        deltas = [(sent @ B.flatten(1)).view_as(a) for a, B in zip(hidden, self.feedback, strict=True)]
+        torch.autograd.backward([*hidden, logits], [*deltas, e])
+        self.optimizer.step()
+        return {"loss": F.cross_entropy(logits.detach(), batch.y)}
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        scores: Tensor = self.net(x)
+        return scores
+
+    def modules(self) -> Mapping[Role, nn.Module]:
+        return {"inference": self.net, "frozen": self.feedback}

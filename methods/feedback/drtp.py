@@ -1,0 +1,84 @@
+"""DRTP: every hidden layer learns from a random image of the label, while the forward pass goes by.
+
+Paper: Frenkel, Lefebvre, Bol 2021, "Learning without feedback: fixed random learning signals allow for feedforward
+training of deep neural networks" (direct random target projection).
+
+    delta_l = (B_l y / N) * sigma'(a_l),    grad W_l = delta_l h_{l-1}^T,    y one-hot
+
+The output layer has its true gradient e h^T with e = (softmax - y) / N. A layer needs nothing from those behind it
+and is done, its activations freed, before the next one starts. N is the batch size: hidden and output layers both
+follow the mean over the batch (the authors' code divides the output's error alone). B_l is symmetric about zero, so
+the sign of y is a convention. Where the signal enters, and B_l: see feedback.py.
+The step is AdamW's, one optimiser to a layer; normalised steps free the rule from the scale of B_l.
+The signal never vanishes: weights grow as long as training lasts, and only a bounded activation (mlp with
+activation=tanh) holds the scores steady.
+Deviations from the paper: cross-entropy of a softmax, not of sigmoids; the net's own activation, where the paper
+has tanh; that optimiser.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
+from methods._shared.optimizers import adamw
+from methods.feedback.direct import Stage, cut, direct_feedback, error
+
+
+@register
+class DRTP(Method):
+    """One forward pass, in which each layer takes its step before the next one is evaluated."""
+
+    info = MethodInfo(
+        name="drtp",
+        title="Direct random target projection",
+        family="feedback",
+        paper="frenkel2021learning",
+        claims=Claims(reverse_mode="layer"),
+        nets=("mlp", "cnn"),
+    )
+    Config = AdamWSettings
+    net: Net
+
+    def __init__(self, task: Task, config: AdamWSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.net = task.build_net(seeds.init)
+        self.stages = cut(self.net)
+        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.image_shape, task.n_classes, seeds.init))
+        self.net.to(device)
+        self.feedback.to(device)
+        *self.optimizers, self.output_optimizer = [adamw(block.parameters(), config) for block in self.net.blocks]
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        x, y = batch
+        h = x
+        for stage, B, optimizer in zip(self.stages, self.feedback, self.optimizers, strict=True):
+            h = _learn(stage, optimizer, h, B[y] / len(y))
+        logits = self.net.blocks[-1](h)
+        _step(self.output_optimizer, logits, error(logits, y))
+        return {"loss": F.cross_entropy(logits.detach(), y)}
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        scores: Tensor = self.net(x)
+        return scores
+
+    def modules(self) -> Mapping[Role, nn.Module]:
+        return {"inference": self.net, "frozen": self.feedback}
+
+
+def _learn(stage: Stage, optimizer: AdamW, h: Tensor, delta: Tensor) -> Tensor:
+    """Train one hidden layer; the next one's input is all that is left of it."""
+    a = stage.learn(h)
+    _step(optimizer, a, delta)
+    pooled: Tensor = stage.pool(a.detach())
+    return pooled
+
+
+def _step(optimizer: AdamW, output: Tensor, delta: Tensor) -> None:
+    """One step of the layer that gave `output`, whose error there is `delta`; its graph is freed at once."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(output, delta)
+    optimizer.step()

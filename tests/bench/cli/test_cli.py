@@ -1,0 +1,180 @@
+"""The command line as a user meets it: exit codes, one line for bad input, tables."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.cli.main import main
+
+SMALL = ["--net", "mlp", "--epochs", "1", "--seeds", "1", "--jobs", "2"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """bench("list", "methods") -> (exit code, stdout, stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the test runner keeps its own handlers
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("run", "--methods", "backprob"), "unknown method 'backprob'; did you mean backprop"),
+        (("run", "--datasets", "minst"), "did you mean mnist"),
+        (("run", "--net", "mpl"), "unknown net 'mpl'; did you mean mlp"),
+        (("run", "--epochs", "0"), "--epochs: epochs=0 is refused"),
+        (("run", "--set", "backprop.lr=-1"), "settings of backprop: lr=-1 is refused"),
+        (("run", "--set", "backprop.rate=1"), "unknown setting of backprop 'rate'"),
+        (("run", "--preset", "defualt"), "unknown preset 'defualt'"),
+        (("run", "--config", "none.yaml"), "--config none.yaml cannot be read"),
+        (("run", "--plugin", "none.py"), "--plugin none.py: no such file"),
+        (("run", "--experiment", "../x"), "--experiment: experiment='../x' is refused"),
+        (("run", "--datasets", "npz:none.npz"), "none.npz"),
+        (("run", "--datasets", "mnist", "--data-dir", "empty"), "--download"),
+        (("run", "--device", "cuda:9"), "use --device cpu"),
+        (("run", "--device", "cpu", "--precision", "tf32"), "precision tf32 exists on CUDA devices alone"),
+        (("run", "--precision", "half"), "precision='half' is refused"),
+        (("run", "--jobs", "0"), "--jobs"),
+        (("run", "--wrong"), "--wrong"),
+        (("show", "noprop"), "unknown method, net, data set or instrument 'noprop'"),
+        (("report", "nowhere"), "nowhere: no such folder"),
+        (("check", "backprob"), "unknown method, net or data set 'backprob'"),
+        (("run", "--retry", "crashd"), "--retry: unknown failure 'crashd'; did you mean crashed"),
+        (("run", "--retry", "ok"), "--retry: unknown failure 'ok'"),
+        (("run", "--instruments", "retained"), "instrument 'retained' is part of every run"),
+        (("pack", "nowhere", "out"), "nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(bench, arguments, complaint) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = bench(*arguments)
+    assert code == 2
+    assert complaint in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_run_ends_with_table_records_and_report(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = bench("run", "--methods", "backprop", *SMALL)
+    assert (code, err) == (0, "")
+    assert "[1/1] backprop on mlp, digits, seed 0: ok, test" in out
+    assert "report: reports/default/report.md" in out
+    assert (tmp_path / "reports/default/report.md").is_file()
+    (folder,) = (tmp_path / "results/default").iterdir()
+    assert {p.name for p in folder.iterdir()} == {
+        ".lock",
+        "spec.json",
+        "env.json",
+        "summary.json",
+        "curve.csv",
+    }
+
+    code, out, _ = bench("run", "--methods", "backprop", *SMALL)
+    assert code == 0
+    assert "kept from an earlier run" in out
+
+    code, out, _ = bench("report", "--out", "elsewhere")
+    assert (code, out) == (0, "report: elsewhere/report.md\n")
+
+
+def test_a_failed_run_is_exit_code_1_with_its_row(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    plugin = tmp_path / "fail.py"
+    plugin.write_text(_plugin("failing", "raise ValueError('no')"))
+    code, out, err = bench("run", "--plugin", str(plugin), "--methods", "failing,backprop", *SMALL)
+    assert code == 1
+    assert "failing on mlp, digits, seed 0: crashed: ValueError: no" in out
+    assert "0/1" in out
+    assert "1/1" in out
+    assert err == ""
+
+
+def test_a_broken_plugin_is_named_and_the_others_run(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    plugin = tmp_path / "broken.py"
+    plugin.write_text("import nothing_like_this")
+    code, out, err = bench("run", "--plugin", str(plugin), "--methods", "mine,backprop", *SMALL)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "broken.py cannot be imported: ModuleNotFoundError" in err
+    assert "backprop on mlp, digits, seed 0: ok" in out
+
+
+def test_a_plugin_stands_in_the_table_beside_the_built_in(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(_plugin("mine", "pass"))
+    code, out, _ = bench("run", "--plugin", str(plugin), "--methods", "mine,backprop", *SMALL)
+    assert code == 0
+    table = out[out.index("data set") :]
+    assert "mine" in table
+    assert "backprop" in table
+
+
+def test_ctrl_c_before_the_first_run_is_no_traceback(bench, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.spec.config.resolve", interrupted)
+    assert bench("run") == (130, "", "")
+
+
+def test_lists(bench) -> None:  # type: ignore[no-untyped-def]
+    for what, expected in (
+        ("methods", "NoProp-DT"),
+        ("datasets", "cifar100"),
+        ("nets", "denoiser"),
+        ("instruments", "update-dependency"),
+        ("presets", "mnist-short"),
+    ):
+        code, out, err = bench("list", what)
+        assert (code, err) == (0, "")
+        assert expected in out
+
+
+def test_show_has_paper_claims_and_settings(bench) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = bench("show", "noprop-dt")
+    assert code == 0
+    for expected in ("arXiv 2503.24322", "reverse_mode", "eta", "log 0.01 10.0", "weight of the denoising loss"):
+        assert expected in out
+    code, out, _ = bench("show", "denoiser")
+    assert code == 0
+    assert "steps from noise to label" in out
+
+
+def test_doctor(bench) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = bench("doctor")
+    assert code == 0
+    for expected in ("torch", "processor", "GPU", "noprop-dt", "digits", "--download"):
+        assert expected in out
+
+
+def _plugin(name: str, act: str) -> str:
+    return f'''
+import torch
+from bench import Claims, Method, MethodInfo, register
+
+@register
+class Plugin(Method):
+    info = MethodInfo(
+        name="{name}", title="Plugin", family="toy", paper="",
+        claims=Claims(reverse_mode="none"), nets=("mlp",),
+    )
+
+    def __init__(self, task, config, *, device, seeds):
+        self.net = task.build_net(seeds.init).to(device)
+
+    def train_step(self, batch, progress):
+        {act}
+        return {{"loss": torch.zeros(())}}
+
+    def predict(self, x):
+        return self.net(x)
+'''

@@ -1,0 +1,217 @@
+"""Records: whole or not at all, one writer at a time, and nothing unpickled."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.api.column import Column
+from bench.api.errors import StoreError
+from bench.record.files import atomic_write
+from bench.record.folder import RunFolder
+from bench.record.results import Results
+from bench.record.schema import IDENTITY
+from bench.spec.identity import RunSpec
+
+COLUMNS = (Column("test_acc", "test acc, %", "accuracy"), Column("reach", "reach", "how far", text=True))
+
+
+def spec(**changes: Any) -> RunSpec:
+    base = dict(
+        method="backprop", method_settings={"lr": 0.1}, method_source="s", net="mlp", net_settings={"width": 8},
+        net_source="n",
+        dataset="digits", data_id="d", seed=0, epochs=2, batch_size=64, val_fraction=0.1, eval_draws=5, device="cpu",
+    )  # fmt: skip
+    return RunSpec(**{**base, **changes})
+
+
+def results(root: Path, **options: Any) -> Results:
+    return Results(root, columns=COLUMNS, **options)
+
+
+def record(root: Path, summary: dict[str, Any] | None = None, **changes: Any) -> RunFolder:
+    folder = RunFolder(root, "exp", spec(**changes).run_id)
+    folder.create(spec(**changes).model_dump(mode="json"), {"env_id": "e1", "cpu": "some"})
+    if summary is not None:
+        folder.finish(summary)
+    return folder
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary.json"
+    atomic_write(path, b"old")
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="the disk is full; free some space and run the same command again"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_one_holds_a_folder(tmp_path: Path) -> None:
+    folder = record(tmp_path)
+    held = folder.lock()
+    assert held is not None
+    assert folder.lock() is None
+    os.close(held)
+    again = folder.lock()
+    assert again is not None
+    os.close(again)
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden", "/abs", "a\nb", "x" * 101])
+def test_a_name_that_would_leave_the_results_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="no name for an experiment"):
+        RunFolder(tmp_path, name, "abc")
+
+
+def test_the_view_has_every_attempt(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None, "test_acc": 0.5, "train_s": 1.5, "train_loss": float("nan")})
+    record(tmp_path, {"status": "diverged", "reason": "the loss is nan"}, seed=1)
+    record(tmp_path, None, seed=2)
+    found = results(tmp_path / "exp")
+    runs = found.runs
+    assert list(runs.columns) == [*IDENTITY, "test_acc", "reach", "variant"]
+    assert list(runs.status) == ["ok", "diverged", "interrupted"]
+    assert runs.test_acc[0] == 0.5
+    assert runs.test_acc[1:].isna().all()
+    assert found.environments == {"e1": {"env_id": "e1", "cpu": "some"}}
+    assert found.curves.empty
+
+
+@pytest.mark.parametrize("level", ["", "exp", "exp/run"])
+def test_a_user_may_point_at_any_level(tmp_path: Path, level: str) -> None:
+    folder = record(tmp_path, {"status": "ok", "reason": None})
+    assert len(results(tmp_path / level.replace("run", folder.run_id)).runs) == 1
+
+
+def test_runs_that_differ_in_a_setting_are_told_apart(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None})
+    record(tmp_path, {"status": "ok", "reason": None}, method_settings={"lr": 0.5})
+    record(tmp_path, {"status": "ok", "reason": None}, method_settings={"lr": 0.5}, epochs=9)
+    assert sorted(results(tmp_path).runs.variant) == ["epochs=2, lr=0.1", "epochs=2, lr=0.5", "epochs=9, lr=0.5"]
+
+
+def test_what_a_search_has_chosen_is_no_variant(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",))
+    record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",), method_settings={"lr": 0.5})
+    assert list(results(tmp_path).runs.variant) == ["", ""]
+
+
+def test_the_curve_comes_back(tmp_path: Path) -> None:
+    folder = record(tmp_path, {"status": "ok", "reason": None})
+    folder.write_curve([{"epoch": 1, "step": 3, "train_loss": 0.1, "val_acc": None, "train_s": 2.0}])
+    curves = results(tmp_path).curves
+    assert curves[["epoch", "step", "train_loss", "train_s"]].iloc[0].tolist() == [1, 3, 0.1, 2.0]
+    assert curves.val_acc.isna().all()
+    assert curves.method.tolist() == ["backprop"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("summary.json", b"{", "summary.json is corrupt"),
+        ("summary.json", b"[]", "not an object"),
+        ("summary.json", b'{"status": "fine"}', "unknown status 'fine'"),
+        ("spec.json", b"{}", "it lacks 'method'"),
+        ("curve.csv", b"a,b\n1,2\n", "curve.csv is corrupt"),
+        ("curve.csv", b"", "curve.csv is corrupt"),
+    ],
+)
+def test_a_corrupt_record_is_named(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    folder = record(tmp_path, {"status": "ok", "reason": None})
+    (folder.path / name).write_bytes(content)
+    with pytest.raises(StoreError, match=complaint) as error:
+        _ = results(tmp_path).curves
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_folder_and_none(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no run records"):
+        _ = results(tmp_path).runs
+    with pytest.raises(StoreError, match="no such folder"):
+        _ = results(tmp_path / "nowhere").runs
+
+
+def test_the_checkpoint_goes_with_the_end_unless_the_run_can_go_on(tmp_path: Path) -> None:
+    folder = record(tmp_path)
+    for status, kept in (("interrupted", True), ("timeout", True), ("ok", False)):
+        folder.save_checkpoint({"x": torch.ones(2)})
+        folder.finish({"status": status, "reason": None})
+        assert folder.checkpoint.exists() is kept
+
+
+def test_a_checkpoint_cannot_smuggle_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, ("true",)
+
+    folder = record(tmp_path)
+    torch.save({"x": Evil()}, folder.checkpoint)
+    with pytest.raises(StoreError, match="checkpoint.pt is corrupt"):
+        folder.load_checkpoint()
+    folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:100])
+    with pytest.raises(StoreError, match="checkpoint.pt is corrupt"):
+        folder.load_checkpoint()
+
+
+def test_a_row_of_an_edited_method_gives_way_to_the_newest(tmp_path: Path) -> None:
+    """For each net and data set by itself; what was made with the older source is counted, and shown if asked for."""
+    record(tmp_path, {"status": "ok", "reason": None, "finished_at": 10.0, "test_acc": 0.1})
+    record(tmp_path, {"status": "ok", "reason": None, "finished_at": 20.0, "test_acc": 0.2}, method_source="edited")
+    record(tmp_path, {"status": "ok", "reason": None, "finished_at": 5.0, "test_acc": 0.3}, dataset="mnist")
+    newest = results(tmp_path)
+    assert sorted(newest.runs.test_acc) == [0.2, 0.3]
+    assert newest.n_older == 1
+    everything = results(tmp_path, all_sources=True)
+    assert len(everything.runs) == 3
+    assert everything.n_older == 0
+
+
+def test_a_net_that_was_edited_counts_like_a_method(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None, "finished_at": 10.0})
+    record(tmp_path, {"status": "ok", "reason": None, "finished_at": 20.0}, net_source="edited")
+    assert results(tmp_path).n_older == 1
+
+
+def test_records_that_do_not_know_when_they_ended_are_all_kept(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None})
+    record(tmp_path, {"status": "ok", "reason": None}, method_source="edited")
+    assert len(results(tmp_path).runs) == 2
+
+
+def test_columns_that_a_record_declares_are_read_without_the_instrument(tmp_path: Path) -> None:
+    folder = record(tmp_path, {"status": "ok", "reason": None, "weight_norm": 2.5})
+    folder.write_columns([Column("weight_norm", "norm", "length of the weights")])
+    found = results(tmp_path)
+    assert [column.name for column in found.columns] == ["test_acc", "reach", "weight_norm"]
+    assert found.runs.weight_norm.tolist() == [2.5]
+
+
+def test_a_table_of_a_run_comes_back_with_what_names_the_run(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "reason": None}).write_table(
+        "angles", ("layer", "cosine"), [{"layer": "a", "cosine": 0.5}]
+    )
+    record(tmp_path, {"status": "ok", "reason": None}, seed=1)
+    found = results(tmp_path)
+    assert found.tables == ["angles"]
+    table = found.table("angles")
+    assert table[["method", "seed", "layer", "cosine"]].to_numpy().tolist() == [["backprop", 0, "a", 0.5]]
+    assert found.table("nothing").empty
+
+
+def test_a_thousand_runs_are_read_in_two_seconds(tmp_path: Path) -> None:
+    for seed in range(1000):
+        folder = record(tmp_path, None, seed=seed)
+        (folder.path / "summary.json").write_text('{"status": "ok", "reason": null, "test_acc": 0.5}')
+    began = time.perf_counter()
+    found = results(tmp_path)
+    assert len(found.runs) == 1000
+    assert found.curves.empty
+    assert time.perf_counter() - began < 2

@@ -1,0 +1,117 @@
+"""From presets, files and flags to one validated experiment, or one clear line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, Field
+
+from bench.api.errors import ConfigError
+from bench.spec.config import (
+    Experiment,
+    describe_settings,
+    load_preset,
+    parse_seeds,
+    parse_value,
+    preset_names,
+    resolve,
+    validate_settings,
+)
+
+
+def test_every_preset_is_valid() -> None:
+    assert {"default", "mnist-short"} <= set(preset_names())
+    for name in preset_names():
+        Experiment.model_validate(load_preset(name))
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("0,1,7", [0, 1, 7]), ("5,", [5]), (2, [0, 1])])
+def test_seeds_are_a_count_or_a_list(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("-2.5e-1", -0.25),
+        (".5e1", 5.0),
+        ("3", 3),
+        ("adam", "adam"),
+        ("true", True),
+        ("1e", "1e"),
+    ],
+)
+def test_numbers_in_yaml(text: str, value: object) -> None:
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 7\nseeds: [4]\nsettings:\n  backprop: {lr: 1e-2, weight_decay: 0}\n")
+    asked = resolve("default", file, {"epochs": 9, "methods": "backprop"}, ["backprop.lr=0.5"])
+    assert (asked.epochs, asked.seeds, asked.methods, asked.datasets) == (9, [4], ["backprop"], ["digits"])
+    assert asked.settings["backprop"] == {"lr": 0.5, "weight_decay": 0}
+
+
+def test_a_config_stands_alone_without_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("methods: [backprop]\n")
+    assert resolve(None, file, {}, []).epochs == Experiment(methods=["x"]).epochs
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "assignments", "complaint"),
+    [
+        ("methods: [a]\nepocs: 3", {}, [], r"mine\.yaml: unknown key 'epocs'; did you mean epochs"),
+        ("methods: [a]\nepochs: many", {}, [], r"mine\.yaml: epochs='many' is refused"),
+        (
+            "methods: [a]",
+            {"epochs": 0},
+            [],
+            "--epochs: epochs=0 is refused: input should be greater than or equal to 1",
+        ),
+        ("methods: [a]", {"seeds": "one"}, [], "--seeds: seeds='one' is refused"),
+        ("methods: [a]", {"experiment": "../up"}, [], "--experiment: experiment='../up' is refused"),
+        ("methods: [a]", {"device": "tpu"}, [], "--device"),
+        ("methods: [a]", {}, ["lr=1"], r"--set lr=1: write it as method\.key=value"),
+        ("epochs: 3", {}, [], "'methods' is missing"),
+        ("methods: [a]\n  x: : y", {}, [], "is not valid YAML"),
+        ("- a\n- b", {}, [], "must hold 'key: value' pairs"),
+    ],
+)
+def test_bad_input_is_one_line_with_its_place(
+    tmp_path: Path, content: str, flags: dict[str, object], assignments: list[str], complaint: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=complaint) as error:
+        resolve(None, file, flags, assignments)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_preset_and_an_unreadable_file() -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'defualt'; did you mean default"):
+        resolve("defualt", None, {}, [])
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        resolve(None, Path("nowhere.yaml"), {}, [])
+
+
+class Toy(BaseModel):
+    lr: Annotated[float, Field(gt=0, le=1, description="step size", json_schema_extra={"search": ("log", 1e-4, 1)})] = (
+        0.1
+    )
+
+
+def test_settings_are_completed_and_checked() -> None:
+    assert validate_settings(Toy, {}, "toy") == {"lr": 0.1}
+    with pytest.raises(ConfigError, match="unknown setting of toy 'lrr'; did you mean lr"):
+        validate_settings(Toy, {"lrr": 1}, "toy")
+    with pytest.raises(ConfigError, match="settings of toy: lr=2 is refused: input should be less than or equal to 1"):
+        validate_settings(Toy, {"lr": 2}, "toy")
+
+
+def test_settings_are_described_with_bounds_and_search() -> None:
+    assert describe_settings(Toy) == [["lr", "0.1", "> 0, <= 1", "log 0.0001 1", "step size"]]

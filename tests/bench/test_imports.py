@@ -1,0 +1,85 @@
+"""Who may import whom: what must stay light, and no circle among the packages."""
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTS = ["methods", "nets", "datasets", "instruments", "presets"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import bench", "from bench.catalog.catalog import Catalog; Catalog()"]
+    + [f"from bench.cli.main import app; app(['list', '{what}'], standalone_mode=False)" for what in LISTS],
+)
+def test_torch_is_not_imported(code: str) -> None:
+    check = f"import sys; {code}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
+
+
+def test_the_public_names_are_there_and_no_others() -> None:
+    import bench
+
+    assert all(getattr(bench, name) is not None for name in bench.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = bench.Nothing
+
+
+def test_no_circle_among_the_packages() -> None:
+    """Imports under TYPE_CHECKING and inside functions count: a circle is one, whenever it closes."""
+    try:
+        order = list(TopologicalSorter(package_graph(ROOT / "bench")).static_order())
+    except CycleError as error:
+        pytest.fail(f"packages import each other in a circle: {' -> '.join(error.args[1])}")
+    assert order.index("api") < order.index("run") < order.index("executors") < order.index("cli")
+
+
+def test_what_plugins_see_knows_nothing_of_the_harness() -> None:
+    assert package_graph(ROOT / "bench")["api"] == set()
+
+
+def test_the_harness_knows_no_method() -> None:
+    found = {file for file, module in imports(ROOT / "bench") if module.partition(".")[0] == "methods"}
+    assert not found
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    for name, text in {"a": "from bench.b import x", "b": "def f():\n    import bench.a.y"}.items():
+        (tmp_path / "bench" / name).mkdir(parents=True)
+        (tmp_path / "bench" / name / "x.py").write_text(text)
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(package_graph(tmp_path / "bench")).static_order())
+
+
+def package_graph(bench: Path) -> dict[str, set[str]]:
+    """The packages of the harness, each with those that it imports; modules on its top level count as packages."""
+    graph: dict[str, set[str]] = {}
+    for file, module in imports(bench):
+        top, _, rest = module.partition(".")
+        package = file.relative_to(bench).parts[0].removesuffix(".py")
+        if package == "__init__":
+            continue  # the public names, fetched when they are asked for
+        of_it = graph.setdefault(package, set())
+        if top == "bench" and rest and rest.partition(".")[0] != package:
+            of_it.add(rest.partition(".")[0])
+    return {package: {of for of in used if of in graph} for package, used in graph.items()}
+
+
+def imports(folder: Path) -> list[tuple[Path, str]]:
+    """(file, module) for every import below a folder; `from bench import x` counts as bench.x."""
+    found = []
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found += [(file, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module == "bench":
+                found += [(file, f"bench.{alias.name}") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found.append((file, node.module or ""))
+        found.append((file, ""))
+    return found

@@ -1,0 +1,340 @@
+"""The feedback family against its equations, written out without autograd, and against what backprop must give."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench import Batch, Progress, Seeds, Task
+from bench.api.net import Net
+from bench.audit.dependency import update_dependency
+from bench.nets.cnn import CNN
+from bench.nets.mlp import MLP
+from bench.testing import small_task
+from methods.feedback.direct import cut, error
+from methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
+from methods.feedback.drtp import DRTP
+from methods.feedback.feedback_alignment import FeedbackAlignment, _forward
+
+START = Progress(0, 1, 0, 1, 0)
+CLASSES = {"mlp": MLP, "cnn": CNN}
+NETS = {"mlp": {"width": 12, "depth": 3}, "cnn": {"width": 3, "depth": 3}}
+MODES = {"fa", "usf", "brsf", "frsf"}
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def batch64(batch: Batch) -> Batch:
+    return Batch(batch.x.double(), batch.y)
+
+
+def doubled(method: Any) -> Any:
+    """The method in float64, so that rounding cannot hide a wrong factor."""
+    method.net.double()
+    method.feedback.double()
+    return method
+
+
+def twin(net: str, of: nn.Module) -> Net:
+    """A net of the same weights that knows nothing of feedback."""
+    task = small_task(CLASSES[net], NETS[net])
+    plain = CLASSES[net].build(task.image_shape, task.n_classes, NETS[net], torch.Generator()).double()
+    plain.load_state_dict(of.state_dict())
+    return plain
+
+
+def grads(net: nn.Module) -> list[Tensor]:
+    return [p.grad for p in net.parameters() if p.grad is not None]
+
+
+def assert_same(one: list[Tensor], other: list[Tensor]) -> None:
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
+
+
+def by_hand(net: Net, x: Tensor, y: Tensor, send: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+    """Gradients of all parameters when hidden block l gets send(l, e) at its activation; ReLU nets, no autograd."""
+    with torch.no_grad():
+        rows, h = [], x
+        for block in net.blocks[:-1]:
+            layer = next(m for m in block if isinstance(m, (nn.Linear, nn.Conv2d)))
+            h = h.flatten(1) if isinstance(layer, nn.Linear) else h
+            a = layer(h)
+            rows.append((layer, h, a))
+            h = F.max_pool2d(a.relu(), 2) if isinstance(block[-1], nn.MaxPool2d) else a.relu()
+        h = h.flatten(1)
+        logits = net.blocks[-1](h)
+        e = (logits.softmax(1) - F.one_hot(y, 10)) / len(y)
+        found: list[Tensor] = []
+        for k, (layer, below, a) in enumerate(rows):
+            delta = send(k, e) * (a > 0)
+            if isinstance(layer, nn.Conv2d):
+                patches = F.unfold(below, 3, padding=1)
+                grad = torch.einsum("nop,nkp->ok", delta.flatten(2), patches).view_as(layer.weight)
+                found += [grad, delta.sum((0, 2, 3))]
+            else:
+                found += [torch.einsum("no,ni->oi", delta, below), delta.sum(0)]
+        return [*found, torch.einsum("no,ni->oi", e, h), e.sum(0)]
+
+
+# --- feedback alignment
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_fa_with_the_weights_as_feedback_is_backprop(make_method: Make, batch64: Batch, net: str) -> None:
+    fa = doubled(make_method("feedback-alignment", net=net, net_settings=NETS[net]))
+    with torch.no_grad():
+        for layer, B in zip(fa.layers, fa.feedback, strict=True):
+            B.copy_(layer.weight)
+    plain = twin(net, fa.net)
+    loss = fa.train_step(batch64, START)["loss"]
+    expected = F.cross_entropy(plain(batch64.x), batch64.y)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    assert_same(grads(fa.net), grads(plain))
+
+
+def test_fa_follows_its_equation(make_method: Make, batch64: Batch) -> None:
+    fa = doubled(make_method("feedback-alignment", net="mlp", net_settings=NETS["mlp"]))
+    plain, (x, y), B = twin("mlp", fa.net), batch64, [b.clone() for b in fa.feedback]
+    fa.train_step(batch64, START)
+    masks, h = [], x
+    for block in plain.blocks[:-1]:
+        h = block(h)
+        masks.append(h > 0)
+
+    def send(k: int, e: Tensor) -> Tensor:
+        """B_{k+1}^T delta_{k+1}, from the output down to hidden block k."""
+        delta = e
+        for above in reversed(range(k, len(masks))):
+            message = delta @ B[above]
+            delta = message * masks[above]
+        return message
+
+    assert_same(grads(fa.net), by_hand(plain, x, y, send))
+
+
+def test_conv_message_is_the_transposed_convolution_with_b() -> None:
+    """message[c, i, j] = sum over o, k, l of delta[o, i+1-k, j+1-l] B[o, c, k, l], position by position."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 3, 3, padding=1).double()
+    x, delta = torch.randn(1, 2, 4, 5).double().requires_grad_(), torch.randn(1, 3, 4, 5).double()
+    B = torch.randn(3, 2, 3, 3).double()
+    _forward(layer, B, x).backward(delta)
+    slow = torch.zeros(1, 2, 4, 5).double()
+    for i in range(4):
+        for j in range(5):
+            for k in range(3):
+                for m in range(3):
+                    if 0 <= i + 1 - k < 4 and 0 <= j + 1 - m < 5:
+                        slow[0, :, i, j] += B[:, :, k, m].T @ delta[0, :, i + 1 - k, j + 1 - m]
+    torch.testing.assert_close(x.grad, slow)
+
+
+@pytest.mark.parametrize(
+    "shape", [{"stride": 2}, {"padding": 2, "dilation": 2}, {"groups": 2}, {"stride": (1, 2), "padding": (0, 1)}]
+)
+def test_conv_of_any_shape(shape: dict[str, Any]) -> None:
+    """The message is that of a convolution with B, the weights' gradient that of one with W."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3, **shape).double()
+    x, B = torch.randn(2, 4, 7, 7).double().requires_grad_(), torch.randn_like(layer.weight)
+    y = _forward(layer, B, x)
+    torch.testing.assert_close(y, layer(x))
+    delta = torch.randn_like(y)
+    found = torch.autograd.grad(y, (x, layer.weight, layer.bias), delta)
+    (message,) = torch.autograd.grad(F.conv2d(x, B, None, **shape), x, delta)
+    assert_same(list(found), [message, *torch.autograd.grad(layer(x), (layer.weight, layer.bias), delta)])
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize("net", NETS)
+def test_what_the_feedback_knows_of_the_weights(make_method: Make, batch: Batch, net: str, mode: str) -> None:
+    fa: FeedbackAlignment = make_method("feedback-alignment", net=net, net_settings=NETS[net], mode=mode, lr=0.05)
+    start = [B.clone() for B in fa.feedback]
+    signs, magnitudes = [], []
+    for _ in range(3):
+        weights = [layer.weight.detach().clone() for layer in fa.layers]
+        fa.train_step(batch, START)
+        signs.append([W.sign() for W in weights])
+        magnitudes.append([B.abs() for B in fa.feedback])
+        for W, B, first in zip(weights, fa.feedback, start, strict=True):
+            assert torch.equal(B, first) if mode == "fa" else torch.equal(B.sign(), W.sign())
+    assert any(not torch.equal(a, b) for a, b in zip(signs[0], signs[2], strict=True)), "no weight changed its sign"
+    fixed = [torch.equal(a, b) for a, b in zip(magnitudes[0], magnitudes[2], strict=True)]
+    assert not any(fixed) if mode == "brsf" else all(fixed)
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_feedback_has_the_scale_of_fresh_weights(make_method: Make, batch: Batch, mode: str) -> None:
+    """Root mean square within 5 % of that of torch's own start, 1 / sqrt(3 fan_in)."""
+    settings = {"width": 128, "depth": 2}
+    fa: FeedbackAlignment = make_method("feedback-alignment", net="mlp", net_settings=settings, mode=mode, lr=1e-9)
+    fa.train_step(batch, START)
+    for layer, B in zip(fa.layers, fa.feedback, strict=True):
+        ratio = (B.square().mean() / layer.weight.detach().square().mean()).sqrt()
+        assert abs(float(ratio) - 1) < 0.05
+        assert mode != "usf" or B.abs().unique().numel() == 1
+
+
+# --- direct feedback
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("rule", ["dfa", "sdfa", "drtp"])
+def test_direct_rules_follow_their_equations(make_method: Make, batch64: Batch, net: str, rule: str) -> None:
+    choice = {"name": "drtp"} if rule == "drtp" else {"name": "direct-feedback-alignment", "mode": rule}
+    method = doubled(make_method(**choice, net=net, net_settings=NETS[net]))
+    plain, (x, y), B = twin(net, method.net), batch64, [b.clone() for b in method.feedback]
+
+    def send(k: int, e: Tensor) -> Tensor:
+        signal = {"drtp": F.one_hot(y, 10) / len(y), "sdfa": torch.sign(e) / len(y), "dfa": e}[rule]
+        return torch.einsum("nc,c...->n...", signal.double(), B[k])
+
+    expected = F.cross_entropy(plain(x), y).detach()
+    loss = method.train_step(batch64, START)["loss"]
+    torch.testing.assert_close(loss, expected)
+    assert_same(grads(method.net), by_hand(plain, x, y, send))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_dfa_with_the_downstream_jacobian_is_backprop_on_a_linear_net(
+    make_method: Make, batch64: Batch, net: str
+) -> None:
+    """Identity for ReLU and mean for max-pooling; B_l^T is then d logits / d h_l, the same for every example."""
+    dfa: DirectFeedbackAlignment = doubled(make_method("direct-feedback-alignment", net=net, net_settings=NETS[net]))
+    plain = twin(net, dfa.net)
+    for blocks in (dfa.net.blocks, plain.blocks):
+        for block in blocks[:-1]:
+            for k, layer in enumerate(block):
+                if isinstance(layer, nn.ReLU):
+                    block[k] = nn.Identity()
+                elif isinstance(layer, nn.MaxPool2d):
+                    block[k] = nn.AvgPool2d(2)
+    dfa.stages = cut(dfa.net)
+    with torch.no_grad():
+        for k, B in enumerate(dfa.feedback):
+
+            def downstream(a: Tensor, k: int = k) -> Tensor:
+                h = dfa.stages[k].pool(a[None])
+                for block in plain.blocks[k + 1 :]:
+                    h = block(h)
+                return h[0]
+
+            B.copy_(torch.func.jacrev(downstream)(torch.zeros_like(B[0])))
+    dfa.train_step(batch64, START)
+    F.cross_entropy(plain(batch64.x), batch64.y).backward()
+    assert_same(grads(dfa.net), grads(plain))
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("name", ["feedback-alignment", "direct-feedback-alignment", "drtp"])
+def test_without_feedback_hidden_blocks_get_nothing(make_method: Make, batch: Batch, net: str, name: str) -> None:
+    method = make_method(name, net=net, net_settings=NETS[net])
+    with torch.no_grad():
+        for B in method.feedback:
+            B.zero_()
+    method.train_step(batch, START)
+    *hidden, output = method.net.blocks
+    assert all(g.count_nonzero() == 0 for block in hidden for g in grads(block))
+    assert len(grads(method.net)) == len(list(method.net.parameters()))
+    assert all(g.count_nonzero() > 0 for g in grads(output))
+
+
+def test_direct_feedback_has_the_scale_of_a_readout(make_method: Make) -> None:
+    """Dense over channels and positions before pooling, uniform up to 1 / sqrt(units)."""
+    dfa: DirectFeedbackAlignment = make_method("direct-feedback-alignment", net="cnn", net_settings={"width": 8})
+    assert [tuple(B.shape) for B in dfa.feedback] == [(10, 8, 8, 8), (10, 16, 4, 4), (10, 32, 4, 4)]
+    for B in dfa.feedback:
+        scaled = B * B[0].numel() ** 0.5
+        assert 0.99 < float(scaled.abs().max()) <= 1
+        assert abs(float(scaled.square().mean()) - 1 / 3) < 0.02
+
+
+def test_no_gradient_passes_through_a_skip_connection(make_method: Make) -> None:
+    """Blocks h + f(h): block l learns from <h_l, B_l e> alone, and from nothing where B_l is 0."""
+    for zeroed in (False, True):
+        dfa = doubled(make_method("direct-feedback-alignment", task=ResidualTask("digits", 10, (1, 8, 8), 9, MLP)))
+        with torch.no_grad():
+            for B in dfa.feedback:
+                B.mul_(not zeroed)
+        x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+        y = torch.arange(6)
+        dfa.train_step(Batch(x, y), START)
+        found = [grads(block) for block in dfa.net.blocks]
+
+        fresh = ResidualTask("digits", 10, (1, 8, 8), 9, MLP).build_net(Seeds(0).init).double()
+        e, h = error(fresh(x), y), x
+        for k, block in enumerate(fresh.blocks[:-1]):
+            h = block(h.detach())
+            (h * torch.einsum("nc,c...->n...", e, dfa.feedback[k])).sum().backward()
+            assert_same(found[k], grads(block))
+            assert zeroed == all(g.count_nonzero() == 0 for g in found[k])
+
+
+# --- DRTP
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_drtp_block_waits_for_no_later_block(make_method: Make, batch: Batch, net: str) -> None:
+    """Its update depends on the blocks before it and on itself; under DFA it depends on all."""
+    matrices = {}
+    for name in ("drtp", "direct-feedback-alignment"):
+        seeds = Seeds(0, method=name)
+        method = make_method(name, net=net, net_settings=NETS[net], seeds=seeds)
+        matrices[name] = update_dependency(method, seeds, batch, START)
+    every = torch.ones(4, 4, dtype=torch.bool)
+    assert torch.equal(matrices["drtp"], every.tril())
+    assert torch.equal(matrices["direct-feedback-alignment"], every)
+
+
+def test_drtp_learns_while_the_forward_pass_goes_by(make_method: Make, batch: Batch) -> None:
+    """With an output layer that fails, hidden blocks have taken the very step that they take with a sound one."""
+    whole: DRTP = make_method("drtp", net="cnn", net_settings=NETS["cnn"])
+    broken: DRTP = make_method("drtp", net="cnn", net_settings=NETS["cnn"])
+    start = [p.detach().clone() for p in broken.net.parameters()]
+    broken.net.blocks[-1] = Failing(broken.net.blocks[-1])
+    whole.train_step(batch, START)
+    with pytest.raises(RuntimeError, match="no output"):
+        broken.train_step(batch, START)
+    for before, one, other in zip(start[:-2], whole.net.parameters(), broken.net.parameters(), strict=False):
+        assert torch.equal(one, other)
+        assert not torch.equal(one, before)
+
+
+class Failing(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("no output")
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, h: Tensor) -> Tensor:
+        inner: Tensor = self.second(self.first(h).relu())
+        return h + inner
+
+
+class ResidualNet(Net):
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.blocks = nn.ModuleList([Residual(1), Residual(1), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))])
+
+
+class ResidualTask(Task):
+    def build_net(self, init: torch.Generator, **settings: Any) -> Net:
+        net = ResidualNet()
+        with torch.no_grad():
+            for p in net.parameters():
+                p.uniform_(-0.3, 0.3, generator=init)
+        return net
