@@ -1,6 +1,7 @@
 """What is read of a method between epochs and at the end: accuracies, angles and other looks, and its artifacts."""
 
 import copy
+import gc
 import itertools
 import statistics
 from collections.abc import Callable, Iterable
@@ -61,6 +62,8 @@ def looks(run: Training) -> dict[str, list[Row]]:
             twin = run.build(seeds)
             twin.load_state_dict(copy.deepcopy(run.method.state_dict()))  # optimisers would share their tensors
             rows = probe.look(twin, run.task, seeds, batch, progress)
+        del twin
+        gc.collect()  # an instance may refer to itself in a circle
         found[probe.name] = [{**at, **row} for row in rows]
     return found
 

@@ -35,8 +35,6 @@ class Session:
             return {"status": "skipped", "reason": reason}
         with compute.precision(spec.precision, device):
             run = checkpoint.resumed(setup.set_up(spec, parts, task, loaded, device), self.folder)
-            for gauge in run.gauges:
-                gauge.settle()
             run.clock.times.setup_s += time.perf_counter() - began
             return {**self.train(run), "data_fingerprint": loaded.fingerprint}
 
@@ -45,6 +43,8 @@ class Session:
         saver = checkpoint.Saver(self.folder)
         try:
             self._look(run, at_start=True)
+            for gauge in run.gauges:
+                gauge.settle()  # after what the first look has loaded, which is not training's
             while run.state.epoch < self.spec.epochs:
                 if not self._train_epoch(run, saver):
                     return _closing(run, "interrupted", STOPPED)

@@ -1,5 +1,6 @@
 """kill -9 of the whole command at random moments, each followed by the same command: nothing lost, nothing twice."""
 
+import contextlib
 import os
 import random
 import signal
@@ -43,6 +44,43 @@ def test_the_end_is_that_of_an_unbroken_run(tmp_path: Path, kills: int) -> None:
         assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
     assert _start(broken).wait(timeout=300) == 0
 
+    _same(broken, whole)
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(2, id="2 kills"), pytest.param(12, id="12 kills", marks=pytest.mark.slow)],
+)
+def test_kills_of_the_server_that_starts_runs_fail_no_run(tmp_path: Path, kills: int) -> None:
+    """The run in hand goes on, or is interrupted and goes on at the same command; none is `crashed`."""
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    began = time.monotonic()
+    assert _start(whole).wait(timeout=300) == 0
+    usual = time.monotonic() - began
+
+    moments = random.Random(1)  # noqa: S311
+    process = _start(broken)
+    for _ in range(kills):
+        time.sleep(moments.uniform(0.1, 0.5) * usual)
+        if process.poll() is not None:
+            process = _start(broken, "--fresh")
+            time.sleep(moments.uniform(0.2, 0.6) * usual)
+        for child in psutil.Process(process.pid).children() if process.poll() is None else []:
+            with contextlib.suppress(psutil.Error):
+                if "forkserver" in " ".join(child.cmdline()):
+                    child.kill()
+    for _ in range(3):
+        if process.wait(timeout=300) == 0:
+            break
+        statuses = set(Results(broken / "results", columns=()).runs.status)
+        assert statuses <= {"ok", "interrupted"}
+        process = _start(broken)
+    assert process.returncode == 0
+    _same(broken, whole)
+
+
+def _same(broken: Path, whole: Path) -> None:
+    """Every row once, with the numbers of an unbroken experiment to the last bit, and nothing left over."""
     expected, found = (Results(of / "results", columns=Catalog().columns()) for of in (whole, broken))
     runs = found.runs
     assert len(runs) == 4
