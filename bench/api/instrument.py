@@ -62,7 +62,13 @@ class Gauge(Instrument):
 
 
 class Probe(Instrument):
-    """Looks on while a throwaway instance takes one step, not its first; may slow it as much as it likes."""
+    """Looks on while a throwaway instance takes one step, not its first; may slow it as much as it likes.
+
+    hooks: whether it puts hooks or modes between torch and its kernels. What torch.compile makes in that process
+    afterwards is up to a hundred times slower, so such a probe is left out of runs that compile.
+    """
+
+    hooks: ClassVar[bool] = False
 
     @abstractmethod
     def watch(self, method: Method, outside: Sequence[Tensor]) -> AbstractContextManager[Reading]:

@@ -31,6 +31,7 @@ class LivePeak(Probe):
     """The peak of live tensors in one training step, less those that were there before the method."""
 
     name = "live-peak"
+    hooks = True
     rank: ClassVar[int] = 41
     columns = (
         Column(

@@ -29,6 +29,7 @@ class Retained(Probe):
     """Bytes retained for backward in one training step."""
 
     name = "retained"
+    hooks = True
     rank: ClassVar[int] = 40
     columns = (
         Column(

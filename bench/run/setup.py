@@ -48,16 +48,20 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
         for split, size in ((loaded.train, spec.batch_size), (loaded.val, EVAL_BATCH), (loaded.test, EVAL_BATCH))
     )
 
-    def build(seeds: Seeds) -> Method:
+    def build(seeds: Seeds, *, compiled: bool = spec.compile) -> Method:
         method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
         if spec.channels_last:
             compute.to_channels_last(method)
-        if spec.compile:
+        if compiled:
             method.compile()
         return method
 
     outside = list(alive())
-    probed = warm_up(build(seeds_of(spec, device)), spec, task, device, _of(parts, Probe), outside)
+    probes = [cls() for cls in _of(parts, Probe)]
+    probes = [probe for probe in probes if not (spec.compile and probe.hooks)]
+    probed = warm_up(build(seeds_of(spec, device), compiled=False), spec, task, device, probes, outside)
+    if spec.compile:
+        warm_up(build(seeds_of(spec, device)), spec, task, device, (), ())
     seeds = seeds_of(spec, device)
     torch.manual_seed(derive(spec.seed, "global"))
     method = build(seeds)
@@ -71,7 +75,7 @@ def warm_up(
     spec: RunSpec,
     task: Task,
     device: torch.device,
-    probes: Sequence[Callable[[], Probe]],
+    probes: Sequence[Probe],
     outside: Sequence[Tensor],
 ) -> Row:
     """Steps of a twin that is thrown away: one to make kernels and caches ready, one under the eyes of all probes."""
@@ -90,14 +94,12 @@ def warm_up(
     return row
 
 
-def _probed(
-    probes: Sequence[Callable[[], Probe]], twin: Method, outside: Sequence[Tensor], step: Callable[[], None]
-) -> Row:
+def _probed(probes: Sequence[Probe], twin: Method, outside: Sequence[Tensor], step: Callable[[], None]) -> Row:
     """The readings of all probes in one step; in a step for each where they do not bear each other's company."""
     together: Row = {}
     try:
         with contextlib.ExitStack() as stack:
-            readings = [stack.enter_context(cls().watch(twin, outside)) for cls in probes]
+            readings = [stack.enter_context(probe.watch(twin, outside)) for probe in probes]
             step()
         for reading in readings:
             together |= reading()
@@ -105,7 +107,7 @@ def _probed(
     except RuntimeError:
         if len(probes) <= 1:  # torch.func's transforms allow no hooks on what is saved for backward, for one
             return {}
-    return {name: value for cls in probes for name, value in _probed([cls], twin, outside, step).items()}
+    return {name: value for probe in probes for name, value in _probed([probe], twin, outside, step).items()}
 
 
 def _of(parts: Parts, kind: Callable[..., Kind]) -> list[Callable[..., Kind]]:

@@ -381,6 +381,13 @@ class Hungry(Toy):
         return self.net(x) + torch.ones(200 * 2**18).mean()  # type: ignore[no-any-return]
 
 
+def least_peak(folder: Path, go: Callable[[Path], dict[str, Any]]) -> int:
+    """The least of three: pages of libraries that the system had taken back may return at any time, and count."""
+    summaries = [go(folder / str(k)) for k in range(3)]
+    assert {summary["status"] for summary in summaries} == {"ok"}
+    return min(summary["cpu_peak_rss_bytes"] for summary in summaries)
+
+
 @pytest.mark.parametrize("asked", [(), ("alignment",)], ids=["plain", "alignment"])
 def test_peaks_are_those_of_training_steps_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
@@ -388,9 +395,9 @@ def test_peaks_are_those_of_training_steps_alone(
     """Neither what validation takes, be the run saved after it, nor a second instance that is put beside the first."""
     monkeypatch.setattr(checkpoint.Saver, "is_due", lambda self: True)
     net = {"width": 2048, "depth": 3, "activation": "relu"}  # the gradient of the angle alone is 33 MiB
-    summary = start(tmp_path, spec(method_settings={}, net_settings=net, instruments=asked), Hungry)[0].go()
-    assert summary["status"] == "ok"
-    assert 39 * 2**20 < summary["cpu_peak_rss_bytes"] < 50 * 2**20
+    wanted = spec(method_settings={}, net_settings=net, instruments=asked)
+    peak = least_peak(tmp_path, lambda folder: start(folder, wanted, Hungry)[0].go())
+    assert 39 * 2**20 < peak < 50 * 2**20
 
 
 def test_a_resumed_run_keeps_the_peak_of_what_went_before(tmp_path: Path) -> None:
@@ -398,11 +405,12 @@ def test_a_resumed_run_keeps_the_peak_of_what_went_before(tmp_path: Path) -> Non
         def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
             return {"loss": torch.ones((40 if progress.step < 3 else 1) * 2**18).mean()}
 
+    def go(folder: Path) -> dict[str, Any]:
+        start(folder, wanted, Shrinking, lambda session: _stop_after(session, 5))[0].go()
+        return start(folder, wanted, Shrinking)[0].go()
+
     wanted = spec(method_settings={})
-    start(tmp_path, wanted, Shrinking, lambda session: _stop_after(session, 5))[0].go()
-    summary = start(tmp_path, wanted, Shrinking)[0].go()
-    assert summary["status"] == "ok"
-    assert 39 * 2**20 < summary["cpu_peak_rss_bytes"] < 50 * 2**20
+    assert 39 * 2**20 < least_peak(tmp_path, go) < 50 * 2**20
 
 
 def test_every_record_holds_what_backward_keeps_and_the_peak_of_live_tensors(tmp_path: Path) -> None:
@@ -445,3 +453,14 @@ def _stop_after(session: Watched, steps: int) -> None:
 def _tensors(method: Method) -> list[Tensor]:
     assert method.net is not None
     return list(method.net.state_dict().values())
+
+
+def test_a_run_that_compiles_is_not_probed_by_what_compiled_code_does_not_bear(tmp_path: Path) -> None:
+    class Eager(CATALOG.methods["backprop"].load()):  # type: ignore[misc]
+        def compile(self) -> None:
+            """Compiling takes long, and is not the point."""
+
+    summary = start(tmp_path, spec(compile=True), Eager)[0].go()
+    assert summary["status"] == "ok"
+    assert not {"retained_bytes", "live_peak_bytes"} & summary.keys()
+    assert summary["params_inference"] > 0
