@@ -5,11 +5,15 @@ that W has been multiplied with in a training step: inputs, and tangents where t
 through the layer stays the same, to rounding. If the update of another layer of the net is another one all the same,
 something else of W has been at work there: its transpose (backprop), or its signs.
 
-Not seen: layers that are not linear, and those whose inputs of one step span all that they could be.
+An optimiser that divides by the size of a gradient makes steps of mere rounding where a gradient vanishes (that of a
+bias which a normalisation takes away again, for one), so a change counts if rounding by itself makes none like it.
+
+Not seen: layers that are not linear, those outside the shared net, and those whose inputs of one step span all that
+they could be. Where one of them learns, what was not seen is not said to be absent.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,43 +25,65 @@ from bench.api.method import Method
 from bench.api.seeds import Seeds
 from bench.api.task import Batch, Progress
 from bench.audit.dependency import restore, snapshot
+from bench.audit.parts import layers
 
 CHANGED = 0.05  # of an update's norm: rounding moves a thousandth, a changed message about all of it
+UNLIKE_ROUNDING = 3.0  # times what rounding by itself changes
 ENOUGH = 1e-4  # of a weight's norm, that must be left after the projection
 
-Inputs = dict[str, list[Tensor]]  # by layer, rows that its weight was multiplied with
+Inputs = dict[int, list[Tensor]]  # by layer, rows that its weight was multiplied with
 
 
 def weight_transport(method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> bool | None:
-    """None where no layer could be tried. The method is left as it was found; use a batch smaller than the layers."""
-    if method.net is None:
-        return None
-    weights = dict(method.net.named_parameters())
-    layers = {name: m for name, m in method.net.named_modules() if type(m) is nn.Linear}
+    """None where none was seen but not all layers could be tried.
+
+    The method is left as it was found; use a batch smaller than the layers.
+    """
+    every = layers(method)
+    inside = set() if method.net is None else set(method.net.modules())
+    linear = {k: layer for k, layer in enumerate(every) if type(layer) is nn.Linear and layer in inside}
     start = snapshot(method, seeds)
-    before = {name: w.detach().clone() for name, w in weights.items()}
 
-    def updates() -> dict[str, Tensor]:
+    def updates(k: int | None = None, shift: Tensor | None = None) -> list[Tensor]:
+        """Of each layer, where the weight of layer k is another one."""
+        if k is not None and shift is not None:
+            with torch.no_grad():
+                linear[k].weight.add_(shift)
+        before = [_weights(layer) for layer in every]
         method.train_step(batch, progress)
-        return {name: w.detach() - before[name] for name, w in weights.items()}
+        found = [_weights(layer) - old for layer, old in zip(every, before, strict=True)]
+        restore(method, seeds, start)
+        return found
 
-    with _multiplied(layers) as inputs:
+    with _multiplied(linear) as inputs:
         usual = updates()
-    restore(method, seeds, start)
-    tried = False
-    for layer, rows in inputs.items():
-        change = _orthogonal_change(before[f"{layer}.weight"], rows)
+    changes = {k: _orthogonal_change(layer.weight.detach(), inputs[k]) for k, layer in linear.items() if k in inputs}
+    for k, change in changes.items():
         if change is None:
             continue
-        tried = True
-        with torch.no_grad():
-            layers[layer].weight.add_(change)
-        other = updates()
-        restore(method, seeds, start)
-        elsewhere = [name for name in weights if name.rpartition(".")[0] != layer and usual[name].norm() > 0]
-        if any((other[name] - usual[name]).norm() > CHANGED * usual[name].norm() for name in elsewhere):
-            return True
-    return False if tried else None
+        found = _compared(usual, updates(k, change), k)
+        if any(by > CHANGED for by in found):
+            rounding = _compared(usual, updates(k, _rounding(change)), k)
+            if any(by > max(CHANGED, UNLIKE_ROUNDING * alone) for by, alone in zip(found, rounding, strict=True)):
+                return True
+    untried = [layer for k, layer in enumerate(every) if changes.get(k) is None and usual[k].any()]
+    return None if any(p.dim() > 1 for layer in untried for p in layer.parameters(recurse=False)) else False
+
+
+def _weights(layer: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in layer.parameters(recurse=False)])
+
+
+def _compared(usual: Sequence[Tensor], other: Sequence[Tensor], but: int) -> list[float]:
+    """By what part of its norm the update of each layer changed, of all but one and those at rest."""
+    pairs = [pair for k, pair in enumerate(zip(usual, other, strict=True)) if k != but and pair[0].any()]
+    return [float((b - a).norm() / a.norm()) for a, b in pairs]
+
+
+def _rounding(change: Tensor) -> Tensor:
+    """What a change of a weight costs in accuracy, and nothing else."""
+    noise = torch.randn(change.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return 4 * torch.finfo(change.dtype).eps * change.square().mean().sqrt() * noise.to(change)
 
 
 def _orthogonal_change(W: Tensor, rows: list[Tensor]) -> Tensor | None:
@@ -74,18 +100,16 @@ def _orthogonal_change(W: Tensor, rows: list[Tensor]) -> Tensor | None:
 
 
 @contextmanager
-def _multiplied(layers: Mapping[str, nn.Linear]) -> Iterator[Inputs]:
+def _multiplied(linear: Mapping[int, nn.Linear]) -> Iterator[Inputs]:
     """The rows that weights are multiplied with inside: as an input of their layer, or in a product of their own."""
     inputs: Inputs = defaultdict(list)
 
-    def note(layer: str, x: Tensor) -> None:
+    def note(layer: int, x: Tensor) -> None:
         inputs[layer].append(x.detach().flatten(0, -2).clone())
 
-    hooks = [
-        of.register_forward_pre_hook(lambda _, args, name=name: note(name, args[0])) for name, of in layers.items()
-    ]
+    hooks = [layer.register_forward_pre_hook(lambda _, args, k=k: note(k, args[0])) for k, layer in linear.items()]
     try:
-        with _Products(layers, note):
+        with _Products(linear, note):
             yield inputs
     finally:
         for hook in hooks:
@@ -97,16 +121,16 @@ class _Products(TorchDispatchMode):
 
     NAMES = frozenset(("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"))
 
-    def __init__(self, layers: Mapping[str, nn.Linear], note: Callable[[str, Tensor], None]) -> None:
+    def __init__(self, linear: Mapping[int, nn.Linear], note: Callable[[int, Tensor], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.layers = {layer.weight.data_ptr(): (name, layer.weight) for name, layer in layers.items()}
+        self.linear = {layer.weight.data_ptr(): (k, layer.weight) for k, layer in linear.items()}
         self.note = note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func._schema.name in self.NAMES:
             x, other = args[-2:]
-            if found := self.layers.get(other.data_ptr()):
-                name, weight = found
+            if found := self.linear.get(other.data_ptr()):
+                k, weight = found
                 if other.stride()[-2:] == weight.stride()[::-1] and x.shape[-1] == weight.shape[1]:
-                    self.note(name, x)
+                    self.note(k, x)
         return func(*args, **(kwargs or {}))
