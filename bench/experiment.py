@@ -53,6 +53,11 @@ def prepare(
     return plan(experiment, catalog, device=device, datasets=loaded), device
 
 
+def probes(runs: list[Run]) -> list[Run]:
+    """The same runs up to the first training step: what probes and trials find, and edge probes at the start."""
+    return [replace(run, spec=run.spec.model_copy(update={"probe_only": True, "eval_draws": 0})) for run in runs]
+
+
 def execute(
     experiment: Experiment,
     runs: list[Run],

@@ -1,13 +1,14 @@
 """What measures a run. An instrument declares its columns, and by its base class in which pass it is on.
 
 Gauge      timed    while training steps and `prepare_for_eval` run, in every run; must cost next to nothing
-Probe      untimed  one training step of a throwaway instance before training, in every run
+Probe      untimed  one training step and one prediction of a throwaway instance before training, in every run
+Trial      untimed  whatever it tries with that instance, on a few images, in every run
 EdgeProbe  untimed  between epochs, on a second instance put where training stands; where asked for by name
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -76,6 +77,18 @@ class Probe(Instrument):
 
         Several probes watch one step together.
         """
+
+    def watch_prediction(self, method: Method, x: Tensor) -> AbstractContextManager[Reading]:
+        """Watch one prediction of the images x, (B, C, H, W), after the steps. Default: nothing is read."""
+        return nullcontext(dict)
+
+
+class Trial(Instrument):
+    """Takes steps with a throwaway instance, under circumstances of its own making, and leaves it as it was."""
+
+    @abstractmethod
+    def examine(self, method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> Mapping[str, Value]:
+        """The columns' values. seeds: the instance's own. batch: a few training images."""
 
 
 class EdgeProbe(Instrument):

@@ -73,5 +73,6 @@ def _words(run: Run, event: Event) -> str:
             kept = " (kept from an earlier run)" if isinstance(event, Kept) else ""
             if summary["status"] != "ok":
                 return f"{summary['status']}{kept}: {summary.get('reason')}"
-            name = "test" if "test_acc" in summary else "validation"
-            return f"ok{kept}, {name} {summary['test_acc' if name == 'test' else 'val_acc']:.2%}"
+            reached = {"test": summary.get("test_acc"), "validation": summary.get("val_acc")}
+            shown = next((f", {name} {value:.2%}" for name, value in reached.items() if value is not None), "")
+            return f"ok{kept}{shown}"

@@ -9,7 +9,31 @@ import typer
 
 from bench.api.errors import ConfigError, unknown
 from bench.api.status import FINAL, Status
-from bench.cli.options import AllSources, DataDir, Plugins, catalog_of
+from bench.cli.options import (
+    AllSources,
+    Assign,
+    BatchSize,
+    Config,
+    DataDir,
+    Datasets,
+    Device,
+    Download,
+    ExperimentName,
+    Fresh,
+    Jobs,
+    Methods,
+    NetName,
+    Plugins,
+    Precision,
+    Preset,
+    Quiet,
+    ReportsFolder,
+    ResultsFolder,
+    SeedList,
+    Timeout,
+    ValFraction,
+    catalog_of,
+)
 from bench.cli.printing import BAD_INPUT, say, table
 
 if TYPE_CHECKING:
@@ -20,33 +44,33 @@ RUN_FAILED, CTRL_C = 1, 130
 
 
 def run(
-    methods: Annotated[str | None, typer.Option(help="Names, comma-separated.")] = None,
-    datasets: Annotated[str | None, typer.Option(help="Names, npz:PATH or imagefolder:PATH, comma-separated.")] = None,
-    net: Annotated[str | None, typer.Option(help="One net for all methods, or auto.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="A count (3) or a list (0,1,7).")] = None,
+    methods: Methods = None,
+    datasets: Datasets = None,
+    net: NetName = None,
+    seeds: SeedList = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
-    val_fraction: Annotated[float | None, typer.Option(help="Part of the training data held out.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None,
+    batch_size: BatchSize = None,
+    val_fraction: ValFraction = None,
+    precision: Precision = None,
     channels_last: Annotated[bool | None, typer.Option("--channels-last", help="Convolutions channels-last.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Compile the nets with torch.compile.")] = None,
     instruments: Annotated[str | None, typer.Option(help="What else to measure, comma-separated.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NAME.KEY=VALUE", help="Repeatable.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A shipped experiment; see `bench list presets`.")] = None,
-    config: Annotated[Path | None, typer.Option(help="An experiment in YAML.")] = None,
+    device: Device = None,
+    assign: Assign = None,
+    preset: Preset = None,
+    config: Config = None,
     plugin: Plugins = None,
     data_dir: DataDir = None,
-    results: Annotated[Path, typer.Option(help="Folder of the run records.")] = Path("results"),
-    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
-    experiment: Annotated[str | None, typer.Option(help="Name of the results folder.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds after which a run is stopped.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; measured times then disturb each other.")] = 1,
-    download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Run again what is finished, or keep it.")] = False,
+    results: ResultsFolder = Path("results"),
+    reports: ReportsFolder = Path("reports"),
+    experiment: ExperimentName = None,
+    timeout: Timeout = None,
+    jobs: Jobs = 1,
+    download: Download = False,
+    fresh: Fresh = False,
     retry: Annotated[str | None, typer.Option(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
     all_sources: AllSources = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result table only.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
     from bench.spec.config import resolve

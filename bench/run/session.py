@@ -43,6 +43,8 @@ class Session:
         saver = checkpoint.Saver(self.folder)
         try:
             self._look(run, at_start=True)
+            if self.spec.probe_only:
+                return {"status": "ok", "reason": None, **run.probed}
             for gauge in run.gauges:
                 gauge.settle()  # after what the first look has loaded, which is not training's
             while run.state.epoch < self.spec.epochs:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.api.instrument import EdgeProbe, Gauge, Instrument, Probe
+from bench.api.instrument import EdgeProbe, Gauge, Instrument, Probe, Reading, Trial
 from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Progress, Task
-from bench.data import Dataset
+from bench.data import Batches, Dataset
 from bench.measure.clock import Clock, synchronize
 from bench.measure.live_peak import alive
 from bench.run import compute
@@ -21,6 +22,8 @@ from bench.run.evaluate import EVAL_BATCH
 from bench.run.state import Place, Row, State, Training, seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
+
+FEW_IMAGES = 8  # fewer than a layer has inputs, and two for each part of a batch that is learnt in four
 
 Kind = TypeVar("Kind", bound=Instrument)
 
@@ -49,17 +52,16 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     )
 
     def build(seeds: Seeds, *, compiled: bool = spec.compile) -> Method:
-        method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
-        if spec.channels_last:
-            compute.to_channels_last(method)
-        if compiled:
-            method.compile()
-        return method
+        return instance(spec, parts, task, device, seeds, compiled=compiled)
 
     outside = list(alive())
     probes = [cls() for cls in _of(parts, Probe)]
     probes = [probe for probe in probes if not (spec.compile and probe.hooks)]
-    probed = warm_up(build(seeds_of(spec, device), compiled=False), spec, task, device, probes, outside)
+    seeds = seeds_of(spec, device)
+    twin = build(seeds, compiled=False)
+    probed = warm_up(twin, spec, task, device, probes, outside)
+    probed |= examined([cls() for cls in _of(parts, Trial)], twin, seeds, spec, train)
+    del twin
     if spec.compile:
         warm_up(build(seeds_of(spec, device)), spec, task, device, (), ())
     seeds = seeds_of(spec, device)
@@ -68,6 +70,18 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     gauges = sorted((cls(device) for cls in _of(parts, Gauge)), key=lambda gauge: isinstance(gauge, Clock))
     edge_probes = [cls() for cls in _of(parts, EdgeProbe)]
     return Training(spec, task, device, train, val, test, method, seeds, gauges, edge_probes, build, probed, State())
+
+
+def instance(
+    spec: RunSpec, parts: Parts, task: Task, device: torch.device, seeds: Seeds, *, compiled: bool = False
+) -> Method:
+    """A fresh instance of the run's method."""
+    method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
+    if spec.channels_last:
+        compute.to_channels_last(method)
+    if compiled:
+        method.compile()
+    return method
 
 
 def warm_up(
@@ -86,28 +100,44 @@ def warm_up(
     def step(k: int) -> None:
         twin.train_step(Batch(x, y), Progress(k, 2, 0, 1, 0))
 
+    def predict() -> None:
+        with torch.no_grad():
+            twin.predict(x)
+
     step(0)
-    row = _probed(probes, twin, outside, lambda: step(1))
+    row = _probed(probes, lambda probe: probe.watch(twin, outside), lambda: step(1))
     twin.prepare_for_eval()
-    twin.predict(x)
+    row |= _probed(probes, lambda probe: probe.watch_prediction(twin, x), predict)
     synchronize(device)
     return row
 
 
-def _probed(probes: Sequence[Probe], twin: Method, outside: Sequence[Tensor], step: Callable[[], None]) -> Row:
-    """The readings of all probes in one step; in a step for each where they do not bear each other's company."""
+def examined(trials: Sequence[Trial], twin: Method, seeds: Seeds, spec: RunSpec, train: Batches) -> Row:
+    """What trials find on a few training images, each with the twin as it was."""
+    few = train.batch(torch.arange(min(FEW_IMAGES, train.n_images), device=train.device))
+    return {
+        name: value
+        for trial in trials
+        for name, value in trial.examine(twin, seeds, few, Progress(2, 3, 0, 1, 0)).items()
+    }
+
+
+def _probed(
+    probes: Sequence[Probe], watch: Callable[[Probe], AbstractContextManager[Reading]], act: Callable[[], None]
+) -> Row:
+    """The readings of all probes in one act; in an act for each where they do not bear each other's company."""
     together: Row = {}
     try:
         with contextlib.ExitStack() as stack:
-            readings = [stack.enter_context(probe.watch(twin, outside)) for probe in probes]
-            step()
+            readings = [stack.enter_context(watch(probe)) for probe in probes]
+            act()
         for reading in readings:
             together |= reading()
         return together
     except RuntimeError:
         if len(probes) <= 1:  # torch.func's transforms allow no hooks on what is saved for backward, for one
             return {}
-    return {name: value for probe in probes for name, value in _probed([probe], twin, outside, step).items()}
+    return {name: value for probe in probes for name, value in _probed([probe], watch, act).items()}
 
 
 def _of(parts: Parts, kind: Callable[..., Kind]) -> list[Callable[..., Kind]]:

@@ -45,6 +45,7 @@ class RunSpec(Compute):
     eval_draws: int
     device: str
     tuned: tuple[str, ...] = ()  # the settings that a search has chosen
+    probe_only: bool = False  # set up, probed and looked at, but not trained
     numerics: int = NUMERICS
 
     @property
