@@ -308,7 +308,7 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (DrawsFromTheMachine, "seed", {"resume", "predict"}),
     (TrainsOnGlobalDraws, "generator", set()),
     (PredictsFromGlobalDraws, "generator", set()),
-    (ForgetsMomentum, "resume", set()),
+    (ForgetsMomentum, "resume", {"weight-transport"}),
     (SavesAnObject, "resume", {"weight-transport"}),
     (CountsPredictions, "predict", set()),
     (PredictsFromNoise, "predict", set()),
