@@ -10,6 +10,7 @@ from typing import Any
 from bench import data
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
+from bench.data.outline import Outlined, outline
 from bench.executors import isolate
 from bench.executors.local import Listener, Options, run_all
 from bench.record import searches
@@ -51,6 +52,21 @@ def prepare(
         for name in experiment.datasets
     }
     return plan(experiment, catalog, device=device, datasets=loaded), device
+
+
+def sketch(experiment: Experiment, catalog: Catalog, *, data_dir: Path | None) -> list[tuple[Run, Outlined]]:
+    """The runs of the first seed, planned without reading what a data set's card says, each with its data's outline.
+
+    Raises: ConfigError, DataError, PluginError.
+    """
+    check(experiment, catalog)
+    outlines = {
+        name: outline(catalog.dataset(name), data_dir=data_dir, val_fraction=experiment.val_fraction)
+        for name in experiment.datasets
+    }
+    once = experiment.model_copy(update={"seeds": experiment.seeds[:1]})
+    runs = plan(once, catalog, device=_device(experiment.device), datasets=outlines)
+    return [(run, outlines[run.spec.dataset]) for run in runs]
 
 
 def probes(runs: list[Run]) -> list[Run]:

@@ -65,6 +65,10 @@ class DataSet(ABC):
     def name(self) -> str:
         return f"{self.info.name}:{self.argument}" if self.info.argument else self.info.name
 
+    def card(self) -> DataSetInfo:
+        """What is known of it before anything is read. Default: `info`."""
+        return self.info
+
     def missing(self, folder: Path) -> list[str]:
         """The files that are not on disk, relative to the data folder or absolute; cheap, for `bench list`."""
         return []

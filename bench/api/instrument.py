@@ -67,9 +67,11 @@ class Probe(Instrument):
 
     hooks: whether it puts hooks or modes between torch and its kernels. What torch.compile makes in that process
     afterwards is up to a hundred times slower, so such a probe is left out of runs that compile.
+    by_shapes: whether its reading follows from the shapes of tensors alone; an estimate, which has no values, takes it.
     """
 
     hooks: ClassVar[bool] = False
+    by_shapes: ClassVar[bool] = False
 
     @abstractmethod
     def watch(self, method: Method, outside: Sequence[Tensor]) -> AbstractContextManager[Reading]:

@@ -20,6 +20,7 @@ class Passes(Probe):
     """Forward passes per training step."""
 
     name = "passes"
+    by_shapes = True
     rank: ClassVar[int] = 60
     columns = (
         Column(

@@ -28,3 +28,11 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         _, channels, height, width = self.train.x.shape
         return channels, height, width
+
+    @property
+    def n_train(self) -> int:
+        return len(self.train.y)
+
+    @property
+    def n_val(self) -> int:
+        return len(self.val.y)

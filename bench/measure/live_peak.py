@@ -32,6 +32,7 @@ class LivePeak(Probe):
 
     name = "live-peak"
     hooks = True
+    by_shapes = True
     rank: ClassVar[int] = 41
     columns = (
         Column(

@@ -17,6 +17,7 @@ class Parameters(Probe):
     """Parameters by role, as the method declares them."""
 
     name = "parameters"
+    by_shapes = True
     rank: ClassVar[int] = 50
     columns = (
         Column("params_inference", "parameters", "parameters that inference needs", shown="page"),

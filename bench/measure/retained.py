@@ -30,6 +30,7 @@ class Retained(Probe):
 
     name = "retained"
     hooks = True
+    by_shapes = True
     rank: ClassVar[int] = 40
     columns = (
         Column(

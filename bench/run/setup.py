@@ -37,7 +37,7 @@ def task_of(spec: RunSpec, parts: Parts, loaded: Dataset, device: torch.device) 
         spec.dataset,
         loaded.n_classes,
         loaded.image_shape,
-        len(loaded.train.y),
+        loaded.n_train,
         parts.net,
         spec.net_settings,
         prototypes=cache(lambda: data.class_prototypes(loaded, device).cpu()),

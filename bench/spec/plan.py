@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.api.instrument import Instrument
     from bench.api.method import Method
     from bench.api.net import Net
-    from bench.data import Dataset
+    from bench.data.outline import Outlined
 
 OF_NET = "net."  # in a variant: a setting of the net that the row runs on
 EVAL_DRAWS = 5  # inference draws averaged into one test accuracy where inference is stochastic
@@ -82,7 +82,7 @@ def check(experiment: Experiment, catalog: Catalog) -> None:
         catalog.methods[owner]
 
 
-def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Mapping[str, Dataset]") -> list[Run]:
+def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Mapping[str, Outlined]") -> list[Run]:
     """The runs of a checked experiment, seeds outermost so that an interrupted experiment is balanced.
 
     Raises: ConfigError for a setting out of its bounds, or settings that do not go together.
@@ -119,14 +119,14 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
     return runs
 
 
-def refusal(spec: RunSpec, parts: Parts, loaded: "Dataset") -> str | None:
+def refusal(spec: RunSpec, parts: Parts, loaded: "Outlined") -> str | None:
     """The method's reason not to learn this task, if it has one.
 
     Raises: ConfigError where its settings contradict each other or what is known of the run.
     """
     from bench.api.task import Facts, Task
 
-    task = Task(spec.dataset, loaded.n_classes, loaded.image_shape, len(loaded.train.y), parts.net, spec.net_settings)
+    task = Task(spec.dataset, loaded.n_classes, loaded.image_shape, loaded.n_train, parts.net, spec.net_settings)
     facts = Facts(spec.device, spec.epochs, spec.batch_size, spec.compile)
     return parts.method.refuse(task, parts.method.Config(**spec.method_settings), facts)
 

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from bench.api.errors import BenchError
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
+from bench.data.outline import Outline
 from bench.spec.config import Experiment, load_preset, preset_names
 from bench.spec.identity import Compute
 from bench.spec.plan import Run, check, plan
@@ -25,11 +25,9 @@ def runs(**changes: object) -> list[Run]:
     return plan(asked, CATALOG, device="cpu", datasets={name: loaded(name) for name in asked.datasets})
 
 
-def loaded(name: str) -> Any:
+def loaded(name: str) -> Outline:
     """As much of a data set as a plan looks at."""
-    return SimpleNamespace(
-        fingerprint="data", n_classes=10, image_shape=SHAPES[name], train=SimpleNamespace(y=[0] * 999)
-    )
+    return Outline(n_classes=10, image_shape=SHAPES[name], n_train=999, fingerprint="data")
 
 
 def ids(**changes: object) -> set[str]:
