@@ -15,9 +15,13 @@ from bench.executors import isolate
 from bench.executors.local import Listener, Options, run_all
 from bench.record import searches
 from bench.record.results import Results
-from bench.spec import tune
+from bench.search import outcome, saved, search
+from bench.search.search import Search
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, check, plan
+from bench.spec.ranges import spaces
+
+Listening = Callable[[list[Run]], AbstractContextManager[Listener]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def prepare(
         )
         for name in experiment.datasets
     }
-    return plan(experiment, catalog, device=device, datasets=loaded), device
+    runs = plan(experiment, catalog, device=device, datasets=loaded)
+    return (saved.applied(runs) if experiment.tuned else runs), device
 
 
 def sketch(experiment: Experiment, catalog: Catalog, *, data_dir: Path | None) -> list[tuple[Run, Outlined]]:
@@ -75,30 +80,53 @@ def probes(runs: list[Run]) -> list[Run]:
 
 
 def execute(
-    experiment: Experiment,
-    runs: list[Run],
-    options: Options,
-    listening: Callable[[list[Run]], AbstractContextManager[Listener]],
-    stop: threading.Event,
+    experiment: Experiment, runs: list[Run], options: Options, listening: Listening, stop: threading.Event
 ) -> Outcome:
     """Bring all runs to their end, after the search that the experiment may ask for.
 
     listening: opens the display for a list of runs. Raises: StoreError where results cannot be written.
     """
     folder = options.root / options.experiment
-
-    def work(part: list[Run], where: Options) -> list[dict[str, Any] | None]:
-        with listening(part) as listen:
-            return run_all(part, where, listen, stop)
-
     if experiment.tune is not None:
-        aside = replace(options, experiment=searches.beside(folder).name)  # never among the runs that are reported
-        found = tune.search(runs, experiment.tune, lambda trials: work(trials, aside))
+        found = tune(experiment, runs, options, listening, stop)
         if found is None:
             return Outcome(runs, [None] * len(runs), folder)
-        searches.save(tune.as_rows(found), searches.beside(folder))
-        runs = tune.tuned(runs, found)
-    return Outcome(runs, work(runs, options), folder)
+        runs = search.tuned(runs, found)
+    with listening(runs) as listen:
+        return Outcome(runs, run_all(runs, options, listen, stop), folder)
+
+
+def tune(
+    experiment: Experiment, runs: list[Run], options: Options, listening: Listening, stop: threading.Event
+) -> list[Search] | None:
+    """The search for the settings of these runs, written beside their folder; None where it was stopped.
+
+    Raises: ConfigError for settings that cannot be searched, StoreError where results cannot be written.
+    """
+    assert experiment.tune is not None
+    aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
+    there = replace(options, experiment=aside.name)
+
+    def work(trials: list[Run]) -> list[dict[str, Any] | None]:
+        with listening(trials) as listen:
+            return run_all(trials, there, listen, stop)
+
+    spaces_of = spaces(experiment, {run.spec.method: run.method.load().Config for run in runs})
+    rows = search.searches(runs, spaces_of, _at_chance(runs, options))
+    if not search.conduct(rows, experiment.tune, work):
+        return None
+    searches.save(outcome.found(rows, experiment.tune), aside)
+    outcome.write_journal(rows, aside)
+    return rows
+
+
+def _at_chance(runs: list[Run], options: Options) -> dict[str, float]:
+    """The validation accuracy up to which nothing was learnt, by data set."""
+    found = {}
+    for run in {run.spec.dataset: run for run in runs}.values():
+        loaded = data.load(run.load().dataset, data_dir=options.data_dir, val_fraction=run.spec.val_fraction)
+        found[run.spec.dataset] = search.at_chance(loaded.n_classes, len(loaded.val.y))
+    return found
 
 
 def results_of(folder: Path, catalog: Catalog, *, all_sources: bool = False) -> Results:

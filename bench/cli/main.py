@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from bench.api.errors import BenchError
-from bench.cli import check, doctor, listing, report, run
+from bench.cli import check, doctor, listing, report, run, tune
 from bench.cli.printing import fail
 
 CTRL_C = 130
@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Benchmark of learning with and without backprop.",
 )
 app.command("run")(run.run)
+app.command("tune")(tune.tune)
 app.add_typer(listing.app, name="list")
 app.command("show")(listing.show)
 app.command("report")(report.report)

@@ -55,6 +55,7 @@ def run(
     channels_last: Annotated[bool | None, typer.Option("--channels-last", help="Convolutions channels-last.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Compile the nets with torch.compile.")] = None,
     instruments: Annotated[str | None, typer.Option(help="What else to measure, comma-separated.")] = None,
+    tuned: Annotated[bool | None, typer.Option("--tuned", help="Use the settings saved beside each method.")] = None,
     device: Device = None,
     assign: Assign = None,
     preset: Preset = None,
@@ -87,6 +88,7 @@ def run(
         "channels_last": channels_last,
         "compile": compile_,
         "instruments": instruments,
+        "tuned": tuned,
         "device": device,
         "experiment": experiment,
     }
@@ -101,13 +103,14 @@ def run(
     from bench.executors.local import Options
     from bench.experiment import execute, prepare, results_of, write_report
     from bench.report import terminal_table
+    from bench.search.saved import told
 
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
+    for line in told(runs) if asked.tuned else ():
+        say(line)
     terms = Terms(timeout, fresh, again)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
@@ -120,6 +123,14 @@ def run(
         say("stopped on request; the same command continues")
         return CTRL_C
     return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by Ctrl-C and by a request to end: runs save and stop."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _failures(text: str | None) -> "frozenset[Status]":

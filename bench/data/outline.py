@@ -9,7 +9,7 @@ from bench.data.loading import load
 
 
 class Outlined(Protocol):
-    """n_train and n_val: images that train and that validate. fingerprint: of the arrays, empty where none were read."""
+    """n_train, n_val: images that train, that validate. fingerprint: of the arrays, empty where none were read."""
 
     @property
     def n_classes(self) -> int: ...

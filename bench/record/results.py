@@ -14,6 +14,7 @@ from bench.record.files import csv_rows
 from bench.record.reader import records
 from bench.record.rows import Row, parsed
 from bench.record.schema import CURVE, IDENTITY, KEY, WORDS
+from bench.record.searches import Found
 
 if TYPE_CHECKING:
     from bench.api.artifact import Artifact
@@ -94,7 +95,7 @@ class Results:
         return list(known.values())
 
     @cached_property
-    def searches(self) -> list[dict[str, Any]]:
+    def searches(self) -> list[Found]:
         """What searches for settings tried and found, in all experiments that the records are of."""
         folders = sorted({row.record.folder for row in self.rows})
         return [found for folder in folders for found in searches.load(searches.beside(folder))]

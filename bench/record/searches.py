@@ -1,9 +1,10 @@
-"""What a search for settings tried and found, in a folder beside the experiment's."""
+"""What a search for settings tried and found, in a folder beside the experiment's: the provenance of its winners."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.api.errors import StoreError
 from bench.record.files import atomic_write
@@ -11,26 +12,84 @@ from bench.record.files import atomic_write
 TUNING = ".tuning"  # what the folder of the trials adds to the experiment's name
 WINNERS = "winners.json"
 
+Verdict = Literal["solved", "edge", "chance", "failed", "refused"]
+VERDICTS: dict[Verdict, str] = {
+    "solved": "solved",
+    "edge": "not solved by the search: the best is at the end of a range that was widened",
+    "chance": "not solved by the search: no trial is above chance",
+    "failed": "not solved by the search: every trial failed",
+    "refused": "not searched: the method refuses the task",
+}
+Stage = Literal["spread", "guided", "widened"]
+
+
+class Trial(BaseModel):
+    """One run of a search. val_acc: a fraction, None where the run failed. train_s: None where it is not known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    settings: dict[str, Any]
+    val_acc: float | None
+    status: str
+    stage: Stage
+    train_s: float | None
+
+
+class Provenance(BaseModel):
+    """Settings that were found, for which row of the tables, and by how much effort. None: an older search, unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: str
+    net: str
+    dataset: str
+    fixed: dict[str, Any] | None  # the method's other settings
+    net_settings: dict[str, Any] | None
+    best: dict[str, Any] | None  # None where every trial failed
+    val_acc: float | None
+    verdict: Verdict
+    n_trials: int
+    epochs: int  # of each trial
+    reported_epochs: int  # of the runs that the settings are for
+    batch_size: int
+    seed: int
+    sampler: str
+    date: str | None
+    commit: str | None
+    source: str | None  # of method and net, as a hash
+
+
+class Found(Provenance):
+    """All of one search. declared, searched: the ranges before and after widening, as a method would write them."""
+
+    variant: str
+    declared: dict[str, list[Any]]
+    searched: dict[str, list[Any]]
+    at_chance: float  # an accuracy up to which nothing was learnt
+    tried: list[Trial]
+
+
+_LIST = TypeAdapter(list[Found])
+
 
 def beside(folder: Path) -> Path:
     """Where the search of an experiment is, from the experiment's own folder."""
     return folder.with_name(f"{folder.name}{TUNING}")
 
 
-def save(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write what was tried and found, for the report and as the provenance of the settings."""
-    atomic_write(folder / WINNERS, json.dumps(rows, indent=1).encode() + b"\n")
+def save(found: Sequence[Found], folder: Path) -> None:
+    """Write what was tried and found, a search a line, for the report and as the provenance of the settings."""
+    lines = ",\n".join(row.model_dump_json() for row in found)
+    atomic_write(folder / WINNERS, f"[\n{lines}\n]\n".encode())
 
 
-def load(folder: Path) -> list[dict[str, Any]]:
+def load(folder: Path) -> list[Found]:
     """What `save` wrote, or nothing where there was no search. Raises: StoreError where the file is corrupt."""
     path = folder / WINNERS
     if not path.exists():
         return []
     try:
-        rows = json.loads(path.read_bytes())
-        if not all(isinstance(row["tried"], list) for row in rows):
-            raise ValueError("no list of trials")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path} is corrupt ({error}); remove it and run the experiment again") from error
-    return list(rows)
+        return _LIST.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise StoreError(f"{path} is corrupt ({why}); remove it and run the experiment again") from error

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,14 +17,19 @@ Epochs = Count | dict[str, Count]
 
 
 class Tuning(BaseModel):
-    """Search one setting of every method with equal effort before the runs that are reported."""
+    """Search settings of every method with equal effort before the runs that are reported."""
 
     model_config = ConfigDict(extra="forbid")
 
-    setting: str = Field("lr", description="what to search; each method declares its range")
-    trials: int = Field(7, ge=2, description="runs per method, net and data set")
-    epochs: Epochs = Field(3, description="passes over the training data in a trial, for all or by name")
-    seed: int = Field(1000, description="seed of the trials; not among those reported")
+    settings: list[str] | Literal["all"] = Field(["lr"], description="what to search, by name; each declares its range")
+    trials: int = Field(12, ge=2, description="runs per method, net and data set, before a range is widened")
+    epochs: Epochs | None = Field(None, description="passes over the data in a trial; left out: as in reported runs")
+    seed: int = Field(1000, ge=0, description="seed of the trials and of their choice; not among those reported")
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _comma_list(cls, value: Any) -> Any:
+        return comma_list(value) if isinstance(value, str) and value != "all" else value
 
 
 class Experiment(Compute):
@@ -46,7 +51,8 @@ class Experiment(Compute):
     variants: dict[str, list[dict[str, Any]]] = Field(
         {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
-    tune: Tuning | None = Field(None, description="search a setting on validation data first")
+    tune: Tuning | None = Field(None, description="search settings on validation data first")
+    tuned: bool = Field(False, description="use the settings that `bench tune --save` left beside each method")
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -56,7 +62,7 @@ class Experiment(Compute):
     @field_validator("methods", "datasets", "instruments", mode="before")
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return comma_list(value) if isinstance(value, str) else value
 
     @field_validator("methods", "datasets", "instruments", "seeds")
     @classmethod
@@ -69,6 +75,8 @@ class Experiment(Compute):
             raise ValueError(f"the tuning seed {self.tune.seed} is among the seeds to report; choose another")
         if self.tune and self.val_fraction == 0:
             raise ValueError("tune needs validation data; set val_fraction above 0")
+        if self.tune and self.tuned:
+            raise ValueError("tune searches the settings that tuned would use; choose one")
         return self
 
 
@@ -83,6 +91,10 @@ def epochs_for(epochs: int | dict[str, int], dataset: str, method: str) -> int:
         if name in epochs:
             return epochs[name]
     raise ConfigError(f"epochs: none given for {dataset}, only for {', '.join(sorted(epochs))}; add it or use --epochs")
+
+
+def comma_list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def parse_seeds(text: str | int) -> list[int]:

@@ -10,6 +10,7 @@ from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.spec.config import Experiment, epochs_for, validate_settings
 from bench.spec.identity import Compute, RunSpec
+from bench.spec.ranges import spaces
 
 if TYPE_CHECKING:
     from bench.api.dataset import DataSet
@@ -65,7 +66,7 @@ def check(experiment: Experiment, catalog: Catalog) -> None:
         catalog.dataset(dataset)
         for method in experiment.methods:
             epochs_for(experiment.epochs, dataset, method)
-            if experiment.tune:
+            if experiment.tune and experiment.tune.epochs is not None:
                 epochs_for(experiment.tune.epochs, dataset, method)
     for name in [*experiment.methods, *experiment.nets]:
         catalog.methods[name]
@@ -80,6 +81,8 @@ def check(experiment: Experiment, catalog: Catalog) -> None:
             raise ConfigError(unknown("method or net in settings", owner, owners))
     for owner in experiment.variants:
         catalog.methods[owner]
+    if experiment.tune:
+        spaces(experiment, {name: catalog.methods[name].load().Config for name in experiment.methods})
 
 
 def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Mapping[str, Outlined]") -> list[Run]:

@@ -53,6 +53,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("run", "--retry", "ok"), "--retry: unknown failure 'ok'"),
         (("run", "--instruments", "retained"), "instrument 'retained' is part of every run"),
         (("pack", "nowhere", "out"), "nowhere"),
+        (("tune", "--settings", "lrr"), "tune: unknown setting to search 'lrr'; did you mean lr"),
+        (("tune", "--settings", "weight_decay"), "declares no range for 'weight_decay'"),
+        (("tune", "--val-fraction", "0"), "tune needs validation data; set val_fraction above 0"),
+        (("tune", "--trials", "1"), "--trials"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(bench, arguments, complaint) -> None:  # type: ignore[no-untyped-def]
@@ -178,3 +182,55 @@ class Plugin(Method):
     def predict(self, x):
         return self.net(x)
 '''
+
+
+@pytest.mark.slow
+def test_a_search_is_resumed_saved_beside_the_method_and_used(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "mine.py").write_text(MINE)
+    rule = ("--plugin", "mine.py", "--methods", "mine", "--net", "mlp", "--jobs", "2")
+    search = ("tune", *rule, "--trials", "4", "--epochs", "1", "--save", "--quiet")
+    code, out, err = bench(*search)
+    assert (code, err) == (0, "")
+    assert "saved: mine on mlp, digits: lr=" in out
+    trials = tmp_path / "results" / "default.tuning"
+    summaries = sorted(trials.glob("*/summary.json"))
+    assert not any("test_acc" in path.read_text() for path in summaries)
+    stamps = [path.stat().st_mtime_ns for path in summaries]
+    assert bench(*search)[1] == out
+    assert [path.stat().st_mtime_ns for path in sorted(trials.glob("*/summary.json"))] == stamps
+
+    code, out, err = bench("run", *rule, "--tuned", "--epochs", "1", "--seeds", "1", "--quiet")
+    assert (code, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if line.startswith("mine on mlp, digits: lr="))
+    rate = line.partition("lr=")[2].partition(",")[0]
+    (spec,) = (tmp_path / "results" / "default").glob("*/spec.json")
+    assert f'"lr": {rate}' in spec.read_text()
+
+
+MINE = """
+import torch
+import torch.nn.functional as F
+
+from bench import Claims, Method, MethodInfo, StepSize, register
+
+
+@register
+class Mine(Method):
+    info = MethodInfo(name="mine", title="SGD", family="backprop", paper="", claims=Claims(reverse_mode="network"))
+    Config = StepSize
+
+    def __init__(self, task, config, *, device, seeds):
+        self.net, self.lr = task.build_net(seeds.init).to(device), config.lr
+
+    def train_step(self, batch, progress):
+        loss = F.cross_entropy(self.net(batch.x), batch.y)
+        parameters = list(self.net.parameters())
+        with torch.no_grad():
+            for p, g in zip(parameters, torch.autograd.grad(loss, parameters)):
+                p -= self.lr * g.sign()
+        return {"loss": loss.detach()}
+
+    @torch.no_grad()
+    def predict(self, x, noise=None):
+        return self.net(x)
+"""

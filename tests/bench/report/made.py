@@ -11,6 +11,7 @@ from bench.api.artifact import Artifact
 from bench.api.column import Column
 from bench.catalog.catalog import Catalog
 from bench.record.schema import CURVE, IDENTITY, KEY
+from bench.record.searches import Found
 
 COLUMNS = Catalog().columns()
 MEASURED = {
@@ -37,7 +38,7 @@ class Made:
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
-    searches: Sequence[Mapping[str, Any]] = ()
+    searches: Sequence[Found] = ()
     n_older: int = 0
     columns: Sequence[Column] = tuple(COLUMNS)
 

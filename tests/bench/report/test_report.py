@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.api.column import Column
+from bench.record.searches import Found, Trial
 from bench.report import terminal_table, write
 from bench.report.image import MOST_BYTES
 from bench.report.sections.curves import learning_curves
@@ -273,16 +274,34 @@ def test_angles_searches_and_published_figures_have_their_place(tmp_path: Path) 
             for layer, cosine in (("first", 0.1), ("last", 1.0))
         ]
     )  # fmt: skip
-    searches = [
-        {"method": "noprop-dt", "net": "denoiser", "dataset": "digits", "variant": "", "setting": "lr",
-         "low": 1e-4, "high": 1e-1, "best": 1e-1,
-         "tried": [{"value": 1e-4, "val_acc": None}, {"value": 1e-1, "val_acc": 0.9}]},
-    ]  # fmt: skip
-    page = write(Made(runs, own={"alignment": angles}, searches=searches), tmp_path, title="t")
-    tuning = next(t for t in tables_of(page) if "setting" in t[0])
-    assert tuning[1:] == [
-        ["digits", "noprop-dt", "denoiser", "lr", "0.1", "0.0001 to 0.1", "90.00", "2 (1 failed)", "edge"]
+    trials = [
+        Trial(settings={"lr": 1e-4}, val_acc=None, status="diverged", stage="spread", train_s=None),
+        Trial(settings={"lr": 1e-3}, val_acc=0.86, status="ok", stage="spread", train_s=20.0),
+        Trial(settings={"lr": 1e-1}, val_acc=0.9, status="ok", stage="guided", train_s=30.0),
     ]
+    known = dict(net="denoiser", dataset="digits", fixed={}, net_settings={}, best={"lr": 1e-1}, val_acc=0.9)
+    effort = dict(n_trials=3, epochs=2, reported_epochs=5, batch_size=64, seed=1000, sampler="s", tried=trials)
+    origin = dict(date=None, commit=None, source=None, at_chance=0.2, variant="")
+    ranges = dict(declared={"lr": ["log", 1e-4, 1e-2]}, searched={"lr": ["log", 1e-4, 1e-1]})
+    searches = [Found(method="noprop-dt", verdict="edge", **known, **effort, **origin, **ranges)]
+    page = write(Made(runs, own={"alignment": angles}, searches=searches), tmp_path, title="t")
+    tuning = next(t for t in tables_of(page) if "verdict" in t[0])
+    assert dict(zip(*tuning, strict=True)) == {
+        "data set": "digits",
+        "method": "noprop-dt",
+        "net": "denoiser",
+        "best": "lr=0.1",
+        "range": "lr: 0.0001 to 0.1, widened",
+        "validation acc, %": "90.00",
+        "trials": "3 (1 failed)",
+        "epochs": "2 of 5",
+        "near": "1/2",
+        "search, s": "50",
+        "verdict": "not solved by the search: the best is at the end of a range that was widened",
+    }
+    assert "shorter than the runs that are reported" in page.read_text()
+    assert (tmp_path / "figures" / "tuning.png").stat().st_size > 5000
+    assert len(pd.read_csv(tmp_path / "tables" / "tuning_trials.csv")) == 3
     published = next(t for t in tables_of(page) if "published, %" in t[0])
     line = next(t for t in published if t[1] == "noprop-dt" and "one-hot" in t[published[0].index("published net")])
     assert line[published[0].index("published, %")] == "99.47"

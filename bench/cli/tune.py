@@ -1,0 +1,101 @@
+"""`bench tune`: search settings, and keep what was found beside the methods."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.api.errors import ConfigError
+from bench.cli.options import (
+    Assign,
+    BatchSize,
+    Config,
+    DataDir,
+    Datasets,
+    Device,
+    Download,
+    ExperimentName,
+    Fresh,
+    Jobs,
+    Methods,
+    NetName,
+    Plugins,
+    Precision,
+    Preset,
+    Quiet,
+    ResultsFolder,
+    Timeout,
+    ValFraction,
+    catalog_of,
+)
+from bench.cli.printing import say, table
+from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+
+
+def tune(
+    methods: Methods = None,
+    datasets: Datasets = None,
+    net: NetName = None,
+    settings: Annotated[str | None, typer.Option(help="What to search, comma-separated, or all.")] = None,
+    trials: Annotated[int | None, typer.Option(min=2, help="Runs for each method, net and data set.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Length of a trial, by default that of the runs.")] = None,
+    batch_size: BatchSize = None,
+    val_fraction: ValFraction = None,
+    precision: Precision = None,
+    device: Device = None,
+    assign: Assign = None,
+    preset: Preset = None,
+    config: Config = None,
+    plugin: Plugins = None,
+    data_dir: DataDir = None,
+    results: ResultsFolder = Path("results"),
+    experiment: ExperimentName = None,
+    timeout: Timeout = None,
+    jobs: Jobs = 1,
+    download: Download = False,
+    fresh: Fresh = False,
+    save: Annotated[bool, typer.Option("--save", help="Keep what was solved, in a file beside each method.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Search settings on validation data, every method with the same number of trials."""
+    from bench.spec.config import resolve
+
+    search = {"settings": settings, "trials": trials, "epochs": epochs}
+    flags = {
+        "methods": methods,
+        "datasets": datasets,
+        "net": net,
+        "batch_size": batch_size,
+        "val_fraction": val_fraction,
+        "precision": precision,
+        "device": device,
+        "experiment": experiment,
+        "tune": {key: value for key, value in search.items() if value is not None},
+    }
+    asked = resolve(preset, config, flags, assign or [])
+    catalog, broken = catalog_of(plugin)
+    if broken:
+        raise ConfigError("a search is for all methods alike; mend the plugin or leave it out")
+
+    from bench import experiment as road
+    from bench.cli.progress import listener
+    from bench.executors.attempt import Terms
+    from bench.executors.local import Options
+    from bench.record import searches
+    from bench.report.sections.tuning import table_of
+    from bench.search import saved
+
+    runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download)
+    options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
+    rows = road.tune(asked, runs, options, lambda part: listener(part, quiet=quiet), stop_on_signals())
+    if rows is None:
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    folder = searches.beside(results / asked.experiment)
+    found = searches.load(folder)
+    shown = table_of(found)
+    table(shown.headers, shown.rows)
+    say(f"trials: {folder}")
+    for line in saved.save(found, catalog.methods) if save else ():
+        say(line)
+    return RUN_FAILED if any(row.verdict == "failed" for row in found) else 0

@@ -1,0 +1,129 @@
+"""What a search leaves: provenance that reads back as it was written, beside the results and beside the method."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from bench.api.errors import ConfigError, StoreError
+from bench.record import searches
+from bench.record.searches import Found
+from bench.search import outcome, saved
+from bench.spec.config import Experiment
+from bench.spec.plan import Run
+from tests.bench.search.made import CATALOG, CHANCE, asked, executor, peak_at, planned, searched
+
+REFERENCE = Path(__file__).resolve().parents[3] / "results" / "reference"
+
+
+def found_for(experiment: Experiment, best: float) -> list[Found]:
+    assert experiment.tune is not None
+    return outcome.found(searched(experiment, executor(peak_at(best))), experiment.tune)
+
+
+def beside(tmp_path: Path, runs: list[Run]) -> list[Run]:
+    """The runs with their methods' files in another folder, where nothing of ours is overwritten."""
+    return [replace(run, method=replace(run.method, file=tmp_path / run.method.file.name)) for run in runs]
+
+
+def entries(runs: list[Run]) -> dict[str, object]:
+    return {run.spec.method: run.method for run in runs}
+
+
+def test_provenance_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    experiment = asked("backprop", "spsa", batch_size=32, tune={"trials": 6, "epochs": 3, "seed": 7})
+    written = found_for(experiment, 1e-2)
+    searches.save(written, tmp_path)
+    assert searches.load(tmp_path) == written
+    (row, other) = written
+    assert (row.method, row.net, row.dataset, row.batch_size, row.seed) == ("backprop", "mlp", "digits", 32, 7)
+    assert (row.epochs, row.reported_epochs, row.n_trials) == (3, 20, len(row.tried))
+    assert row.best == max(row.tried, key=lambda trial: trial.val_acc or 0).settings
+    assert (row.date, row.declared["lr"], row.at_chance) == ("1970-01-02", ["log", 1e-5, 1e-1], CHANCE)
+    assert row.fixed is not None
+    assert "lr" not in row.fixed
+    assert row.source == f"{CATALOG.methods['backprop'].source_hash()}-{CATALOG.nets['mlp'].source_hash()}"
+    assert other.n_trials == row.n_trials
+
+
+def test_optuna_reads_the_journal(tmp_path: Path) -> None:
+    rows = searched(asked("backprop", "spsa"), executor(peak_at(1e-3, failing_above=1e-2)))
+    outcome.write_journal(rows, tmp_path)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / outcome.JOURNAL))
+    storage = optuna.storages.JournalStorage(backend)
+    assert optuna.get_all_study_names(storage) == ["backprop on mlp, digits", "spsa on mlp, digits"]
+    study = optuna.load_study(study_name="backprop on mlp, digits", storage=storage)
+    assert [trial.params for trial in study.trials] == [trial.settings for trial in rows[0].tried]
+    assert rows[0].best is not None
+    assert study.best_value == rows[0].best.val_acc
+
+
+def test_a_corrupt_record_of_a_search_is_named(tmp_path: Path) -> None:
+    (tmp_path / "winners.json").write_text('[{"method": "a"}]')
+    with pytest.raises(StoreError, match="winners.json is corrupt"):
+        searches.load(tmp_path)
+
+
+def test_the_committed_searches_are_readable() -> None:
+    found = [row for folder in REFERENCE.glob("*.tuning") for row in searches.load(folder)]
+    assert found
+    assert {row.n_trials for row in found} == {len(row.tried) for row in found}
+    assert {row.verdict for row in found if row.val_acc is not None and row.val_acc <= row.at_chance} <= {"chance"}
+
+
+def test_what_was_saved_beside_a_method_is_used_and_said(tmp_path: Path) -> None:
+    experiment = asked("backprop", "spsa")
+    runs = beside(tmp_path, planned(experiment))
+    found = found_for(experiment, 1e-2)
+    unsolved = found[1].model_copy(update={"verdict": "chance"})
+    told = list(saved.save([found[0], unsolved], entries(runs)))
+    assert told[0].startswith("saved: backprop on mlp, digits: lr=")
+    assert told[1] == "not saved: spsa on mlp, digits: not solved by the search: no trial is above chance"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backprop.tuned.yaml"]
+
+    after = saved.applied(runs)
+    assert found[0].best is not None
+    for run, before in zip(after, runs, strict=True):
+        if run.spec.method == "backprop":
+            assert run.spec.method_settings == {**before.spec.method_settings, **found[0].best}
+            assert run.spec.tuned == ("lr",)
+        else:
+            assert run == before
+    lines = saved.told(after)
+    assert lines == [
+        f"backprop on mlp, digits: lr={found[0].best['lr']}, the best of 12 trials of 20 epochs (1970-01-02)",
+        "spsa on mlp, digits: no settings saved, those given are kept",
+    ]
+
+
+def test_a_search_of_the_same_row_replaces_what_was_saved_and_others_stay(tmp_path: Path) -> None:
+    narrow = asked("backprop", settings={"mlp": {"width": 32}})
+    wide = asked("backprop", settings={"mlp": {"width": 64}})
+    runs = beside(tmp_path, planned(narrow))
+    for experiment, best in ((narrow, 1e-4), (wide, 1e-3), (narrow, 1e-2)):
+        list(saved.save(found_for(experiment, best), entries(runs)))
+    assert len(saved.load(tmp_path / "backprop.tuned.yaml")) == 2
+    rates = [saved.applied(beside(tmp_path, planned(e)))[0].spec.method_settings["lr"] for e in (narrow, wide)]
+    assert rates == pytest.approx([1e-2, 1e-3], rel=1.0)
+
+    other = beside(tmp_path, planned(asked("backprop", epochs=5, settings={"mlp": {"width": 16}})))
+    assert saved.told(saved.applied(other))[0].endswith("; other net settings, epochs then")
+
+
+def test_settings_are_those_of_one_variant(tmp_path: Path) -> None:
+    both = asked("feedback-alignment", variants={"feedback-alignment": [{"mode": "fa"}, {"mode": "usf"}]})
+    runs = beside(tmp_path, planned(both))
+    (fa, _) = found_for(both, 1e-2)
+    list(saved.save([fa], entries(runs)))
+    first, second = saved.told(saved.applied(runs))
+    assert first.startswith("feedback-alignment on mlp, digits (mode=fa): lr=")
+    assert second == "feedback-alignment on mlp, digits (mode=usf): no settings saved, those given are kept"
+
+
+def test_a_corrupt_file_beside_a_method_is_named(tmp_path: Path) -> None:
+    runs = beside(tmp_path, planned(asked("backprop")))
+    for text in ("- method: backprop\n", "a: [", "lr"):
+        (tmp_path / "backprop.tuned.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="backprop.tuned.yaml is corrupt"):
+            saved.applied(runs)
