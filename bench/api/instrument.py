@@ -4,6 +4,7 @@ Gauge      timed    while training steps and `prepare_for_eval` run, in every ru
 Probe      untimed  one training step and one prediction of a throwaway instance before training, in every run
 Trial      untimed  whatever it tries with that instance, on a few images, in every run
 EdgeProbe  untimed  between epochs, on a second instance put where training stands; where asked for by name
+Derived    untimed  nothing itself: it works out figures from those of others when a run ends
 """
 
 from abc import ABC, abstractmethod
@@ -106,3 +107,11 @@ class EdgeProbe(Instrument):
         self, twin: Method, task: Task, seeds: Seeds, batch: Batch, progress: Progress
     ) -> Sequence[Mapping[str, Value]]:
         """Rows of the table. The twin has training's state and may be used up; seeds are the twin's own."""
+
+
+class Derived(Instrument):
+    """Figures that follow from what others have measured, such as a rate from a count and a time."""
+
+    @abstractmethod
+    def derive(self, found: Mapping[str, Any]) -> Mapping[str, Value]:
+        """The columns' values. found: those of gauges, probes and trials; None, or no entry, for what they lack."""

@@ -21,7 +21,7 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
     import torch
 
     from bench.data import default_data_dir
-    from bench.measure import cpu_memory
+    from bench.measure import cpu_load, cpu_memory
     from bench.measure.environment import environment
 
     facts = environment(torch.device("cpu"), torch.get_num_threads())
@@ -39,6 +39,8 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
         ["disk", f"{free.f_bavail * free.f_frsize / 2**30:.1f} GiB free in this folder"],
         ["GPU", ", ".join(_gpus()) or "none that torch can use"],
         ["peak memory of a run", "measurable" if cpu_memory.memory() else "not measurable here (needs /proc)"],
+        ["energy of a run", _energy()],
+        ["others' load", "measurable" if cpu_load.load() else "not measurable here (needs /proc)"],
         ["methods", ", ".join(sorted(catalog.methods))],
         ["data folder", str(where)],
         ["data sets here", ", ".join(here)],
@@ -52,6 +54,20 @@ def _gpus() -> list[str]:
     if not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_properties(i).name for i in range(torch.cuda.device_count())]
+
+
+def _energy() -> str:
+    import torch
+
+    from bench.measure.energy import gpu_counters, package_counters
+
+    read = []
+    if torch.cuda.is_available():
+        found = bool(gpu_counters(torch.device("cuda", torch.cuda.current_device())))
+        read.append("GPU measurable" if found else "GPU not measurable (needs the extra `energy`; Volta or later)")
+    found = bool(package_counters())
+    read.append("processor measurable" if found else "processor not measurable (needs readable RAPL counters)")
+    return ", ".join(read)
 
 
 def _torchvision() -> str:

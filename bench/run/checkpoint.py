@@ -42,9 +42,9 @@ class Saver:
 
 
 def resumed(run: Training, folder: RunFolder) -> Training:
-    """The run where its checkpoint left it; as it is where there is none."""
+    """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read."""
     kept = folder.load_checkpoint()
-    if kept is None:
+    if kept is None or any(gauge.name not in kept["gauges"] for gauge in run.gauges):
         return run
     run.method.load_state_dict(kept["method"])
     run.seeds.load_state_dict(kept["seeds"])

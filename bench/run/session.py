@@ -121,7 +121,9 @@ def _closing(run: Training, status: Status, reason: str | None) -> dict[str, Any
     last = run.state.curve[-1] if run.state.curve else {}
     read = {name: value for gauge in run.gauges for name, value in gauge.read().items()}
     of_last = {name: last.get(name) for name in ("val_acc", "train_loss")}
-    return {"status": status, "reason": reason, **of_last, **read, **run.probed}
+    found = {**of_last, **read, **run.probed}
+    derived = {name: value for instrument in run.derived for name, value in instrument.derive(found).items()}
+    return {"status": status, "reason": reason, **found, **derived}
 
 
 def _check_losses(run: Training) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.api.instrument import EdgeProbe, Gauge, Instrument, Probe, Reading, Trial
+from bench.api.instrument import Derived, EdgeProbe, Gauge, Instrument, Probe, Reading, Trial
 from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Progress, Task
@@ -69,7 +69,10 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     method = build(seeds)
     gauges = sorted((cls(device) for cls in _of(parts, Gauge)), key=lambda gauge: isinstance(gauge, Clock))
     edge_probes = [cls() for cls in _of(parts, EdgeProbe)]
-    return Training(spec, task, device, train, val, test, method, seeds, gauges, edge_probes, build, probed, State())
+    derived = [cls() for cls in _of(parts, Derived)]
+    return Training(
+        spec, task, device, train, val, test, method, seeds, gauges, edge_probes, derived, build, probed, State()
+    )
 
 
 def instance(

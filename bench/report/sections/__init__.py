@@ -8,6 +8,7 @@ from bench.report.sections import (
     accuracy,
     artifacts,
     curves,
+    disturbed,
     environments,
     failures,
     further,
@@ -26,6 +27,7 @@ Section = Callable[[Results], Iterator[Block]]
 SECTIONS: tuple[Section, ...] = (
     what_was_run.section,
     results.section,
+    disturbed.section,
     failures.section,
     tuning.section,
     published.section,
