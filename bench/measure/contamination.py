@@ -1,13 +1,13 @@
 """Whether others were at work where a run was timed: on its cores, or on its GPU.
 
-On the cores: how long the kernel had them busy, less what this process used. That is open to everybody and the same on
-every Linux machine; pressure (/proc/pressure) is of all processes together, and a thread's wait for a core
-(/proc/self/schedstat) is lost when the thread ends, neither tells our own threads from strangers.
+On the cores: how long the kernel had them busy, less what this process used. Every Linux tells that to everybody.
+Pressure (/proc/pressure) and a thread's wait for a core (/proc/self/schedstat) do not tell strangers from threads of
+our own that are too many, and the wait of a thread that has ended is lost.
 
 Others disturb a run as soon as they and its threads want more cores than there are. Runs of one sweep share the cores
 out among them, and still disturb each other, by memory and clock rate: they count wherever they are at work.
 
-Read once a second at most, while no step runs. Not seen: what works outside of a container that hides it.
+Read twice a second at most, while no step runs. Not seen: what works outside of a container that hides it.
 """
 
 import os
@@ -83,8 +83,7 @@ class Contamination(Gauge):
 
     def _close(self) -> None:
         """End the window; the next one begins with the steps that follow."""
-        now = cpu_load.load()
-        if self._before is not None and now is not None:
+        if self._before is not None and (now := cpu_load.load()) is not None:
             self._sum = self._sum.plus(now.since(self._before))
             self._on_gpu |= set(on_gpu(self.device))
         self._before = None

@@ -138,9 +138,9 @@ _CHEAP = frozenset(
     "sum mean var std prod min max amin amax aminmax any all norm cumsum cumprod softmax logsumexp pool dropout "
     "nll mse huber entropy adam adamw adagrad sgd upsample "
     "rand randn randint randperm random normal uniform bernoulli exponential cauchy multinomial "
-    "empty zeros zero ones full fill arange eye linspace scalar copy clone cat stack repeat index gather scatter "
-    "embedding pad flip roll tril triu sort argsort topk searchsorted unique nonzero bincount histc equal "
-    "view resize record set lift detach size stride".split()
+    "empty zeros zero zerotensor ones full fill arange eye linspace scalar copy clone cat stack repeat "
+    "index gather scatter embedding pad flip roll tril triu sort argsort topk searchsorted unique nonzero "
+    "bincount histc equal view resize record set lift detach size stride numel check assert".split()
 )
 _FORM = re.compile(r"^_(?:foreach_)?|_(?:backward|forward)(?:_data)?$|_$")  # what stands around an operator's name
 

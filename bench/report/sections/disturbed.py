@@ -13,7 +13,7 @@ def section(results: Results) -> Iterator[Block]:
     ok = finished(ordered(results.runs))
     lines = []
     for row, group in ok.groupby(ROW, sort=False):
-        disturbed = group[group["contamination"].fillna("") != ""]
+        disturbed = group[[isinstance(by, str) and by != "" for by in group["contamination"]]]
         if len(disturbed):
             by = "; ".join(dict.fromkeys("; ".join(disturbed["contamination"]).split("; ")))
             load = disturbed["other_load"].mean()
