@@ -14,7 +14,7 @@ from bench.data.outline import Outlined, outline
 from bench.executors import isolate
 from bench.executors.local import Listener, Options, run_all
 from bench.record import searches
-from bench.record.results import Results
+from bench.record.results import MARGIN, Results
 from bench.search import outcome, saved, search
 from bench.search.search import Search
 from bench.spec.config import Experiment
@@ -129,9 +129,16 @@ def _at_chance(runs: list[Run], options: Options) -> dict[str, float]:
     return found
 
 
-def results_of(folder: Path, catalog: Catalog, *, all_sources: bool = False) -> Results:
+def results_of(
+    folder: Path,
+    catalog: Catalog,
+    *,
+    all_sources: bool = False,
+    margin: float = MARGIN,
+    target: float | None = None,
+) -> Results:
     """What was measured below a folder, with the columns of the instruments that are within reach."""
-    return Results(folder, columns=catalog.columns(), all_sources=all_sources)
+    return Results(folder, columns=catalog.columns(), all_sources=all_sources, margin=margin, target=target)
 
 
 def write_report(results: Results, out: Path | None = None) -> Path:

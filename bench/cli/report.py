@@ -13,13 +13,21 @@ def report(
     results: Annotated[Path, typer.Argument(help="A results folder.")] = Path("results"),
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     all_sources: AllSources = False,
+    margin: Annotated[
+        float | None, typer.Option(min=0.01, max=100, help="Points within which accuracies are equivalent; else 1.")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Validation accuracy to be reached, %; else 95% of backprop's last."),
+    ] = None,
     plugin: Plugins = None,
 ) -> int:
     """Write tables and figures over run records."""
     from bench.experiment import results_of, write_report
 
     catalog, broken = catalog_of(plugin)
-    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources), out)}")
+    asked = {name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None}
+    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources, **asked), out)}")
     return BAD_INPUT if broken else 0
 
 

@@ -1,6 +1,6 @@
 """All that was measured below a folder, as frames. One reading, at first use; tables, figures and users share it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -19,16 +19,29 @@ from bench.record.searches import Found
 if TYPE_CHECKING:
     from bench.api.artifact import Artifact
 
+MARGIN = 0.01
+
 
 class Results:
     """The records below a folder: of one run, an experiment, or several; in run folders, packed, or both.
 
-    columns: the declared quantities. all_sources: keep also the rows that older code has made.
+    columns: the declared quantities. all_sources: keep also the rows that older code has made. For who judges them,
+    as fractions: margin, within which two test accuracies are equivalent; target, a validation accuracy to be reached
+    (None: one that follows from backprop's).
     Every property raises StoreError, naming the file and the mend, where a record is corrupt or there is none.
     """
 
-    def __init__(self, root: Path, *, columns: Sequence[Column], all_sources: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        columns: Sequence[Column],
+        all_sources: bool = False,
+        margin: float = MARGIN,
+        target: float | None = None,
+    ) -> None:
         self.root = root
+        self.margin, self.target = margin, target
         self._declared = columns
         self._all_sources = all_sources
 
@@ -93,6 +106,11 @@ class Results:
             for column in row.columns:
                 known.setdefault(column.name, column)
         return list(known.values())
+
+    @cached_property
+    def specs(self) -> dict[str, Mapping[str, Any]]:
+        """What each run was asked to do, by run."""
+        return {row.run_id: row.spec for row in self.rows}
 
     @cached_property
     def searches(self) -> list[Found]:

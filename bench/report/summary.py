@@ -11,7 +11,16 @@ from bench.record.results import Results
 from bench.report.blocks import Table
 from bench.report.numbers import shown
 from bench.report.text import one_line
-from bench.stats import REFERENCE, ROW, TEST_ACC_DIFF, count_runs, finished, paired_differences, t_interval
+from bench.stats import (
+    CONCLUSION,
+    REFERENCE,
+    ROW,
+    TEST_ACC_DIFF,
+    count_runs,
+    finished,
+    paired_differences,
+    t_interval,
+)
 
 NAMES = {"dataset": "data set", "method": "method", "variant": "variant", "net": "net"}
 RUNS_OK = "runs ok"
@@ -28,10 +37,10 @@ def ordered(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summary_frame(runs: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], margin: float) -> pd.DataFrame:
     """Per row: `n_ok`, `n_runs`, `failures`; `X_mean` of every number X in its unit, with the half-width of its 95%
-    interval over seeds in `X_ci95` where its column says so; the one word of a column of words; the paired difference
-    to backprop (`twin_variant`, `n_pairs`, `test_acc_diff_mean`, `test_acc_diff_ci95`).
+    interval over seeds in `X_ci95` where its column says so; the one word of a column of words; what
+    `paired_differences` says of it.
     """
     lines = []
     for row, group in finished(runs).groupby(ROW, sort=False):
@@ -46,7 +55,7 @@ def summary_frame(runs: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame
                     line[f"{column.name}_ci95"] = interval.half_width
         lines.append(line)
     means = pd.DataFrame(lines, columns=[*ROW, *(name for column in columns for name in _of(column))])
-    return count_runs(runs).merge(means, on=ROW, how="left").merge(paired_differences(runs), on=ROW, how="left")
+    return count_runs(runs).merge(means, on=ROW, how="left").merge(paired_differences(runs, margin), on=ROW, how="left")
 
 
 def results_table(results: Results, runs: pd.DataFrame, *, where: str) -> Table:
@@ -55,7 +64,7 @@ def results_table(results: Results, runs: pd.DataFrame, *, where: str) -> Table:
     where: `terminal`, which has fewer columns, or `page`, which names its data set elsewhere.
     """
     wanted = [c for c in _with_difference(results.columns) if c.shown == "terminal" or c.shown == where]
-    frame = summary_frame(ordered(runs), results.columns)
+    frame = summary_frame(ordered(runs), results.columns, results.margin)
     lines: list[dict[Any, Any]] = frame.to_dict("records")
     cells = {title: [str(line[name]) for line in lines] for name, title in NAMES.items()}
     if where == "page":
@@ -83,8 +92,8 @@ def shown_columns(results: Results) -> list[Column]:
 
 
 def _with_difference(columns: Sequence[Column]) -> list[Column]:
-    """The derived column stands behind the first one, what it is the difference of."""
-    return [*columns[:1], TEST_ACC_DIFF, *columns[1:]]
+    """The derived columns stand behind the first one, what they are the difference of."""
+    return [*columns[:1], TEST_ACC_DIFF, CONCLUSION, *columns[1:]]
 
 
 def _of(column: Column) -> list[str]:

@@ -1,16 +1,29 @@
 """What may be concluded from several runs."""
 
+from bench.stats.aggregate import IQM, interquartile_means, performance_profile, scores_of
+from bench.stats.comparison import points
 from bench.stats.counts import ROW, count_runs, finished
 from bench.stats.intervals import Interval, t_interval
-from bench.stats.paired import REFERENCE, TEST_ACC_DIFF, paired_differences
+from bench.stats.paired import CONCLUSION, TEST_ACC_DIFF, TESTS, paired_differences
+from bench.stats.targets import TARGETS, costs_to_target
+from bench.stats.twins import REFERENCE
 
 __all__ = [
+    "CONCLUSION",
+    "IQM",
     "REFERENCE",
     "ROW",
+    "TARGETS",
+    "TESTS",
     "TEST_ACC_DIFF",
     "Interval",
+    "costs_to_target",
     "count_runs",
     "finished",
+    "interquartile_means",
     "paired_differences",
+    "performance_profile",
+    "points",
+    "scores_of",
     "t_interval",
 ]

@@ -1,14 +1,14 @@
-"""Differences to backprop, seed by seed."""
-
-from collections.abc import Collection
+"""Differences to backprop, seed by seed, and what they allow to conclude."""
 
 import pandas as pd
 
 from bench.api.column import Column
+from bench.stats.comparison import compare, conclusion, holm, points, seeds_needed
 from bench.stats.counts import ROW, finished
 from bench.stats.intervals import t_interval
+from bench.stats.twins import REFERENCE, twin
 
-REFERENCE = "backprop"
+DETECTABLE = 0.005  # the difference for which seeds are counted
 
 TEST_ACC_DIFF = Column(
     "test_acc_diff",
@@ -20,38 +20,76 @@ TEST_ACC_DIFF = Column(
     interval=True,
     shown="terminal",
 )
+CONCLUSION = Column(
+    "conclusion",
+    "conclusion",
+    "what the difference to backprop allows to say, at a level of 5% over all rows of the data set (Holm): higher or "
+    "lower by a paired t test, equivalent by two one-sided tests (TOST), else undecided; one seed allows none",
+    shown="page",
+    text=True,
+)
+TESTS = (
+    Column("n_pairs", "pairs", "seeds that ended well with both methods", shown="page"),
+    TEST_ACC_DIFF,
+    Column("test_acc_diff_sd", "spread of differences, points", "their standard deviation over seeds", scale=100),
+    Column("p_differs", "p of one, differs", "p value of the paired t test of no difference, by itself"),
+    Column(
+        "p_differs_holm",
+        "p, differs",
+        "p value of the paired t test of no difference, corrected by Holm's method for the rows of the data set",
+        shown="page",
+    ),
+    Column("p_equivalent", "p of one, equivalent", "p value of the two one-sided tests, by themselves"),
+    Column(
+        "p_equivalent_holm",
+        "p, equivalent",
+        "p value of the two one-sided tests of a difference beyond the margin, corrected likewise",
+        shown="page",
+    ),
+    CONCLUSION,
+    Column(
+        "seeds_needed",
+        f"seeds for {points(DETECTABLE)}",
+        f"how many seeds a paired t test by itself needs to see {points(DETECTABLE)} at a level of 5% with a power of "
+        "80%, if differences spread as they do here; a rough figure where that is known from few seeds",
+        shown="page",
+    ),
+)
 
 
-def paired_differences(runs: pd.DataFrame) -> pd.DataFrame:
+def paired_differences(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Per row of another method: its test accuracy minus that of its backprop twin, seed by seed.
 
     The twin shares data set, net and seed, hence initial weights and batch order, so the spread that both
     have in common cancels. Columns: `twin_variant` (missing where backprop did not run, or in several forms
-    with none nearest), `n_pairs`, `test_acc_diff_mean` and `test_acc_diff_ci95` (fractions; the latter the
-    half-width of the t-interval over pairs).
+    with none nearest), `test_acc_diff_mean` and `test_acc_diff_ci95` (fractions; the latter the half-width of the
+    t-interval over pairs), and those of TESTS. A family of tests is the rows of one data set: its table is read as a
+    whole, and another data set beside it changes no conclusion. margin: a fraction.
     """
-    differences = []
+    lines = []
     for row, group in runs.groupby(ROW, sort=False):
-        dataset, method, net, variant = row
+        dataset, method, net, variant = map(str, row)
         if method == REFERENCE:
             continue
-        on_net = (runs["method"] == REFERENCE) & (runs["dataset"] == dataset) & (runs["net"] == net)
-        twins = runs[on_net]
-        twin_variant = _twin_variant(str(variant), set(twins["variant"]))
-        twin = twins[twins["variant"] == twin_variant]
-        interval = t_interval(_accuracy_by_seed(group) - _accuracy_by_seed(twin))
-        differences.append((*row, twin_variant, interval.n, interval.mean, interval.half_width))
-    columns = [*ROW, "twin_variant", "n_pairs", "test_acc_diff_mean", "test_acc_diff_ci95"]
-    return pd.DataFrame(differences, columns=columns)
+        nearest, of_twin = twin(runs, dataset, net, variant)
+        pairs = _accuracy_by_seed(group) - _accuracy_by_seed(of_twin)
+        interval, tests = t_interval(pairs), compare(pairs, margin)
+        lines.append(
+            (*row, nearest, interval.mean, interval.half_width, *tests, seeds_needed(tests.sd, DETECTABLE)),
+        )
+    frame = pd.DataFrame(
+        lines,
+        columns=[*ROW, "twin_variant", "test_acc_diff_mean", "test_acc_diff_ci95", *_TESTED, "seeds_needed"],
+    )
+    families = frame.groupby("dataset")
+    for name in ("p_differs", "p_equivalent"):
+        frame[f"{name}_holm"] = families[name].transform(lambda p_values: holm(p_values))
+    judged = (frame[name] for name in ("n_pairs", "test_acc_diff_mean", "p_differs_holm", "p_equivalent_holm"))
+    frame["conclusion"] = [conclusion(n, mean, p, q, margin) for n, mean, p, q in zip(*judged, strict=True)]
+    return frame
 
 
-def _twin_variant(variant: str, available: Collection[str]) -> str | None:
-    """Backprop under the same settings, else under its defaults, else in the one form that ran."""
-    if variant in available:
-        return variant
-    if "" in available:
-        return ""
-    return next(iter(available)) if len(available) == 1 else None
+_TESTED = ["n_pairs", "test_acc_diff_sd", "p_differs", "p_equivalent"]  # as in Comparison
 
 
 def _accuracy_by_seed(runs: pd.DataFrame) -> "pd.Series[float]":

@@ -6,8 +6,10 @@ from bench.record.results import Results
 from bench.report.blocks import Block
 from bench.report.sections import (
     accuracy,
+    across,
     artifacts,
     curves,
+    differences,
     disturbed,
     environments,
     failures,
@@ -16,6 +18,7 @@ from bench.report.sections import (
     published,
     results,
     steps,
+    targets,
     trade_offs,
     tuning,
     what_was_run,
@@ -29,6 +32,9 @@ SECTIONS: tuple[Section, ...] = (
     results.section,
     disturbed.section,
     failures.section,
+    differences.section,
+    across.section,
+    targets.section,
     tuning.section,
     published.section,
     accuracy.section,

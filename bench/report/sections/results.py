@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from bench.record.results import Results
 from bench.report.blocks import Block, Data, Heading, Text
 from bench.report.summary import ordered, results_table, summary_frame
-from bench.stats import finished, paired_differences
+from bench.stats import finished
 
 
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     yield Data("runs", runs)
-    yield Data("summary", summary_frame(runs, results.columns))
-    yield Data("paired", paired_differences(runs))
+    yield Data("summary", summary_frame(runs, results.columns, results.margin))
     yield Heading("Results")
     if finished(runs).empty:
         yield Text("No run ended well, so there is no figure to show.")

@@ -40,6 +40,9 @@ class Made:
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     searches: Sequence[Found] = ()
     n_older: int = 0
+    margin: float = 0.01
+    target: float | None = None
+    specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     columns: Sequence[Column] = tuple(COLUMNS)
 
     @property

@@ -135,7 +135,7 @@ def test_a_difference_over_fewer_pairs_than_runs_says_so() -> None:
 
 def test_variants_are_rows_of_their_own() -> None:
     runs = frame([run("noprop-dt"), run("noprop-dt", variant="T=5")])
-    assert summary_frame(runs, COLUMNS)["variant"].tolist() == ["", "T=5"]
+    assert summary_frame(runs, COLUMNS, 0.01)["variant"].tolist() == ["", "T=5"]
 
 
 def test_hostile_names_and_reasons_are_only_shown(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_pairs_cancel_what_the_seeds_have_in_common() -> None:
         ("spsa", "", 1, "ok", 0.8),
         ("spsa", "", 0, "ok", 0.5),
     )
-    (row,) = paired_differences(runs).to_dict("records")
+    (row,) = paired_differences(runs, 0.01).to_dict("records")
     assert row["n_pairs"] == 2
     assert row["test_acc_diff_mean"] == pytest.approx(-0.1)
     assert row["test_acc_diff_ci95"] == pytest.approx(0, abs=1e-12)
@@ -37,7 +37,7 @@ def test_a_failed_run_takes_its_twin_out_of_the_pairs() -> None:
         ("spsa", "", 1, "diverged", 0.1),
         ("spsa", "", 2, "ok", 0.7),
     )
-    (row,) = paired_differences(runs).to_dict("records")
+    (row,) = paired_differences(runs, 0.01).to_dict("records")
     assert row["n_pairs"] == 1
     assert row["test_acc_diff_mean"] == pytest.approx(0.2)
     assert math.isnan(row["test_acc_diff_ci95"])
@@ -49,11 +49,11 @@ def test_a_failed_run_takes_its_twin_out_of_the_pairs() -> None:
 )
 def test_the_twin_is_the_nearest_form_of_backprop(of_backprop: list[str], twin: str | None) -> None:
     runs = frame(("spsa", "T=5", 0, "ok", 0.5), *(("backprop", variant, 0, "ok", 0.5) for variant in of_backprop))
-    (row,) = paired_differences(runs).to_dict("records")
+    (row,) = paired_differences(runs, 0.01).to_dict("records")
     assert row["twin_variant"] == twin or (twin is None and pd.isna(row["twin_variant"]))
     assert row["n_pairs"] == (twin is not None)
 
 
 def test_backprop_on_another_net_is_no_twin() -> None:
     runs = pd.concat([frame(("backprop", "", 0, "ok", 0.6), net="cnn"), frame(("spsa", "", 0, "ok", 0.5))])
-    assert paired_differences(runs)["n_pairs"].tolist() == [0]
+    assert paired_differences(runs, 0.01)["n_pairs"].tolist() == [0]

@@ -1,0 +1,27 @@
+"""The differences to backprop, the tests behind each conclusion, and how many seeds a clearer one would take."""
+
+from collections.abc import Iterator
+
+from bench.record.results import Results
+from bench.report.blocks import Block, Data, Heading, Text
+from bench.report.derived import table
+from bench.report.summary import ordered
+from bench.stats import TESTS, paired_differences, points
+
+NOTE = (
+    "Paired by seed. Two rows are held to be equivalent where tests show their difference to lie within a margin of "
+    "{margin} (`bench report --margin` sets another). Both tests are corrected for the number of rows of "
+    "their data set, and a p value of at most 0.05 is taken as shown. Differences without any spread have no test, "
+    "unless all are 0."
+)
+
+
+def section(results: Results) -> Iterator[Block]:
+    differences = paired_differences(ordered(results.runs), results.margin)
+    yield Data("paired", differences)
+    tested = differences[differences["n_pairs"] > 1]
+    if tested.empty:
+        return
+    yield Heading("Differences to backprop")
+    yield Text(NOTE.format(margin=points(results.margin)))
+    yield from table(tested, TESTS)

@@ -1,0 +1,86 @@
+"""One figure per method over several data sets, and how its runs spread.
+
+Paper: Agarwal, Schwarzer, Castro, Courville, Bellemare 2021, "Deep reinforcement learning at the edge of the
+statistical precipice", NeurIPS (rliable). With x_mn the score of run n = 1..N_m on data set m = 1..M:
+
+    interquartile mean      the mean of all x_mn without their lowest and their highest quarter
+    performance profile     P(tau) = 1 / M sum_m 1 / N_m sum_n [x_mn > tau]
+    interval                the middle 95% of either when the runs of each data set are drawn anew, with replacement
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, trim_mean
+
+from bench.api.column import Column
+from bench.stats.counts import count_runs, finished
+
+Scores = NDArray[np.float64]
+RESAMPLES = 2000
+ACROSS = ["method", "net", "variant"]
+
+IQM = (
+    Column("n_ok", "runs ok", "runs that ended well, on all data sets together", shown="page"),
+    Column("n_runs", "attempted", "runs attempted, on all data sets together", shown="page"),
+    Column(
+        "iqm",
+        "IQM, %",
+        "interquartile mean: the mean test accuracy of the runs on all data sets without the lowest and the highest "
+        "quarter; missing for a row without a good run on each of them",
+        scale=100,
+        decimals=2,
+        shown="page",
+    ),
+    Column(
+        "iqm_low",
+        "from, %",
+        "where its 95% interval begins, by a bootstrap that draws the runs of each data set anew; from few seeds it is "
+        "rather too narrow",
+        scale=100,
+        decimals=2,
+        shown="page",
+    ),
+    Column("iqm_high", "to, %", "where that interval ends", scale=100, decimals=2, shown="page"),
+)
+
+
+def scores_of(runs: pd.DataFrame) -> dict[tuple[str, str, str], list[Scores]]:
+    """The test accuracies of each (method, net, variant), a data set each; only rows with some on all of them."""
+    ok = finished(runs).dropna(subset=["test_acc"])
+    datasets = ok["dataset"].nunique()
+    found: dict[tuple[str, str, str], list[Scores]] = {}
+    for (method, net, variant, _), group in ok.groupby([*ACROSS, "dataset"], sort=False):
+        found.setdefault((str(method), str(net), str(variant)), []).append(group["test_acc"].to_numpy(dtype=float))
+    return {row: scores for row, scores in found.items() if len(scores) == datasets}
+
+
+def interquartile_means(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per (method, net, variant): the columns of IQM, over all data sets on which a run ended well."""
+    counts = count_runs(runs).groupby(ACROSS, sort=False, as_index=False)[["n_ok", "n_runs"]].sum()
+    lines = [(*row, _iqm(*scores), *interval(_iqm, scores)) for row, scores in scores_of(runs).items()]
+    return counts.merge(pd.DataFrame(lines, columns=[*ACROSS, "iqm", "iqm_low", "iqm_high"]), on=ACROSS, how="left")
+
+
+def performance_profile(scores: Sequence[Scores], taus: Scores) -> tuple[Scores, Scores, Scores]:
+    """P(tau) at each tau, and where its pointwise interval begins and ends. Shape: (len(taus),) each."""
+
+    def above(*scores: Scores, axis: int = -1) -> Scores:
+        return np.stack([np.mean([(of > tau).mean(axis=axis) for of in scores], axis=0) for tau in taus])
+
+    return above(*scores), *interval(above, scores)
+
+
+def interval(statistic: Callable[..., Scores], scores: Sequence[Scores]) -> tuple[Scores, Scores]:
+    """95% by a stratified percentile bootstrap, of fixed seed. NaN where a data set has a single run."""
+    if min(map(len, scores)) < 2:
+        nothing = np.full_like(statistic(*scores), np.nan)
+        return nothing, nothing
+    drawn = bootstrap(tuple(scores), statistic, method="percentile", n_resamples=RESAMPLES, rng=0).confidence_interval
+    return np.asarray(drawn.low), np.asarray(drawn.high)
+
+
+def _iqm(*scores: Scores, axis: int = -1) -> Scores:
+    return np.asarray(trim_mean(np.concatenate(scores, axis=axis), 0.25, axis=axis))
