@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -52,11 +51,15 @@ def compare(differences: Iterable[float], margin: float) -> Comparison:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """The p values corrected over their family, NaN where there was no test, which is no member of it."""
-    corrected = np.asarray(p_values, dtype=float).copy()
-    tested = ~np.isnan(corrected)
-    if tested.any():
-        corrected[tested] = multipletests(corrected[tested], method="holm")[1]
+    """The p values corrected over their family, NaN where there was no test, which is no member of it.
+
+    The k-th smallest of n becomes min(1, max_{j <= k} (n - j + 1) p_j). As statsmodels' multipletests has it, which
+    collects garbage at every call: a fifth of a second where torch is loaded.
+    """
+    corrected = np.array(p_values, dtype=float)
+    n = np.count_nonzero(~np.isnan(corrected))
+    rising = np.argsort(corrected)[:n]  # NaN stands last
+    corrected[rising] = np.minimum(1, np.maximum.accumulate(np.arange(n, 0, -1) * corrected[rising]))
     return corrected
 
 

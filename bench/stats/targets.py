@@ -50,16 +50,11 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
         if points.empty or math.isnan(aim):
             continue
         first = points[points["val_acc"] >= aim].sort_values("epoch").groupby("run_id").first()
-        at = group.set_index("run_id").join(first[["train_s", "step"]], rsuffix="_then")
-        lines.append((*row, aim, len(first), len(group), _median(at["train_s_then"], at["step"]), _flops(at)))
+        at = first[["train_s", "step"]].reindex(group["run_id"]).reset_index(drop=True)
+        per_step = group.get(FLOPS_PER_STEP, pd.Series(math.nan, group.index)).reset_index(drop=True)
+        flops = math.nan if per_step.isna().all() else _median(at["step"] * per_step, at["step"])
+        lines.append((*row, aim, len(first), len(group), _median(at["train_s"], at["step"]), flops))
     return pd.DataFrame(lines, columns=[*ROW, *(column.name for column in TARGETS)])
-
-
-def _flops(at: pd.DataFrame) -> float:
-    """Steps until then, times what one takes; NaN where no run says what that is."""
-    if FLOPS_PER_STEP not in at or at[FLOPS_PER_STEP].isna().all():
-        return math.nan
-    return _median(at["step"] * at[FLOPS_PER_STEP], at["step"])
 
 
 def _median(cost: "pd.Series[float]", step: "pd.Series[float]") -> float:

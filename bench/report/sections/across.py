@@ -48,8 +48,16 @@ def profiles(runs: pd.DataFrame, look: dict[Key, Look], *, bands: bool) -> Figur
     for k, (row, of_row) in enumerate(scores.items()):
         share, low, high = performance_profile(of_row, taus)
         style = look[row]
-        marks = {"marker": style.marker, "ms": 4, "markevery": (7 * k % 40, 40)}  # lines coincide, marks do not
-        ax.plot(100 * taus, share, color=style.colour, ls=style.dashes, drawstyle="steps-post", **marks)
+        ax.plot(
+            100 * taus,
+            share,
+            color=style.colour,
+            linestyle=style.dashes,
+            drawstyle="steps-post",
+            marker=style.marker,
+            markersize=4,
+            markevery=(7 * k % 40, 40),  # where lines coincide, marks do not
+        )
         if bands:
             ax.fill_between(100 * taus, low, high, color=style.colour, alpha=0.15, lw=0, step="post")
     ax.set_xlabel("test accuracy, %")

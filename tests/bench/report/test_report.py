@@ -9,6 +9,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from scipy.special import stdtr
 
 from bench.api.column import Column
 from bench.record.searches import Found, Trial
@@ -98,6 +99,7 @@ def test_csv_tables_hold_the_unrounded_numbers(page: Path) -> None:
         "runs.csv": 12,
         "summary.csv": 4,
         "paired.csv": 2,
+        "across.csv": 2,
         "failures.csv": 1,
     }
     backprop = tables["summary.csv"].iloc[0]
@@ -109,7 +111,7 @@ def test_csv_tables_hold_the_unrounded_numbers(page: Path) -> None:
 
 def test_figures_are_written_and_shown(page: Path) -> None:
     figures = {path.name: path.read_bytes() for path in (page.parent / "figures").iterdir()}
-    assert figures.keys() == FIGURES
+    assert figures.keys() == FIGURES | {"performance_profile.png"}
     for name, data in figures.items():
         assert f"](figures/{name})" in page.read_text()
         width, height = struct.unpack(">II", data[16:24])  # of the PNG's header
@@ -164,7 +166,7 @@ def test_hostile_names_and_reasons_are_only_shown(tmp_path: Path) -> None:
 def test_a_figure_published_for_a_variant_stands_beside_that_variant() -> None:
     """BioTorch's uSF belongs to mode=usf where both modes ran; plain published figures stand beside every row."""
     modes = [run("feedback-alignment", "mnist", 0, variant=f"mode={mode}") for mode in ("fa", "usf")]
-    rows = beside_published(frame(modes))
+    rows = beside_published(frame(modes), {})
     beside = {v: set(rows.loc[rows["variant"] == f"mode={v}", "published_variant"]) for v in ("fa", "usf")}
     assert "uSF" in beside["usf"] - beside["fa"]
     assert "FA" in beside["fa"] - beside["usf"]
@@ -330,6 +332,32 @@ def test_a_declared_column_needs_no_further_edit(tmp_path: Path) -> None:
         assert ("how long the weights are" in page.read_text()) == places[1]
         if places[1]:
             assert [line[table[0].index("norm of weights")] for line in table[1:]] == ["2.5", "2.5"]
+
+
+def test_what_is_concluded_and_what_it_rests_on(tmp_path: Path) -> None:
+    """Backprop at 96, 97, 98%; one rule equal to it, one 3 points below with a spread of 0.1."""
+    rows = [run(m, "digits", s) for m in ("backprop", "same", "worse") for s in range(3)]
+    for s, row in enumerate(rows[3:6]):
+        row["test_acc"] = 0.96 + 0.01 * s
+    for s, row in enumerate(rows[6:]):
+        row["test_acc"] = 0.93 + 0.01 * s + 0.001 * (s - 1)
+    runs = frame([row | {"val_acc": 0.9} for row in rows])
+    page = write(Made(runs, curves_of(runs, epochs=10)), tmp_path, title="t")
+    tables = tables_of(page)
+    shown = [dict(zip(tables[0][0], line, strict=True)) for line in tables[0][1:]]
+    assert [line["conclusion"] for line in shown] == ["-", "equivalent within 1 point", "lower"]
+
+    tested = next(t for t in tables if "seeds for 0.5 points" in t[0])
+    p = 2 * stdtr(2, -0.03 * math.sqrt(3) / 0.001)
+    assert [line[tested[0].index("p, differs")] for line in tested[1:]] == ["1", f"{2 * p:.3g}"]
+    assert [line[tested[0].index("seeds for 0.5 points")] for line in tested[1:]] == ["-", "3"]
+
+    # validation accuracy is 0.9 - 0.5 / epoch, so 0.95 x 0.9 = 0.855 is never reached in 10 epochs, and 0.8 in 5
+    assert [line[-3:] for line in next(t for t in tables if "target, %" in t[0])[1:]] == [["0", "3", "inf"]] * 3
+    again = write(Made(runs, curves_of(runs), margin=0.05, target=0.7), tmp_path, title="t")
+    tables = tables_of(again)
+    assert [line[tables[0][0].index("conclusion")] for line in tables[0][1:]][2] == "lower by less than 5 points"
+    assert [line[-3:] for line in next(t for t in tables if "target, %" in t[0])[1:]] == [["3", "3", "3"]] * 3
 
 
 def test_older_rows_are_told_of(tmp_path: Path) -> None:
