@@ -1,6 +1,6 @@
 """What may be concluded from several runs."""
 
-from bench.stats.aggregate import IQM, interquartile_means, performance_profile, scores_of
+from bench.stats.aggregate import IQM, interquartile_means, performance_band, performance_profile, scores_of
 from bench.stats.comparison import points
 from bench.stats.counts import ROW, count_runs, finished
 from bench.stats.intervals import Interval, t_interval
@@ -22,6 +22,7 @@ __all__ = [
     "finished",
     "interquartile_means",
     "paired_differences",
+    "performance_band",
     "performance_profile",
     "points",
     "scores_of",

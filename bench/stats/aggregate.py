@@ -9,6 +9,7 @@ statistical precipice", NeurIPS (rliable). With x_mn the score of run n = 1..N_m
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -64,13 +65,14 @@ def interquartile_means(runs: pd.DataFrame) -> pd.DataFrame:
     return counts.merge(pd.DataFrame(lines, columns=[*ACROSS, "iqm", "iqm_low", "iqm_high"]), on=ACROSS, how="left")
 
 
-def performance_profile(scores: Sequence[Scores], taus: Scores) -> tuple[Scores, Scores, Scores]:
-    """P(tau) at each tau, and where its pointwise interval begins and ends. Shape: (len(taus),) each."""
+def performance_profile(scores: Sequence[Scores], taus: Scores) -> Scores:
+    """P(tau) at each tau. Shape: (len(taus),)."""
+    return _above(taus, *scores)
 
-    def above(*scores: Scores, axis: int = -1) -> Scores:
-        return np.stack([np.mean([(of > tau).mean(axis=axis) for of in scores], axis=0) for tau in taus])
 
-    return above(*scores), *interval(above, scores)
+def performance_band(scores: Sequence[Scores], taus: Scores) -> tuple[Scores, Scores]:
+    """Where the interval of P(tau) begins and ends, at each tau by itself."""
+    return interval(partial(_above, taus), scores)
 
 
 def interval(statistic: Callable[..., Scores], scores: Sequence[Scores]) -> tuple[Scores, Scores]:
@@ -84,3 +86,7 @@ def interval(statistic: Callable[..., Scores], scores: Sequence[Scores]) -> tupl
 
 def _iqm(*scores: Scores, axis: int = -1) -> Scores:
     return np.asarray(trim_mean(np.concatenate(scores, axis=axis), 0.25, axis=axis))
+
+
+def _above(taus: Scores, *scores: Scores, axis: int = -1) -> Scores:
+    return np.stack([np.mean([(of > tau).mean(axis=axis) for of in scores], axis=0) for tau in taus])

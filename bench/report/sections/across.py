@@ -13,7 +13,7 @@ from bench.report.panels import legend, line_handle
 from bench.report.rows import counted
 from bench.report.style import Key, Look
 from bench.report.summary import ordered
-from bench.stats import IQM, finished, interquartile_means, performance_profile, scores_of
+from bench.stats import IQM, finished, interquartile_means, performance_band, performance_profile, scores_of
 
 NOTE = "Over {datasets}, each row on all of them."
 CAPTION = (
@@ -45,21 +45,23 @@ def profiles(runs: pd.DataFrame, look: dict[Key, Look], *, bands: bool) -> Figur
     taus = np.linspace(max(0.0, every.min() - 0.02), min(1.0, every.max() + 0.01), 201)
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     ax = figure.subplots()
-    for k, (row, of_row) in enumerate(scores.items()):
-        share, low, high = performance_profile(of_row, taus)
-        style = look[row]
+    for row, of_row in scores.items():
+        share = performance_profile(of_row, taus)
+        steps = slice(max(0, np.sum(share == 1) - 1), np.sum(share > 0) + 1)  # beyond them all lines coincide
+        x, style = 100 * taus[steps], look[row]
         ax.plot(
-            100 * taus,
-            share,
+            x,
+            share[steps],
             color=style.colour,
             linestyle=style.dashes,
             drawstyle="steps-post",
             marker=style.marker,
             markersize=4,
-            markevery=(7 * k % 40, 40),  # where lines coincide, marks do not
+            markevery=[0, -1],
         )
         if bands:
-            ax.fill_between(100 * taus, low, high, color=style.colour, alpha=0.15, lw=0, step="post")
+            low, high = performance_band(of_row, taus[steps])
+            ax.fill_between(x, low, high, color=style.colour, alpha=0.15, lw=0, step="post")
     ax.set_xlabel("test accuracy, %")
     ax.set_ylabel("share of runs above it")
     legend(figure, {look[row].label: line_handle(look[row]) for row in scores})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.stats import interquartile_means, performance_profile, scores_of
+from bench.stats import interquartile_means, performance_band, performance_profile, scores_of
 
 
 def runs_of(scores: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
@@ -77,9 +77,11 @@ def test_every_row_stands_on_the_same_data_sets() -> None:
 def test_a_profile_is_the_mean_share_above_each_score() -> None:
     """At 0.5 two of four runs of one data set and one of two of the other lie above; at 0.95 one of four, none."""
     scores = [np.array([0.2, 0.5, 0.6, 1.0]), np.array([0.4, 0.9])]
-    share, low, high = performance_profile(scores, np.array([0.0, 0.5, 0.95, 1.0]))
+    taus = np.array([0.0, 0.5, 0.95, 1.0])
+    share = performance_profile(scores, taus)
+    low, high = performance_band(scores, taus)
     assert share == pytest.approx([1, 0.5, 0.125, 0])
     assert (low <= share).all()
     assert (share <= high).all()
     assert (low[0], high[0], low[3], high[3]) == (1, 1, 0, 0)
-    assert np.isnan(performance_profile([np.array([0.5])], np.array([0.1]))[1]).all()
+    assert np.isnan(performance_band([np.array([0.5])], np.array([0.1]))[0]).all()
