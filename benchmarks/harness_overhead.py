@@ -48,7 +48,7 @@ def bare(run: Training) -> None:
 def harness(run: Training) -> None:
     run.state.step = 0
     run.state.losses.clear()
-    loop.train(run, run.order(), lambda: False)
+    loop.train(run, run.order(), run.steps_per_epoch, lambda: False)
 
 
 def main() -> None:

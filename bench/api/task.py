@@ -20,7 +20,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, so that schedules see the whole budget. All counts start at 0."""
+    """Where training stands, so that schedules see the whole budget. All counts start at 0.
+
+    total_steps: those of the budget; where seconds or validation end training, the most that there may be.
+    """
 
     step: int
     total_steps: int

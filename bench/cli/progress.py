@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from bench.executors.local import Listener
 from bench.run.events import Ended, EpochEnded, Event, Kept, Started, Stepped
@@ -46,10 +47,12 @@ def _bars(runs: list[Run]) -> Iterator[Listener]:
             match event:
                 case Started():
                     bars[key] = progress.add_task(escape(run.spec.label), total=None, words="setting up")
-                case Stepped(step, steps):
-                    progress.update(bars[key], completed=step, total=steps, words=words)
+                case Stepped(step, steps, train_s):
+                    done, total = _part(run, step, steps, train_s)
+                    progress.update(bars[key], completed=done, total=total, words=words)
                 case EpochEnded(row, steps):
-                    progress.update(bars[key], completed=row["step"], total=steps, words=words)  # type: ignore[arg-type]
+                    done, total = _part(run, row["step"], steps, row["train_s"])
+                    progress.update(bars[key], completed=done, total=total, words=words)
                 case Kept() | Ended():
                     progress.advance(whole)
                     if key in bars:
@@ -59,16 +62,26 @@ def _bars(runs: list[Run]) -> Iterator[Listener]:
         yield listen
 
 
+def _part(run: Run, step: Any, steps: int, train_s: Any) -> tuple[float, float]:
+    """How much of its budget a run has used: seconds where those are the budget, steps elsewhere."""
+    return (step, steps) if run.spec.seconds is None else (train_s, run.spec.seconds)
+
+
+def _seconds(run: Run, train_s: Any) -> str:
+    return f"{train_s:.1f} s" if run.spec.seconds is None else f"{train_s:.1f} of {run.spec.seconds:g} s"
+
+
 def _words(run: Run, event: Event) -> str:
     match event:
         case Started():
             return "started"
-        case Stepped(step, steps):
-            return f"step {step}/{steps}"
+        case Stepped(step, steps, train_s):
+            return f"step {step}/{steps}" if run.spec.seconds is None else f"step {step}, {_seconds(run, train_s)}"
         case EpochEnded(row):
             val = f", validation {row['val_acc']:.2%}" if row["val_acc"] is not None else ""
-            epoch = f"epoch {row['epoch']}/{run.spec.epochs}"
-            return f"{epoch}, loss {row['train_loss']:.4f}{val}, {row['train_s']:.1f} s"
+            most = "/" if run.spec.seconds is None and run.spec.patience is None else " of at most "
+            epoch = f"epoch {row['epoch']:.4g}{most}{run.spec.epochs}"
+            return f"{epoch}, loss {row['train_loss']:.4f}{val}, {_seconds(run, row['train_s'])}"
         case Kept(summary) | Ended(summary):
             kept = " (kept from an earlier run)" if isinstance(event, Kept) else ""
             if summary["status"] != "ok":

@@ -49,13 +49,13 @@ class Accuracy(Instrument):
         Column(
             name="val_acc",
             title="validation acc, %",
-            what="accuracy on the validation images after the last epoch",
+            what="accuracy on the validation images after the last epoch; after the best under own convergence",
             scale=100,
             decimals=2,
             better="higher",
             interval=True,
         ),
-        Column("train_loss", "training loss", "mean loss of the last epoch's steps", better="lower"),
+        Column("train_loss", "training loss", "mean loss of that epoch's steps", better="lower"),
     )
 
 

@@ -34,6 +34,7 @@ class Saver:
                 "global_rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
                 "state": {of.name: getattr(state, of.name) for of in fields(state)} | {"losses": losses},
+                "best": run.best.state(),
                 "gauges": {gauge.name: gauge.state_dict() for gauge in run.gauges},
             }
         )
@@ -53,5 +54,7 @@ def resumed(run: Training, folder: RunFolder) -> Training:
         torch.cuda.set_rng_state(kept["cuda_rng"], run.device)
     for gauge in run.gauges:
         gauge.load_state_dict(kept["gauges"][gauge.name])
+    if kept.get("best") is not None:
+        run.best.keep(kept["best"])
     losses = list(kept["state"]["losses"].to(run.device).unbind())
     return replace(run, state=State(**{**kept["state"], "losses": losses}))

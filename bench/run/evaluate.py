@@ -27,7 +27,7 @@ def validation(run: Training) -> Row:
     """Accuracy on the validation images, and with every draw at its mean; None where there are none."""
     if not len(run.val):
         return {"val_acc": None, "val_acc_noise_free": None}
-    run.seeds.for_inference("val", run.state.epoch)
+    run.seeds.for_inference("val", len(run.state.curve) + 1)
     noisy = _accuracy(run, _predict(run), run.val)
     free = _accuracy(run, run.method.predict, run.val) if _stochastic(run) else noisy
     return {"val_acc": noisy, "val_acc_noise_free": free}
@@ -48,10 +48,8 @@ def test(run: Training) -> Row:
 
 def looks(run: Training) -> dict[str, list[Row]]:
     """The rows of each edge probe at this edge between epochs, on the batch that comes next; without a trace."""
-    state, epochs = run.state, run.spec.epochs
-    at: dict[str, Value] = {"epoch": state.epoch, "step": state.epoch * run.steps_per_epoch}
-    over = state.epoch == epochs
-    progress = run.progress(epochs - 1, run.steps_per_epoch - 1) if over else run.progress(state.epoch, 0)
+    at: dict[str, Value] = {"epoch": run.passes, "step": run.taken}
+    progress = run.progress(min(run.taken, run.total_steps - 1))
     found = {}
     for probe in run.edge_probes:
         batch = run.train.batch(run.order()[: run.spec.batch_size])

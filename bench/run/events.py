@@ -14,10 +14,11 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """So many training steps of all that the run will take are done."""
+    """So many training steps of all that the run will take, or may take, are done, in so many seconds."""
 
     step: int
     steps: int
+    train_s: float
 
 
 @dataclass(frozen=True)

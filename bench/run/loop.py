@@ -25,12 +25,12 @@ def measured(gauges: Sequence[Gauge]) -> Iterator[None]:
             gauge.off()
 
 
-def train(run: Training, order: Tensor, pause: Callable[[], bool]) -> None:
-    """Steps from where the run stands until the epoch ends or `pause` says so."""
-    state, clock, steps, size = run.state, run.clock, run.steps_per_epoch, run.spec.batch_size
-    first, epoch, done, total = state.step, state.epoch, state.epoch * steps, run.total_steps
+def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -> None:
+    """So many steps of the epoch from where the run stands, fewer where `pause` says so."""
+    state, clock, size = run.state, run.clock, run.spec.batch_size
+    first, epoch, done, total = state.step, state.epoch, state.epoch * run.steps_per_epoch, run.total_steps
     with measured(run.gauges):
-        for step in range(first, steps):
+        for step in range(first, first + steps):
             clock.mark()
             batch = run.train.batch(order[step * size : (step + 1) * size])
             clock.mark()

@@ -8,7 +8,7 @@ import torch
 from bench.api.status import Status
 from bench.measure.accuracy import Diverged
 from bench.record.folder import RunFolder
-from bench.run import checkpoint, compute, evaluate, loop, setup
+from bench.run import budget, checkpoint, compute, evaluate, loop, setup
 from bench.run.events import EpochEnded, Stepped, Tell
 from bench.run.state import Place, Row, Training
 from bench.spec.identity import RunSpec
@@ -35,6 +35,9 @@ class Session:
             return {"status": "skipped", "reason": reason}
         with compute.precision(spec.precision, device):
             run = checkpoint.resumed(setup.set_up(spec, parts, task, loaded, device), self.folder)
+            reason = budget.refusal(run)
+            if reason is not None:
+                return {"status": "skipped", "reason": reason}
             run.clock.times.setup_s += time.perf_counter() - began
             return {**self.train(run), "data_fingerprint": loaded.fingerprint}
 
@@ -47,40 +50,44 @@ class Session:
                 return {"status": "ok", "reason": None, **run.probed}
             for gauge in run.gauges:
                 gauge.settle()  # after what the first look has loaded, which is not training's
-            while run.state.epoch < self.spec.epochs:
+            while run.state.stopped_by is None:
                 if not self._train_epoch(run, saver):
                     return _closing(run, "interrupted", STOPPED)
                 self._close_epoch(run, saver)
+            run.best.restore(run.method)
             closing = _closing(run, "ok", None)
             return {**closing, **self._last_look(run)} if self.spec.eval_draws else closing
         except Diverged as reason:
             return _closing(run, "diverged", str(reason))
 
     def _train_epoch(self, run: Training, saver: checkpoint.Saver) -> bool:
-        """Train from the present step to the end of the epoch; False after a requested stop."""
-        state, steps, order = run.state, run.steps_per_epoch, run.order()
-        while state.step < steps:
-            loop.train(run, order, lambda: self.stop_requested or saver.is_due())
-            if state.step < steps or self.stop_requested:
+        """Train from the present step to the end of the epoch, or of the budget; False after a requested stop."""
+        order = run.order()
+        while steps := budget.steps_ahead(run):
+            loop.train(run, order, steps, lambda: self.stop_requested or saver.is_due())
+            within = budget.steps_ahead(run) > 0
+            if self.stop_requested or (within and saver.is_due()):
                 _check_losses(run)
                 saver.save(run)
-                if self.stop_requested:
-                    return False
-                self.tell(Stepped(state.epoch * steps + state.step, run.total_steps))
-        state.epoch, state.step = state.epoch + 1, 0
+            if self.stop_requested:
+                return False
+            if within:
+                self.tell(Stepped(run.taken, run.total_steps, run.clock.times.train_s))
         return True
 
     def _close_epoch(self, run: Training, saver: checkpoint.Saver) -> None:
-        """Everything that happens between two epochs: evaluate, record, save."""
+        """Everything that happens between two epochs, and after a part of one: evaluate, record, save."""
         state, times = run.state, run.clock.times
+        if state.step == run.steps_per_epoch:
+            state.epoch, state.step = state.epoch + 1, 0
         times.train_s += loop.prepare_for_eval(run)
         _check_losses(run)
         began = time.perf_counter()
         scores = evaluate.validation(run)
         times.eval_s += time.perf_counter() - began
         row: Row = {
-            "epoch": state.epoch,
-            "step": state.epoch * run.steps_per_epoch,
+            "epoch": run.passes,
+            "step": run.taken,
             "train_loss": float(torch.stack(state.losses).mean()),
             **scores,
             "train_s": times.train_s,
@@ -90,6 +97,9 @@ class Session:
         state.losses.clear()
         state.curve.append(row)
         self.folder.write_curve(state.curve)
+        state.stopped_by = budget.stopped_by(run)
+        if self.spec.patience is not None and budget.best_epoch(run) == len(state.curve):
+            run.best.keep(run.method.state_dict())
         self._look(run)
         if self.stop_requested or saver.is_due():
             saver.save(run)
@@ -118,10 +128,13 @@ class Session:
 
 def _closing(run: Training, status: Status, reason: str | None) -> dict[str, Any]:
     """The part of the summary that every end shares."""
-    last = run.state.curve[-1] if run.state.curve else {}
+    best = budget.best_epoch(run)
+    shown = best if run.spec.patience is not None else len(run.state.curve)
+    row = run.state.curve[shown - 1] if shown else {}
     read = {name: value for gauge in run.gauges for name, value in gauge.read().items()}
-    of_last = {name: last.get(name) for name in ("val_acc", "train_loss")}
-    found = {**of_last, **read, **run.probed}
+    of_row = {name: row.get(name) for name in ("val_acc", "train_loss")}
+    end = {"epochs_done": run.passes, "best_epoch": best, "stopped_by": run.state.stopped_by}
+    found = {**of_row, **end, **read, **run.probed}
     derived = {name: value for instrument in run.derived for name, value in instrument.derive(found).items()}
     return {"status": status, "reason": reason, **found, **derived}
 

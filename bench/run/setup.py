@@ -19,7 +19,7 @@ from bench.measure.clock import Clock, synchronize
 from bench.measure.live_peak import alive
 from bench.run import compute
 from bench.run.evaluate import EVAL_BATCH
-from bench.run.state import Place, Row, State, Training, seeds_of
+from bench.run.state import Place, Row, Training, seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 
@@ -70,9 +70,7 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     gauges = sorted((cls(device) for cls in _of(parts, Gauge)), key=lambda gauge: isinstance(gauge, Clock))
     edge_probes = [cls() for cls in _of(parts, EdgeProbe)]
     derived = [cls() for cls in _of(parts, Derived)]
-    return Training(
-        spec, task, device, train, val, test, method, seeds, gauges, edge_probes, derived, build, probed, State()
-    )
+    return Training(spec, task, device, train, val, test, method, seeds, gauges, edge_probes, derived, build, probed)
 
 
 def instance(

@@ -14,6 +14,7 @@ from bench.api.seeds import Seeds
 from bench.api.task import Progress, Task
 from bench.data import Batches
 from bench.measure.clock import Clock
+from bench.run.best import Best
 from bench.spec.identity import RunSpec
 
 Row = dict[str, Value]
@@ -37,11 +38,15 @@ class State:
     losses: list[Tensor] = field(default_factory=list)  # of the epoch so far
     curve: list[Row] = field(default_factory=list)
     tables: dict[str, list[Row]] = field(default_factory=dict)  # of edge probes, by name
+    stopped_by: str | None = None  # what has ended training, once something has
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is set up: its task, data, method and instruments. build makes a further, fresh instance."""
+    """A run that is set up: its task, data, method and instruments.
+
+    build makes a further, fresh instance. best: the method's state after the best epoch, where that is to be tested.
+    """
 
     spec: RunSpec
     task: Task
@@ -56,7 +61,8 @@ class Training:
     derived: Sequence[Derived]
     build: Callable[[Seeds], Method]
     probed: Row
-    state: State
+    state: State = field(default_factory=State)
+    best: Best = field(default_factory=Best)
 
     @property
     def clock(self) -> Clock:
@@ -66,20 +72,42 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches only, so that every step has one shape; the rest has its turn in another epoch's order."""
-        return max(1, self.task.n_train // self.spec.batch_size)
+        return self.spec.steps_per_epoch(self.task.n_train)
+
+    @property
+    def taken(self) -> int:
+        """Steps taken so far."""
+        return self.state.epoch * self.steps_per_epoch + self.state.step
+
+    @property
+    def passes(self) -> float:
+        """Passes over the training data so far, an int between epochs; the last one may be a part."""
+        whole, part = divmod(self.taken, self.steps_per_epoch)
+        return whole + part / self.steps_per_epoch if part else whole
+
+    @property
+    def affordable(self) -> int | None:
+        """Steps that a budget of steps or of FLOPs allows; None where there is none, or a step's FLOPs are unknown."""
+        if self.spec.steps is not None or self.spec.flops is None:
+            return self.spec.steps
+        of_step = self.probed.get("flops_per_step")
+        return int(self.spec.flops // of_step) if isinstance(of_step, (int, float)) and of_step > 0 else None
 
     @property
     def total_steps(self) -> int:
-        return self.steps_per_epoch * self.spec.epochs
+        """Steps that the run will take; the most that it may where seconds or validation end it."""
+        most = self.steps_per_epoch * self.spec.epochs
+        return most if self.affordable is None else min(most, self.affordable)
 
     def order(self) -> Tensor:
         """The order of images in the present epoch."""
         self.seeds.for_epoch(self.state.epoch)
         return self.train.order(self.seeds.order)
 
-    def progress(self, epoch: int, step: int) -> Progress:
-        return Progress(epoch * self.steps_per_epoch + step, self.total_steps, epoch, self.spec.epochs, epoch)
+    def progress(self, step: int) -> Progress:
+        """Where training stands as it takes a step, of all its steps."""
+        epoch = step // self.steps_per_epoch
+        return Progress(step, self.total_steps, epoch, self.spec.epochs, epoch)
 
     def new_seeds(self) -> Seeds:
         return seeds_of(self.spec, self.device)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.api.errors import ConfigError, unknown
+from bench.spec.budget import MATCHED, Budget, Protocol
 from bench.spec.identity import Compute
 
 Count = Annotated[int, Field(ge=1)]
@@ -32,7 +33,7 @@ class Tuning(BaseModel):
         return comma_list(value) if isinstance(value, str) and value != "all" else value
 
 
-class Experiment(Compute):
+class Experiment(Compute, Budget):
     """A set of runs: every method on every data set with every seed. What its runs share it has from Compute."""
 
     model_config = ConfigDict(extra="forbid")
@@ -46,6 +47,9 @@ class Experiment(Compute):
     nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
     seeds: list[int] = Field([0], min_length=1, description="one run per seed")
     epochs: Epochs = Field(10, description="passes over the training data, for all runs, or by data set or method")
+    protocols: list[Protocol] = Field(
+        [], description="matched, convergence, or both side by side: which budgets each row is trained under"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
     variants: dict[str, list[dict[str, Any]]] = Field(
@@ -59,15 +63,25 @@ class Experiment(Compute):
     def _count_or_list(cls, value: Any) -> Any:
         return parse_seeds(value) if isinstance(value, (str, int)) else value
 
-    @field_validator("methods", "datasets", "instruments", mode="before")
+    @field_validator("methods", "datasets", "instruments", "protocols", mode="before")
     @classmethod
     def _comma_list(cls, value: Any) -> Any:
         return comma_list(value) if isinstance(value, str) else value
 
-    @field_validator("methods", "datasets", "instruments", "seeds")
+    @field_validator("methods", "datasets", "instruments", "protocols", "seeds")
     @classmethod
     def _once_each(cls, value: Any) -> Any:
         return type(value)(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _one_budget_a_protocol(self) -> "Experiment":
+        given = [kind for kind in MATCHED if getattr(self, kind) is not None]
+        if self.patience is not None and not self.protocols:
+            given.append("patience")
+        if len(given) > 1:
+            either = ", or run them side by side with protocols: matched, convergence" if "patience" in given else ""
+            raise ValueError(f"{' and '.join(given)} are different budgets; choose one{either}")
+        return self
 
     @model_validator(mode="after")
     def _tuning_is_possible(self) -> "Experiment":
@@ -116,10 +130,10 @@ def resolve(preset: str | None, config: Path | None, flags: Mapping[str, Any], a
     if config is not None:
         values = load_yaml(config)
         sources |= dict.fromkeys(values, str(config))
-        merged = _overlay(merged, values)
+        merged = _layered(merged, values)
     given = {key: value for key, value in flags.items() if value is not None}
     sources |= {key: f"--{key.replace('_', '-')}" for key in given}
-    merged = _overlay(merged, given)
+    merged = _layered(merged, given)
     for assignment in assignments:
         owner, key, value = _assignment(assignment)
         settings = merged.setdefault("settings", {}) or {}
@@ -216,6 +230,12 @@ def _assignment(text: str) -> tuple[str, str, Any]:
         return owner, key, parse_value(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+
+
+def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`, in which a matched budget of one kind gives way to one of another."""
+    replaced = MATCHED if any(kind in over for kind in MATCHED) else ()
+    return _overlay({key: value for key, value in base.items() if key not in replaced}, over)
 
 
 def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.spec.budget import Budget, protocol
+
 NUMERICS = 2
 """Version of all code that decides numbers and is hashed by nobody: loop, data, evaluation, instruments. Raise it by
 one when a change there moves a recorded number, also one of measurement, and say in CHANGELOG.md what moved.
@@ -26,8 +28,12 @@ class Compute(BaseModel):
     compile: bool = Field(False, description="compile the blocks of each net with torch.compile")
     instruments: tuple[str, ...] = Field((), description="what else to measure between epochs, by name")
 
+    def steps_per_epoch(self, n_train: int) -> int:
+        """Whole batches only, so that every step has one shape; the rest has its turn in another epoch's order."""
+        return max(1, n_train // self.batch_size)
 
-class RunSpec(Compute):
+
+class RunSpec(Compute, Budget):
     """Everything that decides a run's numbers; its hash is the run's identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,4 +63,5 @@ class RunSpec(Compute):
 
     @property
     def label(self) -> str:
-        return f"{self.method} on {self.net}, {self.dataset}, seed {self.seed}"
+        apart = ", own convergence" if protocol(self.model_dump()) == "convergence" else ""
+        return f"{self.method} on {self.net}, {self.dataset}, seed {self.seed}{apart}"

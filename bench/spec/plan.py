@@ -1,13 +1,15 @@
 """From an experiment to its ordered runs."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from bench.api.errors import ConfigError, unknown
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
+from bench.spec.budget import LONGEST, MATCHED, PATIENCE
 from bench.spec.config import Experiment, epochs_for, validate_settings
 from bench.spec.identity import Compute, RunSpec
 from bench.spec.ranges import spaces
@@ -97,29 +99,49 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
         e for name, e in catalog.instruments.items() if not asked[name] or name in experiment.instruments
     )
     runs = []
-    for seed in experiment.seeds:
-        for dataset in experiment.datasets:
-            for row in rows:
-                method, net = catalog.methods[row.method], catalog.nets[row.net]
-                spec = RunSpec(
-                    method=row.method,
-                    method_settings=row.settings,
-                    method_source=method.source_hash(),
-                    net=row.net,
-                    net_settings=row.net_settings,
-                    net_source=net.source_hash(),
-                    dataset=dataset,
-                    data_id=datasets[dataset].fingerprint,
-                    seed=seed,
-                    epochs=epochs_for(experiment.epochs, dataset, row.method),
-                    eval_draws=EVAL_DRAWS,
-                    device=device.partition(":")[0],
-                    **shared,
-                )
-                runs.append(Run(spec, method, net, catalog.datasets[dataset.partition(":")[0]], instruments))
+    for seed, dataset, row in product(experiment.seeds, experiment.datasets, rows):
+        method, net = catalog.methods[row.method], catalog.nets[row.net]
+        for budget in _budgets(experiment, dataset, row.method, datasets[dataset]):
+            spec = RunSpec(
+                method=row.method,
+                method_settings=row.settings,
+                method_source=method.source_hash(),
+                net=row.net,
+                net_settings=row.net_settings,
+                net_source=net.source_hash(),
+                dataset=dataset,
+                data_id=datasets[dataset].fingerprint,
+                seed=seed,
+                eval_draws=EVAL_DRAWS,
+                device=device.partition(":")[0],
+                **budget,
+                **shared,
+            )
+            runs.append(Run(spec, method, net, catalog.datasets[dataset.partition(":")[0]], instruments))
     for run in runs[: len(runs) // len(experiment.seeds)]:
         refusal(run.spec, run.load(), datasets[run.spec.dataset])
     return runs
+
+
+def _budgets(experiment: Experiment, dataset: str, method: str, loaded: "Outlined") -> Iterator[dict[str, Any]]:
+    """The budget of a row's runs under each protocol: `epochs`, and what may end them before.
+
+    Raises: ConfigError where own convergence finds no validation images.
+    """
+    epochs = epochs_for(experiment.epochs, dataset, method)
+    if experiment.steps is not None:
+        epochs = math.ceil(experiment.steps / experiment.steps_per_epoch(loaded.n_train))
+    protocols = experiment.protocols or ["matched" if experiment.patience is None else "convergence"]
+    for protocol in protocols:
+        if protocol == "matched":
+            yield {"epochs": epochs, **{kind: getattr(experiment, kind) for kind in MATCHED}}
+        elif not loaded.n_val:
+            raise ConfigError(
+                f"own convergence needs validation data, and {dataset} has none; set val_fraction above 0"
+            )
+        else:
+            longest = epochs * LONGEST if "matched" in protocols else epochs
+            yield {"epochs": longest, "patience": experiment.patience or PATIENCE}
 
 
 def refusal(spec: RunSpec, parts: Parts, loaded: "Outlined") -> str | None:
