@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import NoneType
 from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +14,7 @@ from bench.api.column import Column
 from bench.api.status import FINAL, Status
 from bench.record.reader import Record
 from bench.record.schema import IDENTITY, SOURCES, UNVARIED
+from bench.spec import budget
 
 T = TypeVar("T")
 
@@ -41,6 +43,11 @@ class Row:
         return self.spec["dataset"], self.spec["net"], self.spec["method"]
 
     @property
+    def protocol(self) -> budget.Protocol:
+        """Its budget was the same for all, or its own."""
+        return budget.protocol(self.spec)
+
+    @property
     def source(self) -> tuple[Any, ...]:
         """The code that made it."""
         return tuple(self.spec.get(name) for name in SOURCES)
@@ -61,6 +68,8 @@ class Row:
             **{name: self.spec[name] for name in _SPEC},
             "run_id": self.run_id,
             "experiment": self.record.folder.name,
+            "protocol": self.protocol,
+            "budget": budget.words(self.spec),
             "device": self.spec.get("device"),
             "env_id": None if self.environment is None else self.environment.get("env_id"),
             "variant": self.variant,
@@ -92,18 +101,22 @@ def newest(rows: list[Row]) -> list[Row]:
 
 
 def labelled(rows: list[Row]) -> list[Row]:
-    """Each row with the settings in which it differs from others of its group, in the order of tables.
+    """Each row with the protocol and settings in which it differs from others of its group, in the order of tables.
 
-    A setting that an older record lacks is taken to be that of its peers.
+    Settings are compared under one protocol. One that an older record lacks is taken to be that of its peers.
     """
     settings = [_settings(row) for row in rows]
     seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
+
+    def values(row: Row, name: str) -> set[str]:
+        return seen[*row.group, name, "" if name == "protocol" else row.protocol]
+
     for row, chosen in zip(rows, settings, strict=True):
         for name, value in chosen.items():
-            seen[*row.group, name].add(json.dumps(value, sort_keys=True))
+            values(row, name).add(json.dumps(value, sort_keys=True))
     named = []
     for row, chosen in zip(rows, settings, strict=True):
-        differing = sorted(name for name in chosen if len(seen[*row.group, name]) > 1)
+        differing = sorted(name for name in chosen if len(values(row, name)) > 1)
         named.append(replace(row, variant=", ".join(f"{name}={chosen[name]}" for name in differing)))
     return sorted(named, key=lambda row: (*row.group, row.variant, row.spec["seed"], row.run_id))
 
@@ -122,6 +135,9 @@ def _row(record: Record) -> Row:
     for name, kind in _SPEC.items():
         if not isinstance(spec.get(name), kind):
             raise record.corrupt("spec.json", f"it lacks '{name}' or has no {kind.__name__} there")
+    for name in budget.Budget.model_fields:
+        if not isinstance(spec.get(name, 0), (int, float, NoneType)):
+            raise record.corrupt("spec.json", f"'{name}' is no number")
     summary = parsed(record, "summary.json", _object) or {}
     status = summary.get("status", "interrupted")
     if status not in get_args(Status):
@@ -139,6 +155,9 @@ def _settings(row: Row) -> dict[str, Any]:
     chosen = {**row.spec.get("net_settings", {}), **row.spec.get("method_settings", {})}
     tuned = row.spec.get("tuned", ())
     outer = {name: value for name, value in row.spec.items() if name not in UNVARIED}
+    outer["protocol"], outer["budget"] = row.protocol, budget.words(row.spec)
+    if budget.kind(row.spec) == "epochs":
+        outer |= {"budget": "epochs", "epochs": row.spec["epochs"]}
     return outer | {name: value for name, value in chosen.items() if name not in tuned}
 
 

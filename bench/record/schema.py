@@ -1,7 +1,9 @@
 """What names a run, as against what was measured in it: that is declared by the instruments."""
 
-IDENTITY = "run_id experiment method net dataset seed status reason epochs batch_size device env_id".split()
-WORDS = frozenset("run_id experiment method net dataset status reason device env_id".split())
+IDENTITY = (
+    "run_id experiment method net dataset seed protocol budget status reason epochs batch_size device env_id".split()
+)
+WORDS = frozenset("run_id experiment method net dataset protocol budget status reason device env_id".split())
 
 # what the rows of a run's own tables are known by
 KEY = "run_id method net dataset seed variant".split()
@@ -13,5 +15,6 @@ SOURCES = ("method_source", "net_source", "numerics")
 
 # the fields of a spec that set no two rows of one method, net and data set apart; `alignment` is in old records
 UNVARIED = frozenset(
-    "run_id method net dataset seed data_id eval_draws method_settings net_settings tuned instruments alignment".split()
+    "run_id method net dataset seed data_id eval_draws method_settings net_settings tuned instruments alignment "
+    "epochs steps seconds flops patience".split()  # the budget is told in words
 )

@@ -60,7 +60,7 @@ TESTS = (
 def paired_differences(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Per row of another method: its test accuracy minus that of its backprop twin, seed by seed.
 
-    The twin shares data set, net and seed, hence initial weights and batch order, so the spread that both
+    The twin shares data set, net, protocol and seed, hence initial weights and batch order, so the spread that both
     have in common cancels. Columns: `twin_variant` (missing where backprop did not run, or in several forms
     with none nearest), `test_acc_diff_mean` and `test_acc_diff_ci95` (fractions; the latter the half-width of the
     t-interval over pairs), and those of TESTS. A family of tests is the rows of one data set: its table is read as a
@@ -68,10 +68,9 @@ def paired_differences(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
     """
     lines = []
     for row, group in runs.groupby(ROW, sort=False):
-        dataset, method, net, variant = map(str, row)
-        if method == REFERENCE:
+        if row[1] == REFERENCE:
             continue
-        nearest, of_twin = twin(runs, dataset, net, variant)
+        nearest, of_twin = twin(runs, group)
         pairs = _accuracy_by_seed(group) - _accuracy_by_seed(of_twin)
         interval, tests = t_interval(pairs), compare(pairs, margin)
         lines.append(

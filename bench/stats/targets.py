@@ -44,9 +44,8 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
     curves = curves.dropna(subset=["val_acc"])
     tried = runs[~runs["status"].isin(NOT_TRIED)]
     for row, group in tried.groupby(ROW, sort=False):
-        dataset, _, net, variant = map(str, row)
         points = curves[curves["run_id"].isin(group["run_id"])]
-        aim = OF_TWIN * finished(twin(runs, dataset, net, variant)[1])["val_acc"].mean() if target is None else target
+        aim = OF_TWIN * finished(twin(runs, group)[1])["val_acc"].mean() if target is None else target
         if points.empty or math.isnan(aim):
             continue
         first = points[points["val_acc"] >= aim].sort_values("epoch").groupby("run_id").first()

@@ -16,8 +16,13 @@ def twin_variant(variant: str, available: Collection[str]) -> str | None:
     return next(iter(available)) if len(available) == 1 else None
 
 
-def twin(runs: pd.DataFrame, dataset: str, net: str, variant: str) -> tuple[str | None, pd.DataFrame]:
-    """The variant of the twin of a row, None where it has none, and the twin's runs."""
-    on_net = runs[(runs["method"] == REFERENCE) & (runs["dataset"] == dataset) & (runs["net"] == net)]
-    nearest = twin_variant(variant, set(on_net["variant"]))
-    return nearest, on_net[on_net["variant"] == nearest]
+def twin(runs: pd.DataFrame, row: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
+    """The variant of the twin of a row, None where it has none, and the twin's runs. row: the runs of the row.
+
+    It has the row's data set, net and protocol.
+    """
+    mine = row.iloc[0]
+    alike = (runs[["dataset", "net", "protocol"]] == mine[["dataset", "net", "protocol"]]).all(axis=1)
+    there = runs[alike & (runs["method"] == REFERENCE)]
+    nearest = twin_variant(str(mine["variant"]), set(there["variant"]))
+    return nearest, there[there["variant"] == nearest]

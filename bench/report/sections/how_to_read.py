@@ -19,6 +19,11 @@ RULES = (
         "interval of a difference that holds 0 shows no difference",
     ),
 )
+PROTOCOLS = (
+    "protocol",
+    "is *matched* where every method had the same budget; under *convergence* a run ended once validation accuracy had "
+    "found no new best for its patience, and the best epoch was tested. Differences compare within one protocol",
+)
 FILES = (
     "files",
     "unrounded numbers are in `tables/`: `summary.csv`, `paired.csv`, `runs.csv`, `failures.csv`. In the figures a "
@@ -29,4 +34,5 @@ FILES = (
 def section(results: Results) -> Iterator[Block]:
     yield Heading("How to read this")
     present = [c for c in shown_columns(results) if c.name not in results.runs or results.runs[c.name].notna().any()]
-    yield Facts([*RULES, *((column.title, escape(column.what)) for column in present), FILES], strong=True)
+    rules = [*RULES, *([PROTOCOLS] if (results.runs["protocol"] == "convergence").any() else [])]
+    yield Facts([*rules, *((column.title, escape(column.what)) for column in present), FILES], strong=True)

@@ -18,7 +18,7 @@ NOTE = (
     "differ even where the verdict compares."
 )
 COLUMNS = (
-    Column("epochs", "epochs", "passes over the training data, here", shown="page"),
+    Column("budget", "budget", "how long ours was trained", shown="page", text=True),
     Column("test_acc", "test acc, %", "ours", scale=100, decimals=2, interval=True, shown="page"),
     Column("published_acc", "published, %", "theirs", scale=100, decimals=2, shown="page"),
     Column(
@@ -55,10 +55,10 @@ def beside_published(runs: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]])
     specs: what each run was asked to do, by run_id.
     """
     lines = []
-    for (*row, epochs), group in finished(ordered(runs)).groupby([*ROW, "epochs"], sort=False):
+    for (*row, epochs, budget), group in finished(ordered(runs)).groupby([*ROW, "epochs", "budget"], sort=False):
         ours = t_interval(group["test_acc"])
-        lines.append((*row, epochs, group["run_id"].iloc[0], ours.mean, ours.half_width, ours.n))
-    means = pd.DataFrame(lines, columns=[*ROW, "epochs", "run_id", "test_acc_mean", "test_acc_ci95", "n_ok"])
+        lines.append((*row, epochs, budget, group["run_id"].iloc[0], ours.mean, ours.half_width, ours.n))
+    means = pd.DataFrame(lines, columns=[*ROW, "epochs", "budget", "run_id", "test_acc_mean", "test_acc_ci95", "n_ok"])
     joined: pd.DataFrame = means.merge(accuracies(), on=["method", "dataset"])
     named: dict[str, set[str]] = {}
     for method, variant in zip(means["method"], means["variant"], strict=True):

@@ -19,7 +19,7 @@ def section(results: Results) -> Iterator[Block]:
         "Data sets": _values(runs["dataset"]),
         "Nets": _values(runs["net"]),
         "Seeds": _values(runs["seed"]),
-        "Epochs": _values(runs["epochs"]),
+        "Budget": _values(runs["budget"]),
         "Batch size": _values(runs["batch_size"]),
         "Device": _values(runs["device"]),
     }

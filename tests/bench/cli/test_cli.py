@@ -33,6 +33,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("run", "--datasets", "minst"), "did you mean mnist"),
         (("run", "--net", "mpl"), "unknown net 'mpl'; did you mean mlp"),
         (("run", "--epochs", "0"), "--epochs: epochs=0 is refused"),
+        (("run", "--steps", "0"), "--steps: steps=0 is refused"),
+        (("run", "--steps", "5", "--seconds", "5"), "steps and seconds are different budgets; choose one"),
+        (("run", "--patience", "5", "--val-fraction", "0"), "convergence needs validation data, and digits has none"),
         (("run", "--set", "backprop.lr=-1"), "settings of backprop: lr=-1 is refused"),
         (("run", "--set", "backprop.rate=1"), "unknown setting of backprop 'rate'"),
         (("run", "--preset", "defualt"), "unknown preset 'defualt'"),
@@ -89,6 +92,18 @@ def test_a_run_ends_with_table_records_and_report(bench, tmp_path: Path) -> None
 
     code, out, _ = bench("report", "--out", "elsewhere")
     assert (code, out) == (0, "report: elsewhere/report.md\n")
+
+
+def test_two_protocols_stand_side_by_side_in_one_report(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    asked = ["--methods", "backprop", "--protocols", "matched,convergence", "--patience", "1"]
+    code, out, err = bench("run", *asked, *SMALL)
+    assert (code, err) == (0, "")
+    assert "backprop on mlp, digits, seed 0: epoch 1/1" in out
+    assert "backprop on mlp, digits, seed 0, own convergence: epoch 1 of at most 10" in out
+    assert out.index("protocol=convergence") < out.index("protocol=matched")
+    page = (tmp_path / "reports" / "default" / "report.md").read_text()
+    assert "- Budget: 1 epoch, patience 1 within 10 epochs" in page
+    assert "- **protocol**: is *matched*" in page
 
 
 def test_a_failed_run_is_exit_code_1_with_its_row(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -98,6 +98,27 @@ def test_runs_that_differ_in_a_setting_are_told_apart(tmp_path: Path) -> None:
     assert sorted(results(tmp_path).runs.variant) == ["epochs=2, lr=0.1", "epochs=2, lr=0.5", "epochs=9, lr=0.5"]
 
 
+def test_protocols_are_told_apart_and_settings_within_each(tmp_path: Path) -> None:
+    done = {"status": "ok", "reason": None}
+    for change in ({"epochs": 4}, {"epochs": 40, "patience": 5}, {"epochs": 40, "patience": 5, "seed": 1}):
+        record(tmp_path, done, **change)
+    record(tmp_path, done, epochs=4, method_settings={"lr": 0.5})
+    runs = results(tmp_path).runs
+    assert runs.variant.tolist() == [
+        "lr=0.1, protocol=matched", "lr=0.5, protocol=matched", "protocol=convergence", "protocol=convergence"
+    ]  # fmt: skip
+    assert runs.protocol.tolist() == ["matched"] * 2 + ["convergence"] * 2
+    assert runs.budget.tolist() == ["4 epochs"] * 2 + ["patience 5 within 40 epochs"] * 2
+
+
+def test_matched_budgets_are_told_apart(tmp_path: Path) -> None:
+    for change in ({}, {"epochs": 9, "steps": 70}, {"epochs": 11, "steps": 80}, {"seconds": 1.5}):
+        record(tmp_path, {"status": "ok", "reason": None}, **change)
+    assert results(tmp_path).runs.variant.tolist() == [
+        "budget=1.5 s within 2 epochs", "budget=70 steps", "budget=80 steps", "budget=epochs"
+    ]  # fmt: skip
+
+
 def test_what_a_search_has_chosen_is_no_variant(tmp_path: Path) -> None:
     record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",))
     record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",), method_settings={"lr": 0.5})
@@ -120,6 +141,11 @@ def test_the_curve_comes_back(tmp_path: Path) -> None:
         ("summary.json", b"[]", "not an object"),
         ("summary.json", b'{"status": "fine"}', "unknown status 'fine'"),
         ("spec.json", b"{}", "it lacks 'method'"),
+        (
+            "spec.json",
+            b'{"method": "m", "net": "n", "dataset": "d", "seed": 0, "epochs": 1, "batch_size": 2, "steps": "few"}',
+            "'steps' is no number",
+        ),
         ("curve.csv", b"a,b\n1,2\n", "curve.csv is corrupt"),
         ("curve.csv", b"", "curve.csv is corrupt"),
     ],

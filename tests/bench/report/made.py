@@ -70,6 +70,7 @@ def run(method: str = "backprop", dataset: str = "digits", seed: int = 0, **valu
         name: values[name] for name in ("net", "variant") if name in values
     }
     plain = {"status": "ok", "reason": "", "device": "cpu", "epochs": 5, "batch_size": 128, "experiment": "e"}
+    plain |= {"protocol": "matched", "budget": "5 epochs"}
     return {"run_id": "-".join(map(str, identity.values())), **identity, **plain, **measured, **values}
 
 

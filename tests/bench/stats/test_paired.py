@@ -11,7 +11,7 @@ from bench.stats import paired_differences
 def frame(*runs: tuple[str, str, int, str, float], net: str = "mlp") -> pd.DataFrame:
     """Runs on one data set, given as (method, variant, seed, status, test_acc)."""
     columns = ["method", "variant", "seed", "status", "test_acc"]
-    return pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net)
+    return pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net, protocol="matched")
 
 
 def test_pairs_cancel_what_the_seeds_have_in_common() -> None:
@@ -52,6 +52,24 @@ def test_the_twin_is_the_nearest_form_of_backprop(of_backprop: list[str], twin: 
     (row,) = paired_differences(runs, 0.01).to_dict("records")
     assert row["twin_variant"] == twin or (twin is None and pd.isna(row["twin_variant"]))
     assert row["n_pairs"] == (twin is not None)
+
+
+def test_the_twin_is_of_the_same_protocol() -> None:
+    """Matched +0.1, own convergence -0.2; a variant has the one form of backprop under its protocol."""
+    variants = {"matched": "protocol=matched", "convergence": "protocol=convergence"}
+    runs = pd.concat(
+        frame(
+            ("backprop", variants[protocol], 0, "ok", 0.5),
+            ("spsa", variants[protocol], 0, "ok", accuracy),
+            ("spsa", f"k=2, {variants[protocol]}", 0, "ok", accuracy),
+        ).assign(protocol=protocol)
+        for protocol, accuracy in (("matched", 0.6), ("convergence", 0.3))
+    )
+    found = paired_differences(runs).set_index("variant")["test_acc_diff_mean"].round(9).to_dict()
+    assert found == {
+        "protocol=matched": 0.1, "k=2, protocol=matched": 0.1,
+        "protocol=convergence": -0.2, "k=2, protocol=convergence": -0.2,
+    }  # fmt: skip
 
 
 def test_backprop_on_another_net_is_no_twin() -> None:
