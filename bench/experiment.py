@@ -141,6 +141,12 @@ def results_of(
     return Results(folder, columns=catalog.columns(), all_sources=all_sources, margin=margin, target=target)
 
 
+def rates(folder: Path, catalog: Catalog) -> dict[tuple[str, str], float]:
+    """FLOP/s that the runs below a folder reached in training, by method and net: their median."""
+    runs = results_of(folder, catalog).runs.dropna(subset=["flops_per_s"])
+    return {(str(m), str(n)): float(of["flops_per_s"].median()) for (m, n), of in runs.groupby(["method", "net"])}
+
+
 def write_report(results: Results, out: Path | None = None) -> Path:
     """The report over results, by default in reports/<name of the folder>. Returns report.md."""
     from bench import report

@@ -38,6 +38,7 @@ class Flops(Probe):
 
     name = "flops"
     hooks = True
+    by_shapes = True
     rank: ClassVar[int] = 55
     columns = (
         Column(
