@@ -1,4 +1,4 @@
-"""Peak memory of torch's GPU allocator, in bytes; None without a GPU."""
+"""Peak memory on the GPU, as torch's allocator and as the driver counts it, in bytes; None without a GPU."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -8,11 +8,16 @@ import torch
 from bench.api.column import Column, Value
 from bench.api.instrument import Gauge
 from bench.catalog.register import register
+from bench.measure import nvml
 
 
 @register
 class GpuMemory(Gauge):
-    """Peaks over training steps; cached blocks are given back before, so that those of an evaluation do not count."""
+    """Peaks over training steps; cached blocks are given back before, so that those of an evaluation do not count.
+
+    The driver keeps no peak. It is asked whenever steps end or pause: what the allocator took meanwhile it still has
+    by then, unless memory ran short, so the most of these readings is the peak. Between steps nobody asks.
+    """
 
     name = "gpu-memory"
     rank: ClassVar[int] = 30
@@ -25,6 +30,11 @@ class GpuMemory(Gauge):
         Column(
             "gpu_peak_reserved_bytes", "peak GPU reserved, MiB",
             "most bytes that torch's allocator had from the driver meanwhile, its cache included",
+            scale=2**-20, better="lower",
+        ),
+        Column(
+            "gpu_process_bytes", "GPU process, MiB",
+            "most bytes that the driver accounted to the process whenever training steps ended or paused",
             scale=2**-20, better="lower",
         ),
     )  # fmt: skip
@@ -40,11 +50,13 @@ class GpuMemory(Gauge):
 
     def off(self) -> None:
         if self.device.type == "cuda":
+            gpu = nvml.gpu(self.device)
             now = {
                 "gpu_peak_alloc_bytes": torch.cuda.max_memory_allocated(self.device),
                 "gpu_peak_reserved_bytes": torch.cuda.max_memory_reserved(self.device),
+                "gpu_process_bytes": gpu and gpu.process_bytes(),
             }
-            self._peaks = {name: max(value, self._peaks.get(name, 0)) for name, value in now.items()}
+            self._peaks |= {name: max(n, self._peaks.get(name, 0)) for name, n in now.items() if n is not None}
 
     def read(self) -> Mapping[str, Value]:
         return {column.name: self._peaks.get(column.name) for column in self.columns}

@@ -1,7 +1,8 @@
-"""Bytes of all tensors alive, at the moment when they are most: weights, gradients, optimiser state, activations.
+"""Bytes of all tensors alive at the moment when they are most, and what they are then.
 
 Every operation's outputs are noted as they appear, below autograd, so that the way back is seen like the way there;
-a storage counts as a whole, once, until it is freed. Deterministic, alike on CPU and GPU, blind to the allocator.
+a storage counts as a whole, once, until it is freed, and is of one kind all that time (`bench.measure.tensor_kinds`).
+Deterministic, alike on CPU and GPU, blind to the allocator.
 
 Not seen: scratch memory within one kernel, and tensors made in C++ that no operation returned.
 """
@@ -10,6 +11,7 @@ import gc
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -21,14 +23,16 @@ from bench.api.column import Column
 from bench.api.instrument import Probe, Reading
 from bench.api.method import Method
 from bench.catalog.register import register
+from bench.measure.tensor_kinds import KINDS, Kind, becoming_gradients, optimised, optimizer_state, parameters_of
 from bench.measure.threads import in_new_threads
 
 Storage = int  # its address, unique while it lives
+Split = dict[Kind, int]  # bytes
 
 
 @register
 class LivePeak(Probe):
-    """The peak of live tensors in one training step, less those that were there before the method."""
+    """The peak of live tensors in one training step, less those that were there before the method, and its parts."""
 
     name = "live-peak"
     hooks = True
@@ -40,32 +44,57 @@ class LivePeak(Probe):
             "most bytes of tensors alive at one time in a training step: weights, gradients, optimiser, activations",
             scale=2**-20, better="lower", shown="page",
         ),
+        *(
+            Column(
+                f"live_{kind}_bytes", f"live {kind}, MiB", f"bytes of the live peak that are {what}",
+                scale=2**-20, better="lower",
+            )
+            for kind, what in KINDS.items()
+        ),
     )  # fmt: skip
 
     @contextmanager
     def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
-        with live_tensors(outside) as peak:
-            yield lambda: {"live_peak_bytes": peak()}
+        with live_tensors(parameters_of(method), outside) as peak:
+            yield lambda: _columns(peak())
 
 
 def live_peak_bytes(act: Callable[[], object]) -> int:
     """Peak of the bytes of live tensors while `act` runs; see `live_tensors`."""
     with live_tensors() as peak:
         act()
-    return peak()
+    return sum(peak().values())
 
 
 @contextmanager
-def live_tensors(outside: Iterable[Tensor] = ()) -> Iterator[Callable[[], int]]:
-    """Gives the peak of the bytes of live tensors inside, in this thread and those that begin there.
+def live_tensors(parameters: Iterable[Tensor] = (), outside: Iterable[Tensor] = ()) -> Iterator[Callable[[], Split]]:
+    """Gives, by kind, the bytes of live tensors at their peak inside, in this thread and those that begin there.
 
     The peak over times of sum_s nbytes(s), s the distinct storages alive on any device, less those of the tensors
-    `outside`. Other tensors of the process that have no part in what happens inside count as well.
+    `outside`. Other tensors of the process that have no part in what happens inside count as well. parameters: what
+    is learnt, beside what an optimiser has.
     """
+    parameters = [*parameters, *optimised()]
     ledger = _Ledger({int(t.untyped_storage()._cdata) for t in outside})
-    ledger.note_all(alive())
-    with _Watch(ledger), in_new_threads(lambda: _Watch(ledger)):
+    ledger.mark(alive(), "other")
+    ledger.mark(parameters, "parameters")
+    ledger.mark((p.grad for p in parameters if p.grad is not None), "gradients")
+    ledger.mark(optimizer_state(), "optimizer")
+    told = becoming_gradients(parameters, lambda tensor: ledger.mark([tensor], "gradients"))
+    with told, _Watch(ledger), in_new_threads(lambda: _Watch(ledger)):
         yield ledger.peak
+        ledger.mark(optimizer_state(), "optimizer")
+
+
+def _columns(split: Split) -> dict[str, int]:
+    return {"live_peak_bytes": sum(split.values()), **{f"live_{kind}_bytes": n for kind, n in split.items()}}
+
+
+@dataclass(eq=False, slots=True)
+class _Life:
+    """A storage from where it was first seen to its end."""
+
+    kind: Kind
 
 
 class _Ledger:
@@ -73,34 +102,40 @@ class _Ledger:
 
     def __init__(self, outside: Container[Storage]) -> None:
         self._outside = outside
-        self._events: list[tuple[Storage, int]] = []
-        self._ends: dict[Storage, weakref.ref[torch.UntypedStorage]] = {}
+        self._events: list[tuple[_Life, int]] = []
+        self._alive: dict[Storage, tuple[_Life, weakref.ref[torch.UntypedStorage]]] = {}
 
-    def note(self, tensor: Tensor) -> None:
+    def note(self, tensor: Tensor, kind: Kind) -> _Life:
+        """A tensor is there. kind: that of its storage, if this is its first."""
         storage = tensor.untyped_storage()
         key = int(storage._cdata)
-        if key in self._outside:
-            return
-        self._events.append((key, storage.nbytes()))
 
         def freed(end: weakref.ref[torch.UntypedStorage]) -> None:
-            self._events.append((key, 0))
-            del self._ends[key]
+            self._events.append((self._alive.pop(key)[0], 0))
 
-        self._ends.setdefault(key, weakref.ref(storage, freed))
+        life, _ = self._alive.setdefault(key, (_Life(kind), weakref.ref(storage, freed)))
+        self._events.append((life, 0 if key in self._outside else storage.nbytes()))
+        return life
 
-    def note_all(self, tensors: Iterable[Tensor]) -> None:
+    def mark(self, tensors: Iterable[Tensor], kind: Kind) -> None:
+        """These are of a kind, and were from their beginning, unless they are known as something else already."""
         for tensor in tensors:
-            self.note(tensor)
+            life = self.note(tensor, kind)
+            if life.kind in ("activations", "other"):
+                life.kind = kind
 
-    def peak(self) -> int:
-        size: dict[Storage, int] = {}
-        now = most = 0
-        for key, nbytes in tuple(self._events):
-            now += nbytes - size.get(key, 0)
-            size[key] = nbytes
-            most = max(most, now)
-        self._ends.clear()
+    def peak(self) -> Split:
+        size: dict[_Life, int] = {}
+        now: Split = dict.fromkeys(KINDS, 0)
+        most, total, highest = dict(now), 0, 0
+        for life, nbytes in tuple(self._events):
+            change = nbytes - size.get(life, 0)
+            size[life] = nbytes
+            now[life.kind] += change
+            total += change
+            if total > highest:
+                most, highest = dict(now), total
+        self._alive.clear()
         return most
 
 
@@ -113,7 +148,7 @@ class _Watch(TorchDispatchMode):
         outputs = func(*args, **(kwargs or {}))
         for output in tree_leaves(outputs):
             if isinstance(output, Tensor):
-                self._ledger.note(output)
+                self._ledger.note(output, "activations")
         return outputs
 
 

@@ -1,5 +1,6 @@
 """A GPU as its driver knows it, through NVIDIA's own library (the optional extra `energy`)."""
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -27,6 +28,18 @@ class Gpu:
             return [of.pid for of in self.library.nvmlDeviceGetComputeRunningProcesses(self.handle)]
         except self.library.NVMLError:
             return None
+
+    def process_bytes(self) -> int | None:
+        """What the driver accounts to this process: context, kernels, libraries, allocators with their caches.
+
+        None where it does not say, or has another number for the process, as in a container with numbers of its own.
+        Source: nvmlDeviceGetComputeRunningProcesses, NVIDIA Management Library.
+        """
+        try:
+            running = self.library.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        except self.library.NVMLError:
+            return None
+        return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
 
 @cache
