@@ -413,13 +413,18 @@ def test_a_resumed_run_keeps_the_peak_of_what_went_before(tmp_path: Path) -> Non
     assert 39 * 2**20 < least_peak(tmp_path, go) < 50 * 2**20
 
 
-def test_every_record_holds_what_backward_keeps_and_the_peak_of_live_tensors(tmp_path: Path) -> None:
+def test_every_record_holds_what_backward_keeps_and_the_peak_of_live_tensors_by_kind(tmp_path: Path) -> None:
     summary = start(tmp_path, spec())[0].go()
     B, inputs, width, classes = 128, 64, 16, 10
     # the flattened batch and the hidden layer's output for products, scores' log-softmax and labels for the loss
     assert summary["retained_bytes"] == 4 * B * (inputs + width + classes) + 8 * B + 4
     parameters = 64 * 16 + 16 + 16 * 10 + 10
-    assert 4 * 4 * parameters < summary["live_peak_bytes"] < 8 * 4 * parameters + 2 * summary["retained_bytes"]
+    assert summary["live_parameters_bytes"] == 4 * parameters
+    assert summary["live_optimizer_bytes"] == 2 * 4 * parameters + 4 * 4  # and the step's number for each tensor
+    assert summary["live_gradients_bytes"] <= 4 * parameters
+    assert summary["live_other_bytes"] == 4 * B * inputs + 8 * B  # the batch
+    kinds = ("parameters", "gradients", "optimizer", "activations", "other")
+    assert summary["live_peak_bytes"] == sum(summary[f"live_{kind}_bytes"] for kind in kinds)
 
 
 def test_a_rule_under_which_a_probe_cannot_work_has_its_other_columns(tmp_path: Path) -> None:
