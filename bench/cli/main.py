@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from bench.api.errors import BenchError
-from bench.cli import check, doctor, estimate, listing, report, run, tune
+from bench.cli import check, doctor, estimate, listing, memory, report, run, tune
 from bench.cli.printing import fail
 
 CTRL_C = 130
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("tune")(tune.tune)
 app.command("estimate")(estimate.estimate)
+app.command("memory")(memory.memory)
 app.add_typer(listing.app, name="list")
 app.command("show")(listing.show)
 app.command("report")(report.report)

@@ -54,7 +54,7 @@ class GpuMemory(Gauge):
             now = {
                 "gpu_peak_alloc_bytes": torch.cuda.max_memory_allocated(self.device),
                 "gpu_peak_reserved_bytes": torch.cuda.max_memory_reserved(self.device),
-                "gpu_process_bytes": gpu and gpu.process_bytes(),
+                "gpu_process_bytes": gpu.process_bytes() if gpu else None,
             }
             self._peaks |= {name: max(n, self._peaks.get(name, 0)) for name, n in now.items() if n is not None}
 

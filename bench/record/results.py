@@ -47,13 +47,21 @@ class Results:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """A row per attempt: what names it, every column, and in `variant` what sets it apart from its peers."""
-        texts = {*WORDS, *(column.name for column in self.columns if column.text)}
-        names = [*IDENTITY, *(column.name for column in self.columns)]
-        cells = {name: [_cell(row, name, name in texts) for row in self.rows] for name in names}
-        cells["variant"] = [row.variant for row in self.rows]
-        floats = {column.name: float for column in self.columns if not column.text}
-        return pd.DataFrame(cells).astype(floats)
+        """A row per attempt: what names it, every column, and in `variant` what sets it apart from its peers.
+
+        Runs that were only probed are left out, unless there are no others.
+        """
+        return self._frame([row for row in self.rows if not row.probe_only] or self.rows)
+
+    @cached_property
+    def probed(self) -> pd.DataFrame:
+        """As `runs`, with those that were only probed in any case."""
+        return self._frame(self.rows)
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of each run, of experiment, net and method together, by `run_id`."""
+        return {row.run_id: row.settings for row in self.rows}
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -119,6 +127,11 @@ class Results:
         return [found for folder in folders for found in searches.load(searches.beside(folder))]
 
     @cached_property
+    def n_probed(self) -> int:
+        """How many runs were only probed, not trained."""
+        return sum(row.probe_only for row in self.rows)
+
+    @cached_property
     def n_older(self) -> int:
         """How many rows are left out because newer code has rows of the same method, net and data set."""
         return len(self._read) - len(self.rows)
@@ -127,6 +140,14 @@ class Results:
     def rows(self) -> list[Row]:
         """The runs as they were recorded, in the order of all frames."""
         return rows.labelled(self._read if self._all_sources else rows.newest(self._read))
+
+    def _frame(self, of: Sequence[Row]) -> pd.DataFrame:
+        texts = {*WORDS, *(column.name for column in self.columns if column.text)}
+        names = [*IDENTITY, *(column.name for column in self.columns)]
+        cells = {name: [_cell(row, name, name in texts) for row in of] for name in names}
+        cells["variant"] = [row.variant for row in of]
+        floats = {column.name: float for column in self.columns if not column.text}
+        return pd.DataFrame(cells).astype(floats)
 
     @cached_property
     def _read(self) -> list[Row]:

@@ -38,9 +38,25 @@ class Row:
         return self.record.run_id
 
     @property
-    def group(self) -> tuple[str, str, str]:
-        """What its peers share with it: data set, net and method."""
-        return self.spec["dataset"], self.spec["net"], self.spec["method"]
+    def group(self) -> tuple[str, str, str, bool]:
+        """What its peers share with it: data set, net and method, and whether it was trained."""
+        return self.spec["dataset"], self.spec["net"], self.spec["method"], self.probe_only
+
+    @property
+    def probe_only(self) -> bool:
+        """Whether the run was set up and probed, but not trained."""
+        return bool(self.spec.get("probe_only"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else than a seed may tell two rows of a group apart; what a search has chosen does not."""
+        chosen = {**self.spec.get("net_settings", {}), **self.spec.get("method_settings", {})}
+        tuned = self.spec.get("tuned", ())
+        outer = {name: value for name, value in self.spec.items() if name not in UNVARIED}
+        outer["protocol"], outer["budget"] = self.protocol, budget.words(self.spec)
+        if budget.kind(self.spec) == "epochs":
+            outer |= {"budget": "epochs", "epochs": self.spec["epochs"]}
+        return outer | {name: value for name, value in chosen.items() if name not in tuned}
 
     @property
     def protocol(self) -> budget.Protocol:
@@ -91,7 +107,7 @@ def read(records: Iterable[Record]) -> list[Row]:
 
 def newest(rows: list[Row]) -> list[Row]:
     """Of each group the rows of its newest code; all of them where no row knows when it ended."""
-    last: dict[tuple[str, str, str], Row] = {}
+    last: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         if row.finished_at is not None:
             known = last.setdefault(row.group, row)
@@ -105,8 +121,8 @@ def labelled(rows: list[Row]) -> list[Row]:
 
     Settings are compared under one protocol. One that an older record lacks is taken to be that of its peers.
     """
-    settings = [_settings(row) for row in rows]
-    seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    settings = [row.settings for row in rows]
+    seen: dict[tuple[Any, ...], set[str]] = defaultdict(set)
 
     def values(row: Row, name: str) -> set[str]:
         return seen[*row.group, name, "" if name == "protocol" else row.protocol]
@@ -148,17 +164,6 @@ def _row(record: Record) -> Row:
 
 def _weight(row: Row) -> tuple[bool, float]:
     return row.summary.get("status") in FINAL, row.finished_at or 0.0
-
-
-def _settings(row: Row) -> dict[str, Any]:
-    """What else than a seed may tell two rows of a group apart; what a search has chosen does not."""
-    chosen = {**row.spec.get("net_settings", {}), **row.spec.get("method_settings", {})}
-    tuned = row.spec.get("tuned", ())
-    outer = {name: value for name, value in row.spec.items() if name not in UNVARIED}
-    outer["protocol"], outer["budget"] = row.protocol, budget.words(row.spec)
-    if budget.kind(row.spec) == "epochs":
-        outer |= {"budget": "epochs", "epochs": row.spec["epochs"]}
-    return outer | {name: value for name, value in chosen.items() if name not in tuned}
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -15,6 +15,6 @@ SOURCES = ("method_source", "net_source", "numerics")
 
 # the fields of a spec that set no two rows of one method, net and data set apart; `alignment` is in old records
 UNVARIED = frozenset(
-    "run_id method net dataset seed data_id eval_draws method_settings net_settings tuned instruments alignment "
-    "epochs steps seconds flops patience".split()  # the budget is told in words
+    "run_id method net dataset seed data_id eval_draws probe_only method_settings net_settings tuned instruments "
+    "alignment epochs steps seconds flops patience".split()  # the budget is told in words
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 from bench.record.results import Results
 from bench.report import render_markdown
 from bench.report.sections import SECTIONS
+from bench.report.sections.memory import memory_table
 from bench.report.style import theme
 from bench.report.summary import terminal_table
 
-__all__ = ["terminal_table", "write"]
+__all__ = ["memory_table", "terminal_table", "write"]
 
 
 def write(results: Results, out: Path, *, title: str) -> Path:

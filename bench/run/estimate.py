@@ -61,7 +61,7 @@ def columns_by_shapes(catalog: Catalog) -> list[Column]:
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Inside, tensors are fake, and what is given to a pool of threads is done at once: they know of one thread alone."""
+    """Inside, tensors are fake. They know of one thread alone, so what a pool of threads is given is done at once."""
     pools = patch.object(ThreadPoolExecutor, "submit", _done_at_once)
     with patch.object(nn.Module, "_apply", _overwrite), pools, _Shapes(allow_non_fake_inputs=True):
         yield

@@ -94,7 +94,7 @@ def warm_up(
     outside: Sequence[Tensor],
 ) -> Row:
     """Steps of a twin that is thrown away: one to make kernels and caches ready, one under the eyes of all probes."""
-    size = min(spec.batch_size, task.n_train)
+    size = spec.batch_size if spec.probe_only else min(spec.batch_size, task.n_train)
     x = torch.randn(size, *task.image_shape, device=device)
     y = torch.arange(size, device=device) % task.n_classes
 

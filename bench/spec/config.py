@@ -51,7 +51,9 @@ class Experiment(Compute, Budget):
         [], description="matched, convergence, or both side by side: which budgets each row is trained under"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    settings: dict[str, dict[str, Any]] = Field({}, description="settings by method or net name")
+    settings: dict[str, dict[str, Any]] = Field(
+        {}, description="settings by method or net name; lists of values span a grid of rows"
+    )
     variants: dict[str, list[dict[str, Any]]] = Field(
         {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
@@ -209,6 +211,14 @@ def parse_value(text: str) -> Any:
     return yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
 
 
+def _one_or_several(text: str) -> Any:
+    """A setting's value, or a list of values where commas part them."""
+    value = parse_value(text)
+    if isinstance(value, str) and "," in value:
+        return [parse_value(part) for part in text.split(",") if part.strip()]
+    return value
+
+
 def _parse(text: str, place: str) -> dict[str, Any]:
     try:
         value = parse_value(text)
@@ -227,7 +237,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     if not (equals and dot and owner and key):
         raise ConfigError(f"--set {text}: write it as method.key=value or net.key=value")
     try:
-        return owner, key, parse_value(value)
+        return owner, key, _one_or_several(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from error
 

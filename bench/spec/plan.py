@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
+
+from pydantic import BaseModel
 
 from bench.api.errors import ConfigError, unknown
 from bench.catalog.catalog import Catalog
@@ -165,13 +167,12 @@ def is_asked_for(instrument: Entry) -> bool:
 
 def _rows(experiment: Experiment, catalog: Catalog) -> Iterator[Row]:
     for name, net in _nets(experiment, catalog):
+        config, of_net = catalog.methods[name].load().Config, catalog.nets[net].load().Settings
         for settings, net_settings in _variants(experiment, name, net):
-            yield Row(
-                name,
-                net,
-                validate_settings(catalog.methods[name].load().Config, settings, name),
-                validate_settings(catalog.nets[net].load().Settings, net_settings, net),
-            )
+            for chosen, net_chosen in product(_grid(config, settings), _grid(of_net, net_settings)):
+                yield Row(
+                    name, net, validate_settings(config, chosen, name), validate_settings(of_net, net_chosen, net)
+                )
 
 
 def _variants(experiment: Experiment, name: str, net: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -180,6 +181,19 @@ def _variants(experiment: Experiment, name: str, net: str) -> Iterator[tuple[dic
         of_net = {key.removeprefix(OF_NET): value for key, value in variant.items() if key.startswith(OF_NET)}
         of_method = {key: value for key, value in variant.items() if not key.startswith(OF_NET)}
         yield {**experiment.settings.get(name, {}), **of_method}, {**experiment.settings.get(net, {}), **of_net}
+
+
+def _grid(model: type[BaseModel], values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the settings that are given as lists of values; those that are lists themselves are one."""
+    several = {
+        key: value for key, value in values.items() if value and isinstance(value, list) and not _is_list(model, key)
+    }
+    for combination in product(*several.values()):
+        yield {**values, **dict(zip(several, combination, strict=True))}
+
+
+def _is_list(model: type[BaseModel], key: str) -> bool:
+    return key in model.model_fields and get_origin(model.model_fields[key].annotation) in (list, tuple)
 
 
 def _nets(experiment: Experiment, catalog: Catalog) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ def section(results: Results) -> Iterator[Block]:
 
 def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     """Test accuracy per row: the mean with its 95% interval, the seeds below it, and the count of runs."""
-    datasets = datasets_of(runs[runs["status"] == "ok"])
+    datasets = datasets_of(finished(runs).dropna(subset=["test_acc"]))
     if not datasets:
         return None
     figure, panels = panel_per(datasets, height=0.9 + 0.42 * len(look), width=3.6, shared_rows=True)

@@ -33,6 +33,9 @@ FILES = (
 
 def section(results: Results) -> Iterator[Block]:
     yield Heading("How to read this")
-    present = [c for c in shown_columns(results) if c.name not in results.runs or results.runs[c.name].notna().any()]
-    rules = [*RULES, *([PROTOCOLS] if (results.runs["protocol"] == "convergence").any() else [])]
+    runs = results.runs
+    measured = set(runs.columns[runs.notna().any()])
+    compared = {c.name for c in shown_columns(results)} - set(runs) if "test_acc" in measured else set()
+    present = [c for c in shown_columns(results) if c.name in measured | compared]
+    rules = [*RULES, *([PROTOCOLS] if (runs["protocol"] == "convergence").any() else [])]
     yield Facts([*rules, *((column.title, escape(column.what)) for column in present), FILES], strong=True)

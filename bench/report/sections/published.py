@@ -55,7 +55,8 @@ def beside_published(runs: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]])
     specs: what each run was asked to do, by run_id.
     """
     lines = []
-    for (*row, epochs, budget), group in finished(ordered(runs)).groupby([*ROW, "epochs", "budget"], sort=False):
+    measured = finished(ordered(runs)).dropna(subset=["test_acc"])
+    for (*row, epochs, budget), group in measured.groupby([*ROW, "epochs", "budget"], sort=False):
         ours = t_interval(group["test_acc"])
         lines.append((*row, epochs, budget, group["run_id"].iloc[0], ours.mean, ours.half_width, ours.n))
     means = pd.DataFrame(lines, columns=[*ROW, "epochs", "budget", "run_id", "test_acc_mean", "test_acc_ci95", "n_ok"])

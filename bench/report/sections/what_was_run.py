@@ -19,11 +19,16 @@ def section(results: Results) -> Iterator[Block]:
         "Data sets": _values(runs["dataset"]),
         "Nets": _values(runs["net"]),
         "Seeds": _values(runs["seed"]),
-        "Budget": _values(runs["budget"]),
+        "Budget": "" if results.n_probed == len(results.probed) else _values(runs["budget"]),
         "Batch size": _values(runs["batch_size"]),
         "Device": _values(runs["device"]),
     }
     yield Facts([(name, value) for name, value in facts.items() if value])
+    if results.n_probed:
+        yield Text(
+            f"Runs that were only set up and probed, not trained: {results.n_probed}. They have no accuracy, and a row "
+            "among the results only where no run was trained."
+        )
     if results.n_older:
         rows = "row" if results.n_older == 1 else "rows"
         yield Text(

@@ -60,6 +60,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("tune", "--settings", "weight_decay"), "declares no range for 'weight_decay'"),
         (("tune", "--val-fraction", "0"), "tune needs validation data; set val_fraction above 0"),
         (("tune", "--trials", "1"), "--trials"),
+        (("memory", "--batch-size", "32,many"), "--batch-size: batch_size='many' is refused"),
+        (("memory", "--batch-size", ""), "--batch-size: batch_size='' is refused"),
+        (("memory", "--set", "denoiser.T=2,0"), "settings of denoiser: T=0 is refused"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(bench, arguments, complaint) -> None:  # type: ignore[no-untyped-def]
@@ -104,6 +107,37 @@ def test_two_protocols_stand_side_by_side_in_one_report(bench, tmp_path: Path) -
     page = (tmp_path / "reports" / "default" / "report.md").read_text()
     assert "- Budget: 1 epoch, patience 1 within 10 epochs" in page
     assert "- **protocol**: is *matched*" in page
+
+
+def test_memory_sweeps_a_grid_and_keeps_what_it_has(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A batch of more images than there are is one of as many dummies: what is retained grows with it all the same."""
+    grid = [
+        "--methods",
+        "backprop",
+        "--net",
+        "mlp",
+        "--batch-size",
+        "1000,4000",
+        "--set",
+        "mlp.width=4,8",
+        "--jobs",
+        "2",
+    ]
+    code, out, err = bench("memory", *grid)
+    assert (code, err) == (0, "")
+    assert "[4/4] backprop on mlp, digits, seed 0: ok" in out
+    table = out[out.index("data set") :].splitlines()
+    assert [line.split()[3:5] for line in table[1:5]] == [["1000", "4"], ["1000", "8"], ["4000", "4"], ["4000", "8"]]
+    retained = [float(line.split()[5]) for line in table[1:5]]
+    assert retained == pytest.approx(
+        [B * (4 * (64 + 2 * w + 10) + 8) / 2**20 for B in (1000, 4000) for w in (4, 8)], rel=5e-3
+    )
+    assert (tmp_path / "reports/memory/figures/memory_digits.png").is_file()
+    assert "accuracy" not in {path.stem for path in (tmp_path / "reports/memory/figures").iterdir()}
+
+    code, out, _ = bench("memory", *grid)
+    assert code == 0
+    assert out.count("kept from an earlier run") == 4
 
 
 def test_a_failed_run_is_exit_code_1_with_its_row(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -59,7 +59,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Played:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     """driver(f): NVML, where f(uuid) gives the processes on a GPU; driver(None): there is no such library."""
-    monkeypatch.setattr(nvml, "_nvml", nvml._nvml.__wrapped__)
+    monkeypatch.setattr(nvml, "gpu", nvml.gpu.__wrapped__)
 
     def play(running: Callable[[str], list[SimpleNamespace]] | None) -> None:
         module = ModuleType("pynvml")

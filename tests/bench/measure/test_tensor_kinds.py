@@ -1,7 +1,7 @@
 """The live peak by kind, against counts by hand. A float32 has 4 bytes; m x n is the weight, B the batch."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import pytest
@@ -42,8 +42,8 @@ class Linear(SimpleNamespace):
 
 
 @pytest.fixture
-def linear() -> Iterator[Linear]:
-    yield Linear()
+def linear() -> Linear:
+    return Linear()
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)

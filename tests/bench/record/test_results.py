@@ -119,6 +119,24 @@ def test_matched_budgets_are_told_apart(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_runs_that_were_only_probed_stand_apart_from_those_that_were_trained(tmp_path: Path) -> None:
+    """They change no label and supersede nothing, though made later and by newer code; alone, they are the runs."""
+    record(tmp_path, {"status": "ok", "reason": None, "finished_at": 10.0, "test_acc": 0.5})
+    for size in (32, 64):
+        summary = {"status": "ok", "reason": None, "finished_at": 20.0}
+        record(tmp_path, summary, batch_size=size, probe_only=True, method_source="edited")
+    found = results(tmp_path)
+    assert found.runs[["test_acc", "variant"]].to_numpy().tolist() == [[0.5, ""]]
+    assert found.probed["variant"].tolist() == ["", "batch_size=32", "batch_size=64"]
+    assert found.n_probed == 2
+    assert found.n_older == 0
+    assert {run_id: chosen["batch_size"] for run_id, chosen in found.settings.items()} == dict(
+        zip(found.probed["run_id"], [64, 32, 64], strict=True)
+    )
+    alone = record(tmp_path / "alone", {"status": "ok", "reason": None}, probe_only=True)
+    assert results(tmp_path / "alone").runs["run_id"].tolist() == [alone.run_id]
+
+
 def test_what_a_search_has_chosen_is_no_variant(tmp_path: Path) -> None:
     record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",))
     record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",), method_settings={"lr": 0.5})

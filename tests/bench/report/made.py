@@ -39,11 +39,17 @@ class Made:
     own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     searches: Sequence[Found] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    n_probed: int = 0
     n_older: int = 0
     margin: float = 0.01
     target: float | None = None
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     columns: Sequence[Column] = tuple(COLUMNS)
+
+    @property
+    def probed(self) -> pd.DataFrame:
+        return self.runs
 
     @property
     def tables(self) -> list[str]:

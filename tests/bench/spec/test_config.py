@@ -56,6 +56,13 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None
     assert asked.settings["backprop"] == {"lr": 0.5, "weight_decay": 0}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("2,5, 1e-1", [2, 5, 0.1]), ("loop,stacked", ["loop", "stacked"]), ("[2, 5]", [2, 5]), ("2", 2)]
+)
+def test_commas_part_values_to_be_swept(text: str, value: object) -> None:
+    assert resolve("default", None, {}, [f"denoiser.T={text}"]).settings["denoiser"]["T"] == value
+
+
 def test_a_config_stands_alone_without_a_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("methods: [backprop]\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from bench.api.errors import BenchError
 from bench.catalog.catalog import Catalog
@@ -13,7 +14,7 @@ from bench.catalog.entry import Entry
 from bench.data.outline import Outline
 from bench.spec.config import Experiment, load_preset, preset_names
 from bench.spec.identity import Compute
-from bench.spec.plan import Run, check, plan
+from bench.spec.plan import Run, _grid, check, plan
 
 CATALOG = Catalog()
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
@@ -40,6 +41,35 @@ def test_the_order_of_arguments_cannot_matter() -> None:
 
 def test_saying_a_default_changes_nothing() -> None:
     assert ids() == ids(settings={"backprop": {"lr": 1e-3}, "denoiser": {"T": 10}})
+
+
+def test_lists_of_values_span_a_grid_of_rows() -> None:
+    """Six of noprop-dt, whose setting is one of them, three of backprop on the same net; each is what it is alone."""
+    found = runs(settings={"denoiser": {"T": [2, 5, 9]}, "noprop-dt": {"lr": [0.1, 0.2]}}, seeds=[0])
+    points = [(run.spec.method, run.spec.net_settings["T"], run.spec.method_settings["lr"]) for run in found]
+    assert points == [("noprop-dt", T, lr) for lr in (0.1, 0.2) for T in (2, 5, 9)] + [
+        ("backprop", T, 1e-3) for T in (2, 5, 9)
+    ]
+    alone = runs(settings={"denoiser": {"T": 5}, "noprop-dt": {"lr": 0.2}}, seeds=[0])
+    assert {run.spec.run_id for run in alone} <= {run.spec.run_id for run in found}
+
+
+def test_a_setting_that_is_a_list_itself_is_one_value() -> None:
+    class Settings(BaseModel):
+        widths: list[int] = [4]
+        depth: int = 1
+
+    assert list(_grid(Settings, {"widths": [1, 2], "depth": [3, 4]})) == [
+        {"widths": [1, 2], "depth": 3},
+        {"widths": [1, 2], "depth": 4},
+    ]
+
+
+def test_a_wrong_value_in_a_list_is_named() -> None:
+    with pytest.raises(BenchError, match="settings of denoiser: T='x' is refused"):
+        runs(settings={"denoiser": {"T": [2, "x"]}})
+    with pytest.raises(BenchError, match=r"settings of denoiser: T=\[\] is refused"):
+        runs(settings={"denoiser": {"T": []}})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""`bench memory`: how memory grows with batch and depth, by one step of each run, without training."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import (
+    AllSources,
+    DataDir,
+    Datasets,
+    Device,
+    Download,
+    ExperimentName,
+    Fresh,
+    Jobs,
+    Methods,
+    NetName,
+    Plugins,
+    Precision,
+    Quiet,
+    ReportsFolder,
+    ResultsFolder,
+    Timeout,
+    catalog_of,
+)
+from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.run import CTRL_C, RUN_FAILED
+
+PRESET = "memory"
+
+
+def memory(
+    methods: Methods = None,
+    datasets: Datasets = None,
+    net: NetName = None,
+    batch_size: Annotated[str, typer.Option(help="Examples per step, comma-separated.")] = "32,128,512",
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME.KEY=VALUE,...", help="Values to sweep span a grid; repeatable."),
+    ] = None,
+    precision: Precision = None,
+    device: Device = None,
+    plugin: Plugins = None,
+    data_dir: DataDir = None,
+    results: ResultsFolder = Path("results"),
+    reports: ReportsFolder = Path("reports"),
+    experiment: ExperimentName = None,
+    timeout: Timeout = None,
+    jobs: Jobs = 1,
+    download: Download = False,
+    fresh: Fresh = False,
+    all_sources: AllSources = False,
+    quiet: Quiet = False,
+) -> int:
+    """Measure the memory of a training step, against batch size and any setting, without training."""
+    from bench.spec.config import resolve
+
+    flags = {
+        "methods": methods,
+        "datasets": datasets,
+        "net": net,
+        "precision": precision,
+        "device": device,
+        "experiment": experiment,
+    }
+    sizes = [part.strip() for part in batch_size.split(",") if part.strip()] or [batch_size]
+    asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
+    catalog, broken = catalog_of(plugin)
+
+    from bench.cli.progress import listener
+    from bench.executors.attempt import Terms
+    from bench.executors.local import Options
+    from bench.experiment import execute, prepare, probes, results_of, write_report
+    from bench.report import memory_table
+
+    planned = [prepare(point, catalog, data_dir=data_dir, download=download) for point in asked]
+    runs = probes([run for part, _ in planned for run in part])
+    options = Options(
+        results, asked[0].experiment, planned[0][1], jobs, data_dir, download, Terms(timeout, fresh, frozenset())
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    outcome = execute(asked[0], runs, options, lambda part: listener(part, quiet=quiet), stop)
+    if all(summary is None for summary in outcome.summaries):
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    measured = results_of(outcome.folder, catalog, all_sources=all_sources)
+    report = write_report(measured, reports / asked[0].experiment)
+    points = memory_table(measured)
+    table(points.headers, points.rows)
+    say(f"report: {report}")
+    if stop.is_set():
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
