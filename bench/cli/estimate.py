@@ -24,6 +24,7 @@ from bench.cli.printing import BAD_INPUT, say, table
 if TYPE_CHECKING:
     from bench.api.column import Value
 
+PEAK_S = 1.0  # in which to find the peak of products
 NOTE = (
     "memory and FLOPs of one training step, from shapes alone; an epoch takes at least as long as its FLOPs do at the "
     "highest rate of matrix products here, {peak:.3g} GFLOP/s"
@@ -61,7 +62,7 @@ def estimate(
     from bench.run.estimate import estimate as of
     from bench.spec.plan import refusal
 
-    peak, reached = matmul_rate(torch.device("cpu")), rates(results, catalog) if results else {}
+    peak, reached = matmul_rate(torch.device("cpu"), PEAK_S), rates(results, catalog) if results else {}
     columns = columns_by_shapes(catalog)
     rows = []
     for run, shape in sketch(asked, catalog, data_dir=data_dir):
