@@ -2,7 +2,7 @@
 
 Gauge      timed    while training steps and `prepare_for_eval` run, in every run; must cost next to nothing
 Probe      untimed  one training step and one prediction of a throwaway instance before training, in every run
-Trial      untimed  whatever it tries with that instance, on a few images, in every run
+Trial      untimed  whatever it tries with an instance on a small net, on a few images, in every run
 EdgeProbe  untimed  between epochs, on a second instance put where training stands; where asked for by name
 Derived    untimed  nothing itself: it works out figures from those of others when a run ends
 """
@@ -19,6 +19,9 @@ from bench.api.column import Column, Value
 from bench.api.method import Method
 from bench.api.seeds import Seeds
 from bench.api.task import Batch, Progress, Task
+
+FEW_IMAGES = 8  # fewer than a layer has inputs, and two for each part of a batch that is learnt in four
+FIRST_STEPS = 3  # before a trial: a head that starts at zero holds still what learns through it
 
 Reading = Callable[[], Mapping[str, Value]]
 
@@ -87,7 +90,11 @@ class Probe(Instrument):
 
 
 class Trial(Instrument):
-    """Takes steps with a throwaway instance, under circumstances of its own making, and leaves it as it was."""
+    """Takes steps with a throwaway instance, under circumstances of its own making, and leaves it as it was.
+
+    The instance is on a small net of the run's kind, FIRST_STEPS from its start. Where the method fails under a trial,
+    the columns of that and of later ones are blank.
+    """
 
     @abstractmethod
     def examine(self, method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> Mapping[str, Value]:

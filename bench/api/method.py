@@ -20,6 +20,7 @@ from bench.api.task import Batch, Facts, Progress, Task
 
 Role = Literal["inference", "training_only", "frozen"]
 Reach = Literal["none", "layer", "block", "network"]
+WaitsFor = Literal["nothing", "earlier blocks", "the output", "later blocks"]
 
 ANY_NET = ("*",)
 
@@ -35,6 +36,8 @@ class Claims:
     stochastic_inference: whether two predictions on the same images may differ.
     inference_passes: calls of each layer in one prediction.
     deterministic: whether the rule draws nothing, not even weights, so that a seed decides the order of images alone.
+    updates_wait_for: the farthest thing that the update of some block depends on (see bench.audit.waiting); None: not
+        claimed.
     """
 
     reverse_mode: Reach
@@ -43,6 +46,7 @@ class Claims:
     stochastic_inference: bool = False
     inference_passes: int = 1
     deterministic: bool = False
+    updates_wait_for: WaitsFor | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from bench.catalog.register import register
 
 @register
 class Passes(Probe):
-    """Forward passes per training step."""
+    """Forward passes per training step and per prediction."""
 
     name = "passes"
     by_shapes = True
@@ -28,12 +28,21 @@ class Passes(Probe):
             "calls of the busiest layer in a training step; 0 where weights are used without calling their layers",
             shown="page",
         ),
+        Column(
+            "inference_passes", "passes per prediction", "calls of the busiest layer in a prediction; 0 as above",
+            shown="page",
+        ),
     )  # fmt: skip
 
     @contextmanager
     def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
         with counted(method) as most:
             yield lambda: {"forward_passes": most()}
+
+    @contextmanager
+    def watch_prediction(self, method: Method, x: Tensor) -> Iterator[Reading]:
+        with counted(method) as most:
+            yield lambda: {"inference_passes": most()}
 
 
 def passes(method: Method, run: Callable[[], object]) -> int:

@@ -15,23 +15,46 @@ they could be. Where one of them learns, what was not seen is not said to be abs
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.api.column import Column, Value
+from bench.api.instrument import Trial
 from bench.api.method import Method
 from bench.api.seeds import Seeds
 from bench.api.task import Batch, Progress
 from bench.audit.dependency import restore, snapshot
 from bench.audit.parts import layers
+from bench.catalog.register import register
 
 CHANGED = 0.05  # of an update's norm: rounding moves a thousandth, a changed message about all of it
 UNLIKE_ROUNDING = 3.0  # times what rounding by itself changes
 ENOUGH = 1e-4  # of a weight's norm, that must be left after the projection
 
 Inputs = dict[int, list[Tensor]]  # by layer, rows that its weight was multiplied with
+
+
+@register
+class WeightTransport(Trial):
+    """Whether errors travel through transposed forward weights, measured."""
+
+    name = "weight-transport"
+    rank: ClassVar[int] = 62
+    columns = (
+        Column(
+            "weight_transport", "weight transport",
+            "whether errors travelled back through the transposed forward weights of a layer, or their signs, "
+            "measured; blank where none was seen but not every layer could be tried",
+            shown="page", text=True,
+        ),
+    )  # fmt: skip
+
+    def examine(self, method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> Mapping[str, Value]:
+        seen = weight_transport(method, seeds, batch, progress)
+        return {"weight_transport": None if seen is None else "yes" if seen else "no"}
 
 
 def weight_transport(method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> bool | None:

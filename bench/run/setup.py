@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.api.instrument import Derived, EdgeProbe, Gauge, Instrument, Probe, Reading, Trial
+from bench.api.instrument import FEW_IMAGES, FIRST_STEPS, Derived, EdgeProbe, Gauge, Instrument, Probe, Reading, Trial
 from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Progress, Task
@@ -22,8 +23,6 @@ from bench.run.evaluate import EVAL_BATCH
 from bench.run.state import Place, Row, Training, seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
-
-FEW_IMAGES = 8  # fewer than a layer has inputs, and two for each part of a batch that is learnt in four
 
 Kind = TypeVar("Kind", bound=Instrument)
 
@@ -57,11 +56,10 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     outside = list(alive())
     probes = [cls() for cls in _of(parts, Probe)]
     probes = [probe for probe in probes if not (spec.compile and probe.hooks)]
-    seeds = seeds_of(spec, device)
-    twin = build(seeds, compiled=False)
+    twin = build(seeds_of(spec, device), compiled=False)
     probed = warm_up(twin, spec, task, device, probes, outside)
-    probed |= examined([cls() for cls in _of(parts, Trial)], twin, seeds, spec, train)
     del twin
+    probed |= examined([cls() for cls in _of(parts, Trial)], spec, parts, task, train, device)
     if spec.compile:
         warm_up(build(seeds_of(spec, device)), spec, task, device, (), ())
     seeds = seeds_of(spec, device)
@@ -113,14 +111,28 @@ def warm_up(
     return row
 
 
-def examined(trials: Sequence[Trial], twin: Method, seeds: Seeds, spec: RunSpec, train: Batches) -> Row:
-    """What trials find on a few training images, each with the twin as it was."""
-    few = train.batch(torch.arange(min(FEW_IMAGES, train.n_images), device=train.device))
-    return {
-        name: value
-        for trial in trials
-        for name, value in trial.examine(twin, seeds, few, Progress(2, 3, 0, 1, 0)).items()
-    }
+def examined(
+    trials: Sequence[Trial], spec: RunSpec, parts: Parts, task: Task, train: Batches, device: torch.device
+) -> Row:
+    """What trials find on a few training images, with an instance on a small net after its first steps.
+
+    What a rule does is the same on a small net of the same kind, and in whatever precision.
+    """
+    small = replace(task, net_settings={**task.net_settings, **parts.net.small})
+    few = train.batch(torch.arange(min(FEW_IMAGES, train.n_images), device=device))
+    seeds, found = seeds_of(spec, device), Row()
+    # a stranger's method may fail under a trial, or leave its state incomplete: nothing is said of it, and it is run
+    with (
+        contextlib.suppress(Exception),
+        compute.precision("float32", device),
+        torch.autocast(device.type, enabled=False),
+    ):
+        twin = instance(spec, parts, small, device, seeds)
+        for k in range(FIRST_STEPS):
+            twin.train_step(few, Progress(k, FIRST_STEPS + 1, 0, 1, 0))
+        for trial in trials:
+            found |= trial.examine(twin, seeds, few, Progress(FIRST_STEPS, FIRST_STEPS + 1, 0, 1, 0))
+    return found
 
 
 def _probed(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api.errors import MethodError
+from bench.api.instrument import FIRST_STEPS
 from bench.api.interface import check_metric, loss_of
 from bench.api.interface import check_scores as check_interface
 from bench.api.method import Method
@@ -18,6 +19,7 @@ from bench.api.net import Net
 from bench.api.task import Batch, Facts
 from bench.audit import live_memory, reverse_mode
 from bench.audit.passes import passes
+from bench.audit.waiting import updates_wait_for
 from bench.audit.weight_transport import weight_transport
 from bench.testing.subject import (
     BATCH_SIZE,
@@ -279,10 +281,21 @@ def check_passes(subject: Subject) -> None:
 def check_weight_transport(subject: Subject) -> None:
     """Errors travel through transposed forward weights as claimed, where a net has layers in which that shows."""
     trainee = subject.start()
-    trainee.train(3)
+    trainee.train(FIRST_STEPS)
     measured = weight_transport(trainee.method, trainee.seeds, few_images(), trainee.progress())
     claimed = trainee.method.claims().weight_transport
     _require(measured in (claimed, None), f"claims weight_transport={claimed}, measured {measured}")
+
+
+def check_waiting(subject: Subject) -> None:
+    """Updates wait for what is claimed, if anything is, where a net has blocks between which that shows."""
+    trainee = subject.start()
+    claimed = trainee.method.claims().updates_wait_for
+    if claimed is None:
+        return
+    trainee.train(FIRST_STEPS)
+    measured = updates_wait_for(trainee.method, trainee.seeds, few_images(), trainee.progress())
+    _require(measured in (claimed, None), f"claims updates_wait_for='{claimed}', measured '{measured}'")
 
 
 def check_divergence(subject: Subject) -> None:
@@ -322,6 +335,7 @@ CHECKS: Mapping[str, Check] = {
     "reverse-mode": check_reverse_mode,
     "passes": check_passes,
     "weight-transport": check_weight_transport,
+    "waiting": check_waiting,
     "divergence": check_divergence,
     "memory": check_memory,
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench import data
+from bench.api.instrument import FEW_IMAGES
 from bench.api.method import ANY_NET, Method
 from bench.api.net import Net
 from bench.api.seeds import Seeds, derive
@@ -130,9 +131,9 @@ def training_batch(k: int) -> Batch:
 
 
 def few_images() -> Batch:
-    """Fewer images than a layer has inputs, and two for each part of a batch that is learnt in four."""
+    """As many as trials are given."""
     x, y = training_batch(0)
-    return Batch(x[:8], y[:8])
+    return Batch(x[:FEW_IMAGES], y[:FEW_IMAGES])
 
 
 def validation_batch() -> Batch:

@@ -23,6 +23,6 @@ class Backprop(WholeNet):
         title="Backprop",
         family="backprop",
         paper="rumelhart1986learning, loshchilov2019decoupled",
-        claims=Claims(reverse_mode="network", forward_passes=1, weight_transport=True),
+        claims=Claims(reverse_mode="network", forward_passes=1, weight_transport=True, updates_wait_for="later blocks"),
     )
     Config = BackpropSettings

@@ -23,6 +23,6 @@ class BackpropCheckpointed(WholeNet):
         title="Backprop, checkpointed",
         family="backprop",
         paper="rumelhart1986learning, chen2016training",
-        claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True),
+        claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"),
     )
     Config = CheckpointedSettings

@@ -23,6 +23,6 @@ class BackpropDeepSupervision(WholeNet):
         title="Backprop, deep supervision",
         family="backprop",
         paper="rumelhart1986learning, lee2015deeply",
-        claims=Claims(reverse_mode="network", weight_transport=True),
+        claims=Claims(reverse_mode="network", weight_transport=True, updates_wait_for="later blocks"),
     )
     Config = DeepSupervisionSettings

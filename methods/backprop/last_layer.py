@@ -24,7 +24,7 @@ class BackpropLastLayer(WholeNet):
         title="Last layer only",
         family="backprop",
         paper="rumelhart1986learning",
-        claims=Claims(reverse_mode="layer"),
+        claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
     )
     Config = LastLayerSettings

@@ -22,6 +22,6 @@ class BackpropMicroBatch(WholeNet):
         title="Backprop, micro-batches",
         family="backprop",
         paper="rumelhart1986learning",
-        claims=Claims(reverse_mode="network", forward_passes=4, weight_transport=True),
+        claims=Claims(reverse_mode="network", forward_passes=4, weight_transport=True, updates_wait_for="later blocks"),
     )
     Config = MicroBatchSettings

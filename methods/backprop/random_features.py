@@ -28,7 +28,7 @@ class RandomFeatures(WholeNet):
         title="Random features",
         family="backprop",
         paper="rahimi2008random",
-        claims=Claims(reverse_mode="layer"),
+        claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
     )
     Config = RandomFeaturesSettings

@@ -61,7 +61,8 @@ class WholeNet(Method):
         claims = replace(claims, inference_passes=self.net.passes)
         passes = self.config.micro_batches * self.net.passes
         if self.config.learns == "last":
-            return replace(claims, reverse_mode="layer", weight_transport=False, forward_passes=passes)
+            local = replace(claims, updates_wait_for="earlier blocks")
+            return replace(local, reverse_mode="layer", weight_transport=False, forward_passes=passes)
         again = self.config.checkpoint and len(self.net.blocks) > 1
         return replace(claims, forward_passes=passes * 2 if again else passes)
 

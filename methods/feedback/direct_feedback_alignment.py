@@ -42,7 +42,7 @@ class DirectFeedbackAlignment(Method):
         title="Direct feedback alignment",
         family="feedback",
         paper="nokland2016direct, frenkel2021learning",
-        claims=Claims(reverse_mode="layer"),
+        claims=Claims(reverse_mode="layer", updates_wait_for="the output"),
         nets=("mlp", "cnn"),
     )
     Config = DirectFeedbackAlignmentSettings

@@ -37,7 +37,7 @@ class DRTP(Method):
         title="Direct random target projection",
         family="feedback",
         paper="frenkel2021learning",
-        claims=Claims(reverse_mode="layer"),
+        claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
     )
     Config = AdamWSettings

@@ -48,7 +48,7 @@ class FeedbackAlignment(Method):
         title="Feedback alignment",
         family="feedback",
         paper="lillicrap2016random, liao2016important, moskovitz2018feedback",
-        claims=Claims(reverse_mode="network"),
+        claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
     Config = FeedbackAlignmentSettings

@@ -49,7 +49,7 @@ class ForwardGradient(Method):
         title="Forward gradient",
         family="forward-gradient",
         paper="baydin2022gradients, ren2023scaling",
-        claims=Claims(reverse_mode="none"),
+        claims=Claims(reverse_mode="none", updates_wait_for="later blocks"),
         nets=("mlp", "cnn", "localmixer"),
     )
     Config = ForwardGradientSettings

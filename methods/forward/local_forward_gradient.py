@@ -47,7 +47,7 @@ class LocalForwardGradient(Method):
         title="Local forward gradient (LG-FG)",
         family="forward-gradient",
         paper="ren2023scaling",
-        claims=Claims(reverse_mode="none"),
+        claims=Claims(reverse_mode="none", updates_wait_for="earlier blocks"),
         nets=("localmixer", "mlp", "cnn"),
     )
     Config = ForwardGradientSettings

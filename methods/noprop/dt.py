@@ -82,7 +82,13 @@ class NoPropDT(Method):
         title="NoProp-DT",
         family="noprop",
         paper="li2025noprop",
-        claims=Claims(reverse_mode="block", forward_passes=1, weight_transport=True, stochastic_inference=True),
+        claims=Claims(
+            reverse_mode="block",
+            forward_passes=1,
+            weight_transport=True,
+            stochastic_inference=True,
+            updates_wait_for="nothing",
+        ),
         nets=("denoiser",),
     )
     Config = NoPropDTSettings

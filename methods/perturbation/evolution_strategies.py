@@ -42,7 +42,7 @@ class EvolutionStrategies(Method):
         title="Evolution strategies",
         family="perturbation",
         paper="salimans2017evolution",
-        claims=Claims(reverse_mode="none", forward_passes=1),
+        claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
     Config = EvolutionStrategiesSettings

@@ -73,7 +73,7 @@ class LowRankEvolution(Method):
         title="Low-rank evolution (EGGROLL)",
         family="perturbation",
         paper="sarkar2025evolution",
-        claims=Claims(reverse_mode="none", forward_passes=1),
+        claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
     Config = LowRankEvolutionSettings

@@ -78,7 +78,7 @@ class NodePerturbation(Method):
         title="Node perturbation",
         family="perturbation",
         paper="flower1993summed, dalm2023effective",
-        claims=Claims(reverse_mode="none", forward_passes=2),
+        claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
     Config = NodePerturbationSettings

@@ -45,7 +45,7 @@ class SPSA(Method):
         title="SPSA (MeZO)",
         family="perturbation",
         paper="spall1992multivariate, malladi2023mezo",
-        claims=Claims(reverse_mode="none", forward_passes=2),
+        claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
     Config = SPSASettings

@@ -43,7 +43,7 @@ class WeightPerturbation(Method):
         title="Weight perturbation",
         family="perturbation",
         paper="dembo1990model, cauwenberghs1993fast, zuege2023weight",
-        claims=Claims(reverse_mode="none", forward_passes=2),
+        claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
     Config = WeightPerturbationSettings

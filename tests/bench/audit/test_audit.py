@@ -10,15 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import Batch, Method, Progress, Seeds
 from bench.api.method import Reach
 from bench.audit import live_memory, reverse_mode
-from bench.audit.dependency import update_dependency
 from bench.audit.passes import passes
 
 # torch 2.15 warns of itself when torch.func.jvp is first used
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
-AT_START = Progress(0, 10, 0, 1, 0)
 
 
 class Chain(SimpleNamespace):
@@ -242,49 +239,6 @@ def test_passes_are_counted_in_threads_and_functional_calls() -> None:
         torch.func.functional_call(block, dict(block.named_parameters()), method.x)
 
     assert passes(method, run) == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "net", "expected"),
-    [("backprop", "mlp", torch.ones(3, 3)), ("noprop-dt", "denoiser", torch.eye(3))],
-)
-def test_update_dependency(
-    make_method: Callable[..., Method], batch: Batch, name: str, net: str, expected: Tensor
-) -> None:
-    """Backprop's blocks all depend on each other; a NoProp block's loss moves and needs no other."""
-    seeds = Seeds(0, method=name)
-    method = make_method(name, net=net, seeds=seeds)
-    assert torch.equal(update_dependency(method, seeds, batch, AT_START), expected.bool())
-
-
-def test_update_dependency_of_layers_trained_on_their_own_inputs() -> None:
-    """Each sees those before it by their output, and none of those behind: a lower triangle."""
-    method: Any = Chain()
-    optimizer = torch.optim.SGD(method.chain.parameters(), lr=0.1)
-
-    seeds = Seeds(0)
-
-    def train_step(batch: Batch, progress: Progress) -> None:
-        # drawn from a generator that is not part of the method's own state
-        method.x = torch.randn(5, 4, generator=seeds.noise)
-        optimizer.zero_grad()
-        block_by_block(method)
-        optimizer.step()
-
-    method.train_step = train_step
-    method.state_dict = method.chain.state_dict
-    method.load_state_dict = method.chain.load_state_dict
-    nothing: Any = None
-    found = update_dependency(method, seeds, nothing, AT_START)
-    assert torch.equal(found, torch.ones(3, 3).tril().bool())
-
-
-def test_update_dependency_leaves_the_method_as_it_was(make_method: Callable[..., Method], batch: Batch) -> None:
-    seeds, twin_seeds = Seeds(0, method="noprop-dt"), Seeds(0, method="noprop-dt")
-    audited, twin = (make_method("noprop-dt", seeds=s) for s in (seeds, twin_seeds))
-    update_dependency(audited, seeds, batch, AT_START)
-    losses = [m.train_step(batch, AT_START)["loss"] for m in (audited, twin) for _ in range(2)]
-    assert losses[:2] == losses[2:]
 
 
 # what the allocator and other threads of a long test process move by chance: some kilobytes a call

@@ -249,6 +249,10 @@ class DeniesTransport(Sound):
     info = claiming(weight_transport=False)
 
 
+class ClaimsToWaitForNothing(Sound):
+    info = claiming(updates_wait_for="nothing")
+
+
 class ClaimsToDrawNothing(Sound):
     info = claiming(deterministic=True)
 
@@ -321,6 +325,7 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (ClaimsLocality, "reverse-mode", set()),
     (ClaimsToBeBackprop, "reverse-mode", {"weight-transport"}),
     (DeniesTransport, "weight-transport", set()),
+    (ClaimsToWaitForNothing, "waiting", set()),
     (ClaimsToDrawNothing, "seed", set()),
     (RunsTwice, "passes", set()),
     (PredictsTwice, "passes", set()),
