@@ -21,7 +21,7 @@ from bench.api.seeds import Seeds
 from bench.api.task import Batch, Progress, Task
 
 FEW_IMAGES = 8  # fewer than a layer has inputs, and two for each part of a batch that is learnt in four
-FIRST_STEPS = 3  # before a trial: a head that starts at zero holds still what learns through it
+FIRST_STEPS = 2  # before a trial: a head that starts at zero holds still what learns through it
 
 Reading = Callable[[], Mapping[str, Value]]
 

@@ -44,11 +44,11 @@ class Waiting(Trial):
 
 
 def updates_wait_for(method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> WaitsFor | None:
-    """By the columns of the first block, of one amid the others and of the last; None where it cannot be told."""
+    """By the columns of one block amid the others and of the last; None where it cannot be told."""
     K = len(method.blocks())
     if K < 2:
         return None
-    return in_words(update_dependency(method, seeds, batch, progress, columns={0, K // 2, K - 1}))
+    return in_words(update_dependency(method, seeds, batch, progress, columns=((K - 1) // 2, K - 1)))
 
 
 def in_words(matrix: Tensor) -> WaitsFor | None:

@@ -105,7 +105,7 @@ def _show_method(entry: Entry) -> None:
     say((sys.modules[cls.__module__].__doc__ or "").strip() + "\n")
     say("\n\n".join(entry.citations()) or f"cite: {info.paper}")
     say("")
-    table(["claim", "value"], [[k, str(v)] for k, v in vars(info.claims).items()])
+    table(["claim", "value"], [[k, "not claimed" if v is None else str(v)] for k, v in vars(info.claims).items()])
     table(SETTINGS, describe_settings(cls.Config))
 
 

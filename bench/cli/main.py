@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from bench.api.errors import BenchError
-from bench.cli import check, doctor, estimate, listing, memory, report, run, tune
+from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, tune
 from bench.cli.printing import fail
 
 CTRL_C = 130
@@ -22,6 +22,7 @@ app.command("run")(run.run)
 app.command("tune")(tune.tune)
 app.command("estimate")(estimate.estimate)
 app.command("memory")(memory.memory)
+app.command("audit")(audit.audit)
 app.add_typer(listing.app, name="list")
 app.command("show")(listing.show)
 app.command("report")(report.report)

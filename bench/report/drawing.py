@@ -188,10 +188,13 @@ def heat_maps(several: Sequence[Shown]) -> Figure:
             apart = len(names) // COLUMNS_SHOWN + 1
             put(range(0, len(names), apart), [figure_text(name) for name in names[::apart]], size=7)
         if max(values.shape) <= CELLS_WRITTEN:
-            for (i, j), value in np.ndenumerate(values):
+            for i, j in np.argwhere(np.isfinite(values)):
+                value = values[i, j]
                 dark = value < (low + high) / 2
                 ax.text(j, i, f"{value:.2g}", ha="center", va="center", size=6, color="white" if dark else "black")
     figure.colorbar(drawn, ax=list(axes[: len(several)]), label=figure_text(_heat(several[0]).label), shrink=0.8)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: for many matrices that takes longer than all the rest
     return figure
 
 

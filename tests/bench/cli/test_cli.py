@@ -63,6 +63,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("memory", "--batch-size", "32,many"), "--batch-size: batch_size='many' is refused"),
         (("memory", "--batch-size", ""), "--batch-size: batch_size='' is refused"),
         (("memory", "--set", "denoiser.T=2,0"), "settings of denoiser: T=0 is refused"),
+        (("audit", "--methods", "backprob"), "unknown method 'backprob'; did you mean backprop"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(bench, arguments, complaint) -> None:  # type: ignore[no-untyped-def]

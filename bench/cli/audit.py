@@ -1,0 +1,133 @@
+"""`bench audit`: is it still backprop? Each method on small nets, set up and looked at, never trained."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import (
+    Assign,
+    DataDir,
+    Datasets,
+    Device,
+    Download,
+    ExperimentName,
+    Fresh,
+    Jobs,
+    Methods,
+    NetName,
+    Plugins,
+    Quiet,
+    ReportsFolder,
+    ResultsFolder,
+    Timeout,
+    catalog_of,
+)
+from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.run import CTRL_C, RUN_FAILED
+
+if TYPE_CHECKING:
+    from bench.catalog.catalog import Catalog
+    from bench.record.results import Results
+    from bench.report.blocks import Table
+    from bench.spec.config import Experiment
+
+
+AUDITED = (
+    "updates_wait_for",
+    "reverse_mode",
+    "weight_transport",
+    "forward_passes",
+    "inference_passes",
+    "retained_bytes",
+)
+
+
+def audit(
+    methods: Methods = None,
+    datasets: Datasets = None,
+    net: NetName = None,
+    device: Device = None,
+    assign: Assign = None,
+    plugin: Plugins = None,
+    data_dir: DataDir = None,
+    results: ResultsFolder = Path("results"),
+    reports: ReportsFolder = Path("reports"),
+    experiment: ExperimentName = None,
+    timeout: Timeout = None,
+    jobs: Jobs = 2,
+    download: Download = False,
+    fresh: Fresh = False,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Print update-dependency matrices, too.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Measure what each method waits for, how far gradients travel, whether weights are transported, and what it keeps.
+
+    Without --methods: all. Nothing is timed or trained to the end, so two runs at a time do no harm.
+    """
+    from bench.spec.config import resolve
+
+    catalog, broken = catalog_of(plugin)
+    flags = {
+        "methods": methods or list(catalog.methods),
+        "datasets": datasets,
+        "net": net,
+        "device": device,
+        "experiment": experiment,
+    }
+    asked = _on_small_nets(resolve("audit", None, flags, assign or []), catalog)
+
+    from bench.cli.progress import listener
+    from bench.executors.attempt import Terms
+    from bench.executors.local import Options
+    from bench.experiment import execute, prepare, probes, results_of, write_report
+    from bench.report.summary import results_table
+
+    runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
+    options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    outcome = execute(asked, probes(runs), options, lambda part: listener(part, quiet=quiet), stop)
+    if stop.is_set():
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    found = results_of(outcome.folder, catalog)
+    for _, group in found.runs.groupby("dataset"):
+        table(*_answers(results_table(found, group, where="page"), catalog))
+    if matrix:
+        for line in _matrices(found):
+            say(line)
+    say(f"report: {write_report(found, reports / asked.experiment)}")
+    return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
+
+
+def _on_small_nets(asked: "Experiment", catalog: "Catalog") -> "Experiment":
+    """Every net at the size at which checks are quick, unless the experiment says otherwise."""
+    small = {name: {**entry.load().small, **asked.settings.get(name, {})} for name, entry in catalog.nets.items()}
+    return asked.model_copy(update={"settings": {**asked.settings, **small}})
+
+
+def _answers(found: "Table", catalog: "Catalog") -> tuple[list[str], list[list[str]]]:
+    """What names the rows, and what of them was audited; more stands in the report."""
+    titles = {column.name: column.title for column in catalog.columns()}
+    wanted = ["method", "variant", "net", "runs ok", *(titles[name] for name in AUDITED)]
+    places = [found.headers.index(title) for title in wanted if title in found.headers]
+    return [found.headers[k] for k in places], [[row[k] for k in places] for row in found.rows]
+
+
+def _matrices(results: "Results") -> Iterator[str]:
+    """Rows: blocks that learn; columns: blocks that were changed. A dot: no dependence; a dash: at rest."""
+    from bench.report.sections.dependency import matrices
+
+    for names, matrix in matrices(results).items():
+        yield "\n" + ", ".join(name for name in names if name)
+        yield from ("  " + " ".join(f"{_entry(value):>5}" for value in row) for row in matrix.tolist())
+
+
+def _entry(change: float) -> str:
+    return "-" if math.isnan(change) else f"{change:.2g}" if change else "."
