@@ -206,7 +206,7 @@ def test_show_has_paper_claims_and_settings(bench) -> None:  # type: ignore[no-u
 def test_doctor(bench) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = bench("doctor")
     assert code == 0
-    for expected in ("torch", "processor", "GPU", "noprop-dt", "digits", "--download"):
+    for expected in ("torch", "processor", "GPU", "noprop-dt", "digits", "--download", "energy of a run"):
         assert expected in out
 
 

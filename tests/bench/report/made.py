@@ -24,6 +24,7 @@ MEASURED = {
     "live_peak_bytes": 3.0 * 2**20,
     "params_inference": 12345.0,
     "params_training_only": 0.0,
+    "flops_per_step": 2.5e9,
     "forward_passes": 1.0,
     "reverse_mode": "network",
 }

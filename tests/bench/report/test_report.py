@@ -183,6 +183,25 @@ def test_what_an_earlier_report_left_goes_away(tmp_path: Path) -> None:
     assert not any(path.exists() for path in old)
 
 
+def test_rows_that_others_disturbed_are_listed(tmp_path: Path) -> None:
+    busy = {"contamination": "other processes on the cores", "other_load": 0.75}
+    rows = [run("backprop"), run("backprop", seed=1), run("noprop-dt"), run("spsa", contamination="", other_load=0.0)]
+    rows[1] |= busy
+    rows[2] |= busy | {"contamination": "other processes on the cores; another process on the GPU"}
+    text = write(made(rows), tmp_path, title="busy").read_text()
+    listed = [line for line in text.partition("Disturbed times")[2].splitlines() if " runs: " in line]
+    assert listed == [
+        "- digits, backprop, denoiser: 1 of 2 runs: other processes on the cores; others kept 0.8 cores busy",
+        "- digits, noprop-dt, denoiser: 1 of 1 runs: other processes on the cores; another process on the GPU; "
+        "others kept 0.8 cores busy",
+    ]
+
+
+def test_where_nobody_disturbed_nothing_is_said(tmp_path: Path) -> None:
+    rows = [run("backprop", contamination="", other_load=0.0), run("spsa")]
+    assert "Disturbed" not in write(made(rows), tmp_path, title="quiet").read_text()
+
+
 def test_an_experiment_in_which_all_failed_has_a_report(tmp_path: Path) -> None:
     failed = [run(m, status="oom", reason="no memory") for m in ("backprop", "spsa")]
     page = write(made(failed), tmp_path, title="failed")

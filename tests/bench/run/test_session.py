@@ -92,6 +92,10 @@ def test_a_run_records_what_the_report_needs(tmp_path: Path) -> None:
     assert summary["gpu_peak_alloc_bytes"] is None
     assert summary["forward_passes"] == 1
     assert summary["reverse_mode"] == "network"
+    assert summary["flops_per_inference"] == 2 * (64 * 16 + 16 * 10)
+    assert summary["train_flops"] == summary["steps"] * summary["flops_per_step"] > 0
+    assert summary["flops_per_s"] == summary["train_flops"] / summary["train_s"]
+    assert summary["peak_fraction"] == summary["flops_per_s"] / summary["peak_flops_per_s"]
     first, second = (event.row for event in told if isinstance(event, EpochEnded))
     assert (first["epoch"], second["epoch"]) == (1, 2)
     assert second["train_s"] > first["train_s"]  # type: ignore[operator]
@@ -210,6 +214,20 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, method: str,
         assert torch.equal(a, b)
     assert [r["val_acc"] for r in second.run.state.curve] == [r["val_acc"] for r in unbroken.run.state.curve]
     assert repr(second.run.state.tables) == repr(unbroken.run.state.tables)  # a NaN is no equal to itself
+
+
+def test_a_checkpoint_that_lacks_what_a_gauge_has_read_is_not_gone_on_from(tmp_path: Path) -> None:
+    """Its figures would be of the rest of the run alone."""
+    first, _ = start(tmp_path, spec(), meddle=lambda session: _stop_after(session, 3))
+    first.go()
+    kept = first.folder.load_checkpoint()
+    assert kept is not None
+    del kept["gauges"]["contamination"]
+    first.folder.save_checkpoint(kept)
+    found: list[int] = []
+    second, _ = start(tmp_path, spec(), meddle=lambda session: found.append(session.run.state.step))
+    assert second.go()["steps"] == 2 * 10
+    assert found == [0]
 
 
 def test_measuring_angles_leaves_no_trace(tmp_path: Path) -> None:
@@ -500,5 +518,6 @@ def test_a_run_that_compiles_is_not_probed_by_what_compiled_code_does_not_bear(t
 
     summary = start(tmp_path, spec(compile=True), Eager)[0].go()
     assert summary["status"] == "ok"
-    assert not {"retained_bytes", "live_peak_bytes"} & summary.keys()
+    assert not {"retained_bytes", "live_peak_bytes", "flops_per_step"} & summary.keys()
+    assert summary["train_flops"] is None
     assert summary["params_inference"] > 0
