@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from typing import Any, ClassVar
 
@@ -91,16 +92,18 @@ class _Count(TorchDispatchMode):
     def __init__(self, work: Work) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._work = work
+        self._whole: set[OpOverload] = {torch.ops.prim.device.default}  # operators that are not made of others
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = getattr(func, "overloadpacket", func)
         formula = _OWN.get(packet) or flop_registry.get(packet)
-        if formula is None and isinstance(func, OpOverload) and func.namespace != "prim":  # which has no kernels
+        if formula is None and isinstance(func, OpOverload) and func not in self._whole:
             with self:  # in inference mode an operator arrives before it is taken apart
                 outputs = func.decompose(*args, **kwargs)
             if outputs is not NotImplemented:
                 return outputs
+            self._whole.add(func)
         outputs = func(*args, **kwargs)
         if formula is not None:
             self._work.by_call.append(formula(*args, **kwargs, out_val=outputs))
@@ -146,6 +149,7 @@ _CHEAP = frozenset(
 _FORM = re.compile(r"^_(?:foreach_)?|_(?:backward|forward)(?:_data)?$|_$")  # what stands around an operator's name
 
 
+@cache
 def _is_cheap(func: Any) -> bool:
     """Whether it is one of torch's operators, or a form or derivative of one, that is as cheap as said above."""
     if not isinstance(func, OpOverload) or func.namespace not in ("aten", "prim", "prims", "profiler"):
