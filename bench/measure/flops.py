@@ -144,7 +144,7 @@ _CHEAP = frozenset(
     "rand randn randint randperm random normal uniform bernoulli exponential cauchy multinomial "
     "empty zeros zero zerotensor ones full fill arange eye linspace scalar copy clone cat stack repeat "
     "index gather scatter embedding pad flip roll tril triu sort argsort topk searchsorted unique nonzero "
-    "bincount histc equal view resize record set lift detach size stride numel check assert".split()
+    "bincount histc equal view resize record set lift detach size stride device numel check assert".split()
 )
 _FORM = re.compile(r"^_(?:foreach_)?|_(?:backward|forward)(?:_data)?$|_$")  # what stands around an operator's name
 
