@@ -1,8 +1,6 @@
 """`bench audit`: is it still backprop? Each method on small nets, set up and looked at, never trained."""
 
 import math
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +26,7 @@ from bench.cli.options import (
     catalog_of,
 )
 from bench.cli.printing import BAD_INPUT, say, table
-from bench.cli.run import CTRL_C, RUN_FAILED
+from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -89,9 +87,7 @@ def audit(
 
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     outcome = execute(asked, probes(runs), options, lambda part: listener(part, quiet=quiet), stop)
     if stop.is_set():
         say("stopped on request; the same command continues")

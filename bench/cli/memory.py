@@ -1,7 +1,5 @@
 """`bench memory`: how memory grows with batch and depth, by one step of each run, without training."""
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +25,7 @@ from bench.cli.options import (
     catalog_of,
 )
 from bench.cli.printing import BAD_INPUT, say, table
-from bench.cli.run import CTRL_C, RUN_FAILED
+from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 PRESET = "memory"
 
@@ -81,9 +79,7 @@ def memory(
     options = Options(
         results, asked[0].experiment, planned[0][1], jobs, data_dir, download, Terms(timeout, fresh, frozenset())
     )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     outcome = execute(asked[0], runs, options, lambda part: listener(part, quiet=quiet), stop)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")

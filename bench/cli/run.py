@@ -9,6 +9,7 @@ import typer
 
 from bench.api.errors import ConfigError, unknown
 from bench.api.status import FINAL, Status
+from bench.cli import dry_run as dry
 from bench.cli.options import (
     AllSources,
     Assign,
@@ -78,6 +79,7 @@ def run(
     fresh: Fresh = False,
     retry: Annotated[str | None, typer.Option(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
     all_sources: AllSources = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and how long they take; run none.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
@@ -122,6 +124,9 @@ def run(
         say(line)
     terms = Terms(timeout, fresh, again)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
+    if dry_run:
+        dry.show(asked, runs, options)
+        return BAD_INPUT if broken else 0
     stop = stop_on_signals()
     outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop)
     if all(summary is None for summary in outcome.summaries):

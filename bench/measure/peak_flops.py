@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.api.column import Column, Value
-from bench.api.instrument import Trial
-from bench.api.method import Method
-from bench.api.seeds import Seeds
-from bench.api.task import Batch, Progress
+from bench.api.instrument import Gauge
 from bench.catalog.register import register
 from bench.measure.clock import synchronize
 
@@ -21,8 +18,8 @@ SMALLEST, LARGEST = 256, 8192  # rows; only what is fast comes to the largest, o
 
 
 @register
-class PeakFlops(Trial):
-    """The best of square matrix products in the run's process, with its threads and in its precision."""
+class PeakFlops(Gauge):
+    """The best of square matrix products, in the run's process, threads and precision, before training."""
 
     name = "peak-flops"
     rank: ClassVar[int] = 57
@@ -34,8 +31,21 @@ class PeakFlops(Trial):
         ),
     )  # fmt: skip
 
-    def examine(self, method: Method, seeds: Seeds, batch: Batch, progress: Progress) -> Mapping[str, Value]:
-        return {"peak_flops_per_s": matmul_rate(batch.x.device)}
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._rate: float | None = None
+
+    def settle(self) -> None:
+        self._rate = matmul_rate(self.device)
+
+    def on(self) -> None:
+        pass
+
+    def off(self) -> None:
+        pass
+
+    def read(self) -> Mapping[str, Value]:
+        return {"peak_flops_per_s": self._rate}
 
 
 def matmul_rate(device: torch.device, budget_s: float = BUDGET_S) -> float:

@@ -29,20 +29,20 @@ def validation(run: Training) -> Row:
         return {"val_acc": None, "val_acc_noise_free": None}
     run.seeds.for_inference("val", len(run.state.curve) + 1)
     noisy = _accuracy(run, _predict(run), run.val)
-    free = _accuracy(run, run.method.predict, run.val) if _stochastic(run) else noisy
+    free = _accuracy(run, run.method.predict, run.val) if is_stochastic(run) else noisy
     return {"val_acc": noisy, "val_acc_noise_free": free}
 
 
 def test(run: Training) -> Row:
     """The only look at the test split; a tuning trial, which has no draws, never takes it."""
     draws = []
-    for draw in range(run.spec.eval_draws if _stochastic(run) else 1):
+    for draw in range(run.spec.eval_draws if is_stochastic(run) else 1):
         run.seeds.for_inference("test", draw)
         draws.append(_accuracy(run, _predict(run), run.test))
     return {
         "test_acc": statistics.fmean(draws),
         "test_acc_std": statistics.stdev(draws) if len(draws) > 1 else None,
-        "test_acc_noise_free": _accuracy(run, run.method.predict, run.test) if _stochastic(run) else draws[0],
+        "test_acc_noise_free": _accuracy(run, run.method.predict, run.test) if is_stochastic(run) else draws[0],
     }
 
 
@@ -95,13 +95,14 @@ def _held_out(run: Training) -> Iterable[Batch]:
     return run.val if len(run.val) else run.test
 
 
-def _stochastic(run: Training) -> bool:
+def is_stochastic(run: Training) -> bool:
+    """Whether predictions draw noise."""
     return run.method.claims().stochastic_inference
 
 
 def _predict(run: Training) -> Callable[[Tensor], Tensor]:
     """Prediction with its draws, where there are any."""
-    if not _stochastic(run):
+    if not is_stochastic(run):
         return run.method.predict
     return lambda x: run.method.predict(x, run.seeds.inference)
 

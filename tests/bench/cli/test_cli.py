@@ -63,6 +63,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("memory", "--batch-size", "32,many"), "--batch-size: batch_size='many' is refused"),
         (("memory", "--batch-size", ""), "--batch-size: batch_size='' is refused"),
         (("memory", "--set", "denoiser.T=2,0"), "settings of denoiser: T=0 is refused"),
+        (("estimate", "--datasets", "shape:3x4"), "write shape:CxHxW/CLASSES/IMAGES"),
+        (("run", "--datasets", "imagenet-shape"), "shape without images, for `bench estimate` alone"),
         (("audit", "--methods", "backprob"), "unknown method 'backprob'; did you mean backprop"),
     ],
 )
@@ -108,6 +110,33 @@ def test_two_protocols_stand_side_by_side_in_one_report(bench, tmp_path: Path) -
     page = (tmp_path / "reports" / "default" / "report.md").read_text()
     assert "- Budget: 1 epoch, patience 1 within 10 epochs" in page
     assert "- **protocol**: is *matched*" in page
+
+
+def test_a_dry_run_lists_the_runs_with_their_time_and_runs_none(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    asked = ["--methods", "backprop,drtp", *SMALL]
+    bench("run", "--methods", "drtp", *SMALL)
+    records = sorted(tmp_path.rglob("summary.json"))
+    code, out, err = bench("run", *asked, "--dry-run")
+    assert (code, err) == (0, "")
+    rows = {line.split()[1]: line.split() for line in out.splitlines()[1:3]}
+    assert rows["backprop"][-4:-2] == ["1", "0"]
+    assert rows["drtp"][-4:-2] == ["1", "1"]
+    assert float(rows["backprop"][-1]) == float(rows["backprop"][-2]) > 0
+    assert float(rows["drtp"][-1]) == 0
+    assert "2 runs" in out
+    assert sorted(tmp_path.rglob("summary.json")) == records
+
+
+def test_an_estimate_needs_no_data_and_no_memory(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = bench(
+        "estimate", "--methods", "backprop,spsa", "--net", "mlp", "--datasets", "imagenet-shape", "--batch-size", "4096"
+    )
+    assert (code, err) == (0, "")
+    assert [line.split()[:4] for line in out.splitlines()[1:3]] == [
+        ["imagenet-shape", "backprop", "mlp", "4096"], ["imagenet-shape", "spsa", "mlp", "4096"]
+    ]  # fmt: skip
+    assert "from shapes alone" in out
+    assert not (tmp_path / "results").exists()
 
 
 def test_memory_sweeps_a_grid_and_keeps_what_it_has(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,70 @@
+"""`bench run --dry-run`: the runs, row by row, and how long they will take."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bench.cli.printing import say, table
+
+if TYPE_CHECKING:
+    from bench.executors.local import Options
+    from bench.spec.config import Experiment
+    from bench.spec.plan import Run
+
+HEADS = ["data set", "method", "net", "settings", "budget", "runs", "done", "s each", "s to go"]
+
+
+def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None:
+    """A line for each row of the tables, timed by a few steps of its first run. Nothing is written."""
+    from bench.record.folder import RunFolder
+    from bench.search.search import label
+    from bench.spec import budget
+
+    rows: dict[str, list[Run]] = {}
+    for run in runs:
+        rows.setdefault(run.spec.model_copy(update={"seed": 0}).run_id, []).append(run)
+    settings = {key: {**some[0].spec.net_settings, **some[0].spec.method_settings} for key, some in rows.items()}
+    lines, to_go, search_s = [], 0.0, 0.0
+    for key, some in rows.items():
+        spec = some[0].spec
+        done = sum(RunFolder(options.root, options.experiment, run.spec.run_id).is_final() for run in some)
+        each, why = _timed(some[0], options)
+        peers = [of for other, of in settings.items() if rows[other][0].spec.method == spec.method]
+        left = (len(some) - done) * (each or 0.0)
+        to_go += left
+        search_s += _search_s(asked, some[0], each or 0.0)
+        times = [_seconds(each) or why, _seconds(left)]
+        what = [spec.dataset, spec.method, spec.net, label(settings[key], peers), budget.words(spec.model_dump())]
+        lines.append([*what, str(len(some)), str(done), *times])
+    kept = [k for k in range(len(HEADS)) if any(line[k] for line in lines)]
+    table([HEADS[k] for k in kept], [[line[k] or "-" for k in kept] for line in lines])
+    apart = f" after a search of {_seconds(search_s)} s" if search_s else ""
+    say(
+        f"{len(runs)} runs, {_seconds(to_go)} s to go{apart}, one at a time; "
+        "timed by a few steps and a prediction each, set-up left out"
+    )
+
+
+def _timed(run: "Run", options: "Options") -> tuple[float | None, str]:
+    """Seconds that a run takes, or why that is not known."""
+    import torch
+
+    from bench.run import rehearse
+    from bench.run.state import Place
+
+    try:
+        return rehearse.seconds(run.spec, run.load(), Place(torch.device(options.device), options.data_dir)), ""
+    except Exception as error:  # a method may raise anything; its run will have a row that says so
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _search_s(asked: "Experiment", run: "Run", each: float) -> float:
+    """Of the trials of a row, where ranges are not widened."""
+    if asked.tune is None:
+        return 0.0
+    from bench.search.search import trial_epochs
+
+    return asked.tune.trials * each * trial_epochs(run, asked.tune) / run.spec.epochs
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

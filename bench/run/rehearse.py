@@ -1,0 +1,60 @@
+"""How long a run will take, from a few of its training steps and one prediction, timed."""
+
+import math
+import statistics
+import time
+
+import torch
+
+from bench.measure.clock import synchronize
+from bench.run import compute, evaluate, setup
+from bench.run.evaluate import EVAL_BATCH
+from bench.run.state import Place, Training
+from bench.spec.identity import RunSpec
+from bench.spec.plan import Parts
+
+STEPS = 10  # timed, unless they take longer than
+LONG_S = 1.0
+
+
+def seconds(spec: RunSpec, parts: Parts, place: Place) -> float:
+    """Of training, evaluation included; an upper bound where a budget may end it before. Set-up is left out."""
+    loaded = setup.load(spec, parts, place)
+    with compute.precision(spec.precision, place.device):
+        run = setup.set_up(spec, parts, setup.task_of(spec, parts, loaded, place.device), loaded, place.device)
+        training = run.total_steps * _step_s(run)
+        if spec.seconds is not None:
+            training = min(training, spec.seconds)
+        return training + _images_judged(run) * _prediction_s(run)
+
+
+def _step_s(run: Training) -> float:
+    """The median over some steps, their data included."""
+    order, size, took = run.order(), run.spec.batch_size, list[float]()
+    for k in range(min(STEPS, run.steps_per_epoch)):
+        began = time.perf_counter()
+        run.method.train_step(run.train.batch(order[k * size : (k + 1) * size]), run.progress(k))
+        synchronize(run.device)
+        took.append(time.perf_counter() - began)
+        if sum(took) > LONG_S:
+            break
+    return statistics.median(took)
+
+
+def _prediction_s(run: Training) -> float:
+    """Of one image, in a batch as evaluations take them."""
+    run.method.prepare_for_eval()
+    x = run.test.batch(torch.arange(min(EVAL_BATCH, run.test.n_images), device=run.device)).x
+    began = time.perf_counter()
+    with torch.no_grad():
+        run.method.predict(x)
+    synchronize(run.device)
+    return (time.perf_counter() - began) / len(x)
+
+
+def _images_judged(run: Training) -> int:
+    """In all validations and the test; with and without noise where inference draws any."""
+    epochs = math.ceil(run.total_steps / run.steps_per_epoch)
+    if not evaluate.is_stochastic(run):
+        return epochs * run.val.n_images + run.test.n_images
+    return 2 * epochs * run.val.n_images + (run.spec.eval_draws + 1) * run.test.n_images
