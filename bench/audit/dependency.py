@@ -13,13 +13,13 @@ depends on the last one, and on those between only if it needs more of them than
 A change that rounding could have made is written as 0: every weight moved by rounding alone tells how large that is.
 Weights that then take another step at once are left out of their block, for their step is mere rounding (that of an
 optimiser which divides by the size of a gradient, where the gradient vanishes). A block whose weights all rest, or
-step on rounding alone, has no update to compare with: its row is NaN.
+step on rounding alone, has no update to compare with: its row is NaN. So is an entry for which the scores could not be
+held: no single linear layer gives them, or too few of its inputs differ among the images.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ from bench.catalog.register import register
 SHIFT = 0.1  # of a tensor's norm
 FLOOR = 1e-4  # of an update's norm; a change below it is none
 UNLIKE_ROUNDING = 3.0  # times what rounding by itself changes
+HELD = 1e-5  # of the scores' norm; what is left of a difference below it is rounding
 UNSTEADY = 0.1  # of an update's norm: a step that rounding changes by more is made of rounding
 ROUNDING = 4 * torch.finfo(torch.float32).eps  # of a tensor's norm
 
@@ -77,9 +78,8 @@ def update_dependency(
     """
     start, last = snapshot(method, seeds), len(method.blocks()) - 1
 
-    def updates(*acts: Callable[[], None]) -> Updates:
-        for act in acts:
-            act()
+    def updates() -> Updates:
+        """Those of a step from the weights as they now are; then everything is as it was."""
         before = [[p.detach().clone() for p in block.parameters()] for block in method.blocks()]
         method.train_step(batch, progress)
         found = [
@@ -90,7 +90,9 @@ def update_dependency(
         return found
 
     usual = updates()
-    rounded = updates(*(partial(_disturb, block, ROUNDING, seed=k) for k, block in enumerate(method.blocks())))
+    for k, block in enumerate(method.blocks()):
+        _disturb(block, ROUNDING, seed=k)
+    rounded = updates()
     steady = [[_steady(*pair) for pair in zip(*of, strict=True)] for of in zip(usual, rounded, strict=True)]
     rounding = _changes(usual, rounded, steady)
     floor = (UNLIKE_ROUNDING * rounding).clamp(min=FLOOR)
@@ -98,11 +100,13 @@ def update_dependency(
     readout = _readout(method, batch.x)
     matrix = torch.full((last + 1, last + 1), torch.nan, dtype=torch.float64)
     for j in range(last + 1) if columns is None else columns:
-        shift = partial(_disturb, method.blocks()[j], SHIFT, seed=j)
-        changes = _changes(usual, updates(shift), steady)
-        if j < last and readout is not None and (changes[:j] > floor[:j]).any():
-            held = updates(shift, partial(_hold_scores, method, batch.x, *readout))
-            changes[:j] = _changes(usual, held, steady)[:j]
+        _disturb(method.blocks()[j], SHIFT, seed=j)
+        changes = _changes(usual, updates(), steady)
+        hearing = changes[:j] > floor[:j]
+        if j < last and hearing.any():
+            _disturb(method.blocks()[j], SHIFT, seed=j)
+            held = readout is not None and _hold_scores(method, batch.x, *readout)
+            changes[:j][hearing] = _changes(usual, updates(), steady)[:j][hearing] if held else torch.nan
         matrix[:, j] = changes.where(~(changes <= floor), 0.0)
     return matrix
 
@@ -152,12 +156,18 @@ def _readout(method: Method, x: Tensor) -> tuple[nn.Linear, Tensor] | None:
 
 
 @torch.no_grad()
-def _hold_scores(method: Method, x: Tensor, layer: nn.Linear, before: Tensor) -> None:
-    """The least change of the layer's weights that gives x the scores it had when the layer's input was `before`."""
+def _hold_scores(method: Method, x: Tensor, layer: nn.Linear, before: Tensor) -> bool:
+    """Make the least change of the layer's weights that gives x the scores it had when the layer's input was `before`.
+
+    Returns whether there is one.
+    """
     now = _readout(method, x)
     assert now is not None
     H, W = now[1].double(), layer.weight.double()
-    layer.weight.add_((torch.linalg.pinv(H) @ (before.double() - H) @ W.mT).mT.to(layer.weight))
+    lost = (before.double() - H) @ W.mT
+    layer.weight.add_((torch.linalg.pinv(H) @ lost).mT.to(layer.weight))
+    left = lost - H @ (layer.weight.double() - W).mT
+    return _norm([left]) <= HELD * _norm([before.double() @ W.mT])
 
 
 def snapshot(method: Method, seeds: Seeds) -> tuple[Any, ...]:

@@ -34,7 +34,7 @@ class Waiting(Trial):
         Column(
             "updates_wait_for", "updates wait for",
             "what the update of a block depends on beside the block itself, at most, measured by giving other blocks "
-            "other weights; blank where there are no blocks to compare",
+            "other weights; blank where there are no blocks to compare or it cannot be told",
             shown="page", text=True,
         ),
     )  # fmt: skip
@@ -52,13 +52,17 @@ def updates_wait_for(method: Method, seeds: Seeds, batch: Batch, progress: Progr
 
 
 def in_words(matrix: Tensor) -> WaitsFor | None:
-    """None where nothing moves, or where of two blocks one waits for the other behind it. Shape: (K, K)."""
-    if matrix.isnan().all():
-        return None
-    depends = matrix > 0  # NaN, at rest or not tried, is not
+    """None where nothing moves, where an entry that matters could not be measured, or where of two blocks one waits for
+    the other behind it. Shape: (K, K).
+    """
+    unknown = matrix.isnan()
+    moves, tried = ~unknown.all(1, keepdim=True), ~unknown.all(0, keepdim=True)
+    depends = matrix > 0
     later = depends.triu(1)
     if later[:, :-1].any():
         return "later blocks"
+    if not moves.any() or (unknown & moves & tried).any():
+        return None
     if later.any():
         return "the output" if len(matrix) > 2 else None
     return "earlier blocks" if depends.tril(-1).any() else "nothing"

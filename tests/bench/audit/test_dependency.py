@@ -18,7 +18,7 @@ from bench.testing.subject import few_images
 
 CATALOG = Catalog()
 AT_START = Progress(0, 10, 0, 1, 0)
-K = 5
+K, NAN = 5, float("nan")
 FULL = torch.ones(K, K, dtype=torch.bool)
 LOWER = FULL.tril()
 LOWER_AND_LAST = LOWER | (torch.arange(K) == K - 1)
@@ -64,6 +64,19 @@ def test_blocks_at_rest_have_no_update_to_compare() -> None:
     assert matrix[:-1].isnan().all()
     assert (matrix[-1] > 0).all()
     assert in_words(matrix) == "earlier blocks"
+
+
+def test_where_scores_cannot_be_held_nothing_is_said_of_later_blocks() -> None:
+    """Of a net with fewer units than there are images, DFA cannot be told from backprop, DRTP can."""
+    narrow = small_task(CATALOG.nets["mlp"].load(), {"depth": K - 1, "width": 4})
+    found = {}
+    for name in ("direct-feedback-alignment", "drtp"):
+        trainee = Subject(CATALOG.methods[name].load(), narrow).start()
+        trainee.train(FIRST_STEPS)
+        found[name] = measured(trainee)
+    assert found["direct-feedback-alignment"].isnan().nonzero().diff().gt(0).all()  # above the diagonal alone
+    assert in_words(found["direct-feedback-alignment"]) is None
+    assert in_words(found["drtp"]) == "earlier blocks"
 
 
 def test_the_method_is_left_as_it_was() -> None:
@@ -131,7 +144,11 @@ def test_steps_of_mere_rounding_depend_on_nothing() -> None:
         ([[1, 0], [0, 1]], "nothing"),
         ([[1, 0], [1, 1]], "earlier blocks"),
         ([[1, 1], [1, 1]], None),
-        ([[float("nan")] * 3] * 3, None),
+        ([[NAN] * 3] * 3, None),
+        ([[NAN, NAN, NAN], [1, 1, 0], [1, 0, 1]], "earlier blocks"),  # the first at rest
+        ([[1, NAN, 0], [0, NAN, 0], [0, NAN, 1]], "nothing"),  # the second not tried
+        ([[1, NAN, 1], [1, 1, 1], [1, 1, 1]], None),  # the output at least, perhaps later blocks
+        ([[1, NAN, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]], "later blocks"),
     ],
 )
 def test_words(matrix: list[list[float]], expected: str | None) -> None:
