@@ -372,7 +372,7 @@ def test_what_is_concluded_and_what_it_rests_on(tmp_path: Path) -> None:
     assert [line[tested[0].index("seeds for 0.5 points")] for line in tested[1:]] == ["-", "3"]
 
     # validation accuracy is 0.9 - 0.5 / epoch, so 0.95 x 0.9 = 0.855 is never reached in 10 epochs, and 0.8 in 5
-    assert [line[-3:] for line in next(t for t in tables if "target, %" in t[0])[1:]] == [["0", "3", "inf"]] * 3
+    assert [line[-4:] for line in next(t for t in tables if "target, %" in t[0])[1:]] == [["0", "3", "inf", "inf"]] * 3
     again = write(Made(runs, curves_of(runs), margin=0.05, target=0.7), tmp_path, title="t")
     tables = tables_of(again)
     assert [line[tables[0][0].index("conclusion")] for line in tables[0][1:]][2] == "lower by less than 5 points"

@@ -21,7 +21,7 @@ from bench.spec.plan import Parts
 
 CATALOG = Catalog()
 DIGITS = Outline(10, (1, 8, 8), 1617)
-WITHIN = 0.01  # asked are 10 %; what differs is a scalar here and there
+WITHIN = 0.02  # asked are 10 %; what differs is a scalar here and there
 CELLS = [
     ("backprop", "mlp"), ("backprop", "cnn"), ("backprop-deep-supervision", "mlp"), ("feedback-alignment", "mlp"),
     ("forward-gradient", "mlp"), ("spsa", "mlp"), ("local-forward-gradient", "localmixer"), ("noprop-dt", "denoiser"),

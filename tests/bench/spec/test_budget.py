@@ -1,13 +1,13 @@
 """Budgets as they are asked for: by whom they are bounded, what contradicts itself, and what they leave alone."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
+from bench.data.outline import Outline
 from bench.spec.budget import words
 from bench.spec.config import Experiment, resolve
 from bench.spec.identity import RunSpec
@@ -19,8 +19,7 @@ STEPS = 7  # an epoch, of 999 images in batches of 128
 
 def specs(n_val: int = 99, **asked: Any) -> list[RunSpec]:
     experiment = Experiment.model_validate({"methods": ["backprop"], "epochs": 4, **asked})
-    train, val = SimpleNamespace(y=[0] * 999), SimpleNamespace(y=[0] * n_val)
-    digits: Any = SimpleNamespace(fingerprint="data", n_classes=10, image_shape=(1, 8, 8), train=train, val=val)
+    digits = Outline(n_classes=10, image_shape=(1, 8, 8), n_train=999, n_val=n_val, fingerprint="data")
     return [run.spec for run in plan(experiment, CATALOG, device="cpu", datasets={"digits": digits})]
 
 

@@ -65,7 +65,7 @@ def test_the_twin_is_of_the_same_protocol() -> None:
         ).assign(protocol=protocol)
         for protocol, accuracy in (("matched", 0.6), ("convergence", 0.3))
     )
-    found = paired_differences(runs).set_index("variant")["test_acc_diff_mean"].round(9).to_dict()
+    found = paired_differences(runs, 0.01).set_index("variant")["test_acc_diff_mean"].round(9).to_dict()
     assert found == {
         "protocol=matched": 0.1, "k=2, protocol=matched": 0.1,
         "protocol=convergence": -0.2, "k=2, protocol=convergence": -0.2,
