@@ -67,4 +67,4 @@ def _search_s(asked: "Experiment", run: "Run", each: float) -> float:
 
 
 def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"

@@ -376,7 +376,7 @@ def test_what_is_concluded_and_what_it_rests_on(tmp_path: Path) -> None:
     again = write(Made(runs, curves_of(runs), margin=0.05, target=0.7), tmp_path, title="t")
     tables = tables_of(again)
     assert [line[tables[0][0].index("conclusion")] for line in tables[0][1:]][2] == "lower by less than 5 points"
-    assert [line[-3:] for line in next(t for t in tables if "target, %" in t[0])[1:]] == [["3", "3", "3"]] * 3
+    assert [line[-4:-1] for line in next(t for t in tables if "target, %" in t[0])[1:]] == [["3", "3", "3"]] * 3
 
 
 def test_older_rows_are_told_of(tmp_path: Path) -> None:
