@@ -43,6 +43,11 @@ class Gauge(Instrument):
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing for it to do here while steps run: it is then neither put on nor off."""
+        return False
+
     def settle(self) -> None:
         """Called once, when set-up is over and training is about to begin."""
 

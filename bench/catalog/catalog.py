@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from bench.api.column import Column
 from bench.api.errors import ConfigError, PluginError, unknown
-from bench.catalog.cards import cards
 from bench.catalog.entry import Entry, registered
 from bench.catalog.register import kind_of, name_of
 from bench.catalog.sources import module_file
@@ -39,13 +38,14 @@ class Catalog:
     def __init__(self, plugins: Iterable[Path] = ()) -> None:
         self.problems: list[str] = []
         self._shelves = {kind: Shelf(kind) for kind in KINDS}
+        points = importlib.metadata.entry_points()
         for kind in KINDS:
-            for point in importlib.metadata.entry_points(group=f"bench.{kind}"):
+            for point in points.select(group=f"bench.{kind}"):
                 file = module_file(point.module)
                 if file is None:
                     self.problems.append(f"{KINDS[kind]} '{point.name}': module {point.module} cannot be found")
                 else:
-                    self._add(Entry(kind, point.name, file, point.module, cards(file).get(point.name, {})))
+                    self._add(Entry(kind, point.name, file, point.module))
         for path in plugins:
             self._add_file(path)
 
@@ -102,11 +102,10 @@ class Catalog:
         except PluginError as error:
             self.problems.append(str(error))
             return
-        found = cards(file)
         for cls in classes:
             kind, name = kind_of(cls), name_of(cls)
             assert kind is not None
-            self._add(Entry(kind, name, file, None, found.get(name, {})))
+            self._add(Entry(kind, name, file, None))
 
     def _add(self, entry: Entry) -> None:
         known = self._shelves[entry.kind].setdefault(entry.name, entry)

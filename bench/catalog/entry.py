@@ -5,13 +5,14 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bench.api.errors import PluginError
-from bench.catalog.cards import Card
+from bench.catalog.cards import Card, cards
 from bench.catalog.register import MARK, kind_of, name_of
 from bench.catalog.sources import source_hash
 
@@ -26,7 +27,11 @@ class Entry:
     name: str
     file: Path
     module: str | None = None
-    card: Card = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def card(self) -> Card:
+        """What its source says of it; read when it is first asked for, since a list of one kind needs no other's."""
+        return cards(self.file).get(self.name, {})
 
     def load(self) -> Any:
         """Import the class. Raises: PluginError in one line, whatever the file does wrong."""

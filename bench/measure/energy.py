@@ -54,6 +54,10 @@ class Energy(Gauge):
         self._joules = {name: 0.0 if counters else None for name, counters in self._counters.items()}
         self._before: dict[str, list[float | None]] = {}
 
+    @property
+    def idle(self) -> bool:
+        return not any(self._counters.values())
+
     def on(self) -> None:
         synchronize(self.device)
         self._before = self._readings()

@@ -43,20 +43,22 @@ class GpuMemory(Gauge):
         super().__init__(device)
         self._peaks: dict[str, int] = {}
 
+    @property
+    def idle(self) -> bool:
+        return self.device.type != "cuda"
+
     def on(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
 
     def off(self) -> None:
-        if self.device.type == "cuda":
-            gpu = nvml.gpu(self.device)
-            now = {
-                "gpu_peak_alloc_bytes": torch.cuda.max_memory_allocated(self.device),
-                "gpu_peak_reserved_bytes": torch.cuda.max_memory_reserved(self.device),
-                "gpu_process_bytes": gpu.process_bytes() if gpu else None,
-            }
-            self._peaks |= {name: max(n, self._peaks.get(name, 0)) for name, n in now.items() if n is not None}
+        gpu = nvml.gpu(self.device)
+        now = {
+            "gpu_peak_alloc_bytes": torch.cuda.max_memory_allocated(self.device),
+            "gpu_peak_reserved_bytes": torch.cuda.max_memory_reserved(self.device),
+            "gpu_process_bytes": gpu.process_bytes() if gpu else None,
+        }
+        self._peaks |= {name: max(n, self._peaks.get(name, 0)) for name, n in now.items() if n is not None}
 
     def read(self) -> Mapping[str, Value]:
         return {column.name: self._peaks.get(column.name) for column in self.columns}

@@ -35,6 +35,10 @@ class PeakFlops(Gauge):
         super().__init__(device)
         self._rate: float | None = None
 
+    @property
+    def idle(self) -> bool:
+        return True
+
     def settle(self) -> None:
         self._rate = matmul_rate(self.device)
 

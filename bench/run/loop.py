@@ -29,7 +29,7 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
     """So many steps of the epoch from where the run stands, fewer where `pause` says so."""
     state, clock, size = run.state, run.clock, run.spec.batch_size
     first, epoch, done, total = state.step, state.epoch, state.epoch * run.steps_per_epoch, run.total_steps
-    with measured(run.gauges):
+    with measured(run.at_work):
         for step in range(first, first + steps):
             clock.mark()
             batch = run.train.batch(order[step * size : (step + 1) * size])
@@ -45,7 +45,7 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
 
 def prepare_for_eval(run: Training) -> float:
     """Let the method get ready to predict; the seconds that it took, which count as training."""
-    with measured(run.gauges):
+    with measured(run.at_work):
         began = time.perf_counter()
         run.method.prepare_for_eval()
         synchronize(run.device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -63,6 +64,11 @@ class Training:
     probed: Row
     state: State = field(default_factory=State)
     best: Best = field(default_factory=Best)
+
+    @cached_property
+    def at_work(self) -> Sequence[Gauge]:
+        """The gauges that have something to do while steps run."""
+        return [gauge for gauge in self.gauges if not gauge.idle]
 
     @property
     def clock(self) -> Clock:

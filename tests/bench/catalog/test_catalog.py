@@ -6,6 +6,7 @@ import pytest
 
 import bench.nets.layers
 from bench.api.errors import ConfigError, PluginError
+from bench.catalog.cards import cards
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.catalog.register import name_of
@@ -53,6 +54,16 @@ def test_the_card_read_from_source_is_the_class_s_own() -> None:
             entry.card["family"],
             entry.card["nets"],
         )
+
+
+def test_sources_are_read_when_a_card_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bench list nets` must not pay for the methods'."""
+    read: list[Path] = []
+    monkeypatch.setattr("bench.catalog.entry.cards", lambda file: read.append(file) or cards(file))
+    entry = Catalog().nets["mlp"]
+    assert read == []
+    assert entry.card["name"] == "mlp"
+    assert read == [entry.file]
 
 
 def test_every_paper_of_ours_can_be_cited() -> None:
