@@ -67,7 +67,7 @@ def list_instruments(plugin: Plugins = None) -> int:
 @app.command("presets")
 def list_presets() -> None:
     """Experiments that come with the suite."""
-    from bench.spec.config import load_preset, preset_names
+    from bench.spec.reading import load_preset, preset_names
 
     rows = []
     for name in preset_names():

@@ -15,9 +15,9 @@ from bench.catalog.entry import Entry
 from bench.record.files import atomic_write
 from bench.record.searches import VERDICTS, Found, Provenance
 from bench.search.search import label, with_settings
-from bench.spec.config import parse_value
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Run
+from bench.spec.reading import parse_value
 
 HEAD = "# Settings found by search. Written by `bench tune --save`, used by `bench run --tuned`.\n"
 _LIST = TypeAdapter(list[Provenance])

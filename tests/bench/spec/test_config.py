@@ -10,13 +10,11 @@ from bench.api.errors import ConfigError
 from bench.spec.config import (
     Experiment,
     describe_settings,
-    load_preset,
     parse_seeds,
-    parse_value,
-    preset_names,
     resolve,
     validate_settings,
 )
+from bench.spec.reading import load_preset, preset_names
 
 
 def test_every_preset_is_valid() -> None:
@@ -28,24 +26,6 @@ def test_every_preset_is_valid() -> None:
 @pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("0,1,7", [0, 1, 7]), ("5,", [5]), (2, [0, 1])])
 def test_seeds_are_a_count_or_a_list(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 1e-3),
-        ("1E5", 1e5),
-        ("-2.5e-1", -0.25),
-        (".5e1", 5.0),
-        ("3", 3),
-        ("adam", "adam"),
-        ("true", True),
-        ("1e", "1e"),
-    ],
-)
-def test_numbers_in_yaml(text: str, value: object) -> None:
-    assert parse_value(text) == value
-    assert type(parse_value(text)) is type(value)
 
 
 def test_flags_override_the_file_and_the_file_the_preset(tmp_path: Path) -> None:
