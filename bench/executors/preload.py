@@ -1,5 +1,6 @@
 """Imported once by the fork server: every process of a run starts with the harness and all that is in packages."""
 
+import gc
 import signal
 from contextlib import suppress
 from importlib import import_module
@@ -23,3 +24,6 @@ for shelf in (_catalog.instruments, _catalog.nets, _catalog.methods, _catalog.da
     for entry in shelf.values():
         with suppress(Exception):  # told when it is asked for
             entry.load()
+
+gc.collect()
+gc.freeze()  # what is here now no child needs to walk through again, to collect it or to look for tensors

@@ -23,7 +23,7 @@ from bench.api.column import Column
 from bench.api.instrument import Probe, Reading
 from bench.api.method import Method
 from bench.catalog.register import register
-from bench.measure.tensor_kinds import KINDS, Kind, becoming_gradients, optimised, optimizer_state, parameters_of
+from bench.measure.tensor_kinds import KINDS, Kind, becoming_gradients, optimised, optimizers, parameters_of, state_of
 from bench.measure.threads import in_new_threads
 
 Storage = int  # its address, unique while it lives
@@ -74,16 +74,17 @@ def live_tensors(parameters: Iterable[Tensor] = (), outside: Iterable[Tensor] = 
     `outside`. Other tensors of the process that have no part in what happens inside count as well. parameters: what
     is learnt, beside what an optimiser has.
     """
-    parameters = [*parameters, *optimised()]
     ledger = _Ledger({int(t.untyped_storage()._cdata) for t in outside})
     ledger.mark(alive(), "other")
-    ledger.mark(parameters, "parameters")
-    ledger.mark((p.grad for p in parameters if p.grad is not None), "gradients")
-    ledger.mark(optimizer_state(), "optimizer")
-    told = becoming_gradients(parameters, lambda tensor: ledger.mark([tensor], "gradients"))
-    with told, _Watch(ledger), in_new_threads(lambda: _Watch(ledger)):
-        yield ledger.peak
-        ledger.mark(optimizer_state(), "optimizer")
+    with optimizers() as found:
+        parameters = [*parameters, *optimised(found)]
+        ledger.mark(parameters, "parameters")
+        ledger.mark((p.grad for p in parameters if p.grad is not None), "gradients")
+        ledger.mark(state_of(found), "optimizer")
+        told = becoming_gradients(parameters, lambda tensor: ledger.mark([tensor], "gradients"))
+        with told, _Watch(ledger), in_new_threads(lambda: _Watch(ledger)):
+            yield ledger.peak
+            ledger.mark(state_of(found), "optimizer")
 
 
 def _columns(split: Split) -> dict[str, int]:

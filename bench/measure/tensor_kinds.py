@@ -14,13 +14,14 @@ a plain tensor outside of modules and optimisers (other).
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -46,14 +47,30 @@ def parameters_of(method: Method) -> list[Tensor]:
     return [*(p for part in learning for p in part.parameters()), *(t for t in held if t.is_leaf and t.requires_grad)]
 
 
-def optimised() -> list[Tensor]:
-    """The parameters of all optimisers in this process."""
-    return [p for optimizer in _optimizers() for group in optimizer.param_groups for p in group["params"]]
+@contextmanager
+def optimizers() -> Iterator[list[Optimizer]]:
+    """All optimisers of this process, and those that are made and step inside, as soon as they do."""
+    found = [o for o in gc.get_objects() if issubclass(type(o), Optimizer)]
+
+    def stepping(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer not in found:
+            found.append(optimizer)
+
+    hook = register_optimizer_step_pre_hook(stepping)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
-def optimizer_state() -> list[Tensor]:
-    """The tensors in the state of all optimisers in this process."""
-    return [t for optimizer in _optimizers() for t in tree_leaves(dict(optimizer.state)) if isinstance(t, Tensor)]
+def optimised(found: Iterable[Optimizer]) -> list[Tensor]:
+    """The parameters of these optimisers."""
+    return [p for optimizer in found for group in optimizer.param_groups for p in group["params"]]
+
+
+def state_of(found: Iterable[Optimizer]) -> list[Tensor]:
+    """The tensors in the state of these optimisers."""
+    return [t for optimizer in found for t in tree_leaves(dict(optimizer.state)) if isinstance(t, Tensor)]
 
 
 @contextmanager
@@ -99,7 +116,3 @@ class _Handed(TorchFunctionMode):
         for p, gradient in zip(of, gradients, strict=True):
             if gradient is not None and id(p) in self._parameters:
                 self._tell(gradient)
-
-
-def _optimizers() -> list[Optimizer]:
-    return [o for o in gc.get_objects() if issubclass(type(o), Optimizer)]
