@@ -28,15 +28,17 @@ def measured(gauges: Sequence[Gauge]) -> Iterator[None]:
 def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -> None:
     """So many steps of the epoch from where the run stands, fewer where `pause` says so."""
     state, clock, size = run.state, run.clock, run.spec.batch_size
-    first, epoch, done, total = state.step, state.epoch, state.epoch * run.steps_per_epoch, run.total_steps
+    first, epoch, epochs, done, total = state.step, state.epoch, run.spec.epochs, run.taken - state.step, run.total_steps
+    batch_of, train_step, keep = run.train.batch, run.method.train_step, state.losses.append
     with measured(run.at_work):
+        mark = clock.mark
         for step in range(first, first + steps):
-            clock.mark()
-            batch = run.train.batch(order[step * size : (step + 1) * size])
-            clock.mark()
-            metrics = run.method.train_step(batch, Progress(done + step, total, epoch, run.spec.epochs, epoch))
-            clock.mark()
-            state.losses.append(loss_of(metrics))
+            mark()
+            batch = batch_of(order[step * size : (step + 1) * size])
+            mark()
+            metrics = train_step(batch, Progress(done + step, total, epoch, epochs, epoch))
+            mark()
+            keep(loss_of(metrics))
             if pause():
                 break
     state.step = step + 1
