@@ -1,0 +1,100 @@
+"""Ways to step down a local loss: its gradient by reverse mode within a module, or an estimate of it without one.
+
+Papers: Baydin, Pearlmutter, Syme, Wood, Torr 2022, "Gradients without backpropagation" (jvp); Spall 1992, "Multivariate
+stochastic approximation using a simultaneous perturbation gradient approximation" (spsa). For one direction v over all
+weights theta of a module and of what judges it, E[v v^T] = I:
+
+    backprop   g = grad L
+    jvp        g = (grad L . v) v,      the slope by forward-mode differentiation of one forward pass
+    spsa       g = (L(theta + eps v) - L(theta - eps v)) / (2 eps) v
+
+spsa never sees the module at theta itself: for loss and output it gives the means of the two sides, which differ from
+those at theta by O(eps^2).
+
+Any rule with local losses can take this over: `learn` asks for a function without arguments that gives the loss and the
+output to hand on, and for the module that holds all weights in it.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from methods._shared.bilinear import Gradient, hand_over
+from methods._shared.descent import descend
+from methods._shared.directions import Directions, draw
+from methods.forward.forward_gradient import split, weight_directions
+from methods.forward.tangents import Draw
+
+Objective = Callable[[], tuple[Tensor, Tensor]]  # the loss, and the output that the next module is given
+
+
+class EstimatorSettings(BaseModel):
+    gradient: Literal["backprop", "jvp", "spsa"] = Field(
+        "backprop", description="the local loss's gradient, or an estimate: forward-mode derivative, finite difference"
+    )
+    directions: Directions = Field("rademacher", description="distribution of the directions of an estimate")
+    eps: float = Field(1e-3, gt=0, description="length of spsa's perturbation, in units of the weights")
+
+
+def learn(
+    objective: Objective, weights: nn.Module, optimizer: Optimizer, config: EstimatorSettings, noise: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser down the loss. Returns loss and output as they were before it, detached."""
+    if config.gradient == "backprop":
+        loss, output = objective()
+        return descend(loss, optimizer), output.detach()
+    loss, output, gradient = estimate(
+        objective, weights, config, lambda shape, like: draw(shape, like, config.directions, noise)
+    )
+    hand_over(gradient)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss, output
+
+
+@torch.no_grad()
+def estimate(
+    objective: Objective, weights: nn.Module, config: EstimatorSettings, draw: Draw
+) -> tuple[Tensor, Tensor, Gradient]:
+    """The loss, the output, and the estimate of the loss's gradient by each weight."""
+    flat, parts = weight_directions(weights, 1, draw)
+    direction = {name: parts[p].squeeze(0) for name, p in weights.named_parameters()}
+    of = _Objective(objective, weights)
+    loss, output, slope = _slope(of, direction) if config.gradient == "jvp" else _answer(of, direction, config.eps)
+    return loss, output, split(slope * flat.squeeze(0), weights)
+
+
+def _slope(of: "_Objective", direction: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    with forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(p.detach(), direction[name]) for name, p in of.weights.named_parameters()}
+        loss, output = (forward_ad.unpack_dual(dual) for dual in of.at(duals))
+        assert loss.tangent is not None  # every loss depends on some weight
+        return loss.primal, output.primal, loss.tangent
+
+
+def _answer(of: "_Objective", direction: dict[str, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    weights = dict(of.weights.named_parameters())
+    above, output = of.at({name: p.add(direction[name], alpha=eps) for name, p in weights.items()})
+    below, other = of.at({name: p.sub(direction[name], alpha=eps) for name, p in weights.items()})
+    return (above + below) / 2, (output + other) / 2, (above - below) / (2 * eps)
+
+
+class _Objective(nn.Module):
+    """An objective as a function of the weights in it."""
+
+    def __init__(self, objective: Objective, weights: nn.Module) -> None:
+        super().__init__()
+        self.objective, self.weights = objective, weights
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.objective()
+
+    def at(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = functional_call(self, {f"weights.{n}": v for n, v in values.items()}, ())
+        return found
