@@ -28,7 +28,8 @@ def measured(gauges: Sequence[Gauge]) -> Iterator[None]:
 def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -> None:
     """So many steps of the epoch from where the run stands, fewer where `pause` says so."""
     state, clock, size = run.state, run.clock, run.spec.batch_size
-    first, epoch, epochs, done, total = state.step, state.epoch, run.spec.epochs, run.taken - state.step, run.total_steps
+    first, epoch, epochs = state.step, state.epoch, run.spec.epochs
+    done, total = run.taken - first, run.total_steps
     batch_of, train_step, keep = run.train.batch, run.method.train_step, state.losses.append
     with measured(run.at_work):
         mark = clock.mark

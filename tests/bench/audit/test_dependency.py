@@ -48,6 +48,7 @@ def measured(trainee: Trainee) -> Tensor:
         ("direct-feedback-alignment", "mlp", LOWER_AND_LAST, "the output"),
         ("drtp", "mlp", LOWER, "earlier blocks"),
         ("local-forward-gradient", "localmixer", LOWER, "earlier blocks"),
+        ("local-loss", "mlp", LOWER, "earlier blocks"),
         ("noprop-dt", "denoiser", torch.eye(K, dtype=torch.bool), "nothing"),
     ],
 )
