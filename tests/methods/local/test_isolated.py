@@ -94,6 +94,17 @@ def retained(method: Any, batch: Batch) -> int:
     return reading()["retained_bytes"]
 
 
+def each_alone(method: Any, batch: Batch) -> list[int]:
+    """What each module retains by itself."""
+    alone, h = [], batch.x
+    for module in method.isolated:
+        with Retained().watch(method, ()) as reading:
+            _, output = module(h, batch.y)
+        alone.append(reading()["retained_bytes"])
+        h = output.detach()
+    return alone
+
+
 def test_retained_bytes_by_hand(make_method: Make, batch: Batch) -> None:
     """Of 16 images of 64 pixels: one module's input and output, and its loss; backprop keeps every layer's."""
     B, pixels, width, depth = 16, 64, 32, 3
@@ -111,12 +122,7 @@ def test_retained_bytes_are_those_of_the_largest_module(
     make_method: Make, batch: Batch, rule: str, settings: dict[str, Any], net: str
 ) -> None:
     method = make_method(rule, net=net, net_settings=NETS[net], **settings)
-    alone, h = [], batch.x
-    for module in method.isolated:
-        with Retained().watch(method, ()) as reading:
-            _, output = module(h, batch.y)
-        alone.append(reading()["retained_bytes"])
-        h = output.detach()
+    alone = each_alone(method, batch)
     assert len(alone) > 1
     assert retained(method, batch) == max(alone) < sum(alone)
 
@@ -132,20 +138,23 @@ def test_estimates_retain_nothing(make_method: Make, batch: Batch, rule: str, se
 def test_in_sequence_one_module_learns_at_a_time(make_method: Make, batch: Batch, rule: str, net: str) -> None:
     """Over equal parts of all steps; those before it rest, those behind it are not even evaluated."""
     method = make_method(rule, net=net, net_settings=NETS[net], schedule="sequential", lr=0.01)
-    K, each = len(method.isolated), 2
+    K, each, alone = len(method.isolated), 2, each_alone(method, batch)
     called: list[int] = []
     for k, module in enumerate(method.isolated):
         module.body.register_forward_hook(lambda *_, k=k: called.append(k))
     for step in range(K * each):
         before = [[p.detach().clone() for p in m.weights.parameters()] for m in method.isolated]
         called.clear()
-        method.train_step(batch, at(step, K * each))
+        with Retained().watch(method, ()) as reading:
+            method.train_step(batch, at(step, K * each))
         moved = [
             any(not torch.equal(p, old) for p, old in zip(m.weights.parameters(), olds, strict=True))
             for m, olds in zip(method.isolated, before, strict=True)
         ]
         assert moved == [k == step // each for k in range(K)]
         assert called == list(range(step // each + 1))
+        assert reading()["retained_bytes"] == alone[step // each]  # none of those before it
+        assert all(p.grad is None for p in method.net.parameters())
 
 
 @pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
