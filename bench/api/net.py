@@ -8,6 +8,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from bench.api.seeds import drawn_from
+
 # gives one training image of each class, (m, C, H, W), normalised; computed when first asked for
 Prototypes = Callable[[], Tensor]
 
@@ -34,9 +36,7 @@ class Net(nn.Module, ABC):
         cls, image_shape: tuple[int, int, int], n_classes: int, settings: Mapping[str, Any], init: torch.Generator
     ) -> Self:
         """A net on the CPU whose weights depend on `init`, the class and the settings alone."""
-        # torch's layers draw from the global generator: lend it a seed of ours, then give it back as it was
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=init)))
+        with drawn_from(init):
             return cls(image_shape, n_classes, cls.Settings(**settings))
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:

@@ -5,6 +5,8 @@ see the same batches: their comparison is paired.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,16 @@ def derive(seed: int, *axis: str | int) -> int:
     """A 63-bit seed for an axis, by hash: neighbouring seeds share nothing."""
     text = "/".join(str(part) for part in (seed, *axis))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def drawn_from(init: torch.Generator) -> Iterator[None]:
+    """Inside, torch's layers on the CPU draw their weights by a seed from `init`; the global generator, which they draw
+    from, is as before afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=init)))
+        yield
 
 
 class Seeds:

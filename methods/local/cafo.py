@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from methods._shared.descent import descend
 from methods._shared.optimizers import adamw
+from methods.local.heads import zero_linear
 from methods.local.isolated import output_shapes
 
 
@@ -59,7 +60,9 @@ class CaFo(Method):
         *hidden, readout = self.net.blocks
         self.trunk = nn.ModuleList(hidden).requires_grad_(False)
         shapes = output_shapes(hidden, task.image_shape)
-        self.heads = nn.ModuleList(nn.Sequential(nn.Flatten(), _zero(prod(s), task.n_classes)) for s in shapes[:-1])
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Flatten(), zero_linear(prod(s), task.n_classes)) for s in shapes[:-1]
+        )
         self.net.to(device)
         self.heads.to(device)
         self.classifiers = nn.ModuleList([*self.heads, readout])
@@ -118,14 +121,6 @@ class CaFo(Method):
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": nn.ModuleList([self.net, self.heads]), "frozen": self.trunk}
-
-
-def _zero(n_in: int, n_out: int) -> nn.Linear:
-    """A linear layer at zero, without a draw."""
-    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
-    for p in layer.parameters():
-        nn.init.zeros_(p)
-    return layer
 
 
 def _linear(classifier: nn.Module) -> nn.Linear:

@@ -10,11 +10,9 @@ module begins to learn with the second step.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import BaseModel, Field
 from torch import nn
 
@@ -28,7 +26,7 @@ class HeadSettings(BaseModel):
 
 
 def build_head(shape: Shape, n_classes: int, config: HeadSettings) -> nn.Sequential:
-    """A head for outputs of this shape. Its hidden layers are drawn from the global generator (see `drawn_from`)."""
+    """A head for outputs of this shape. Its hidden layers are drawn from the global generator (see bench.api.seeds.drawn_from)."""
     layers: list[nn.Module] = []
     if config.head == "conv":
         layers += [nn.Conv2d(shape[0], shape[0], 3, padding=1), nn.ReLU()]
@@ -41,10 +39,15 @@ def build_head(shape: Shape, n_classes: int, config: HeadSettings) -> nn.Sequent
     if config.head == "mlp":
         layers += [nn.Linear(n, config.head_units), nn.ReLU()]
         n = config.head_units
-    readout = nn.Linear(n, n_classes)
-    nn.init.zeros_(readout.weight)
-    nn.init.zeros_(readout.bias)
-    return nn.Sequential(*layers, readout)
+    return nn.Sequential(*layers, zero_linear(n, n_classes))
+
+
+def zero_linear(n_in: int, n_out: int) -> nn.Linear:
+    """A linear layer at zero, which draws nothing."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
 
 
 def window(shape: Shape, limit: int) -> int:
@@ -57,11 +60,3 @@ def window(shape: Shape, limit: int) -> int:
 
 def _inputs(shape: Shape, k: int) -> int:
     return shape[0] * math.prod(-(-side // k) for side in shape[1:])
-
-
-@contextmanager
-def drawn_from(init: torch.Generator) -> Iterator[None]:
-    """Inside, torch's layers draw their weights by a seed of ours; the global generator is as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=init)))
-        yield

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from bench import Claims, Facts, MethodInfo, Seeds, Task, register
 from bench.api.errors import ConfigError
-from methods.local.heads import HeadSettings, Shape, build_head, drawn_from
+from bench.api.seeds import drawn_from
+from methods.local.heads import HeadSettings, Shape, build_head
 from methods.local.isolated import Isolated, IsolatedSettings, Prediction, groups, output_shapes
 
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Claims, MethodInfo, Role, Seeds, Task, register
-from methods.local.heads import drawn_from
+from bench.api.seeds import drawn_from
 from methods.local.isolated import Isolated, IsolatedSettings, Prediction, hidden_bodies, output_shapes
 
 

@@ -71,6 +71,17 @@ def test_a_step_of_an_optimiser(linear: Linear, name: str, steps_before: int) ->
     }
 
 
+def test_the_state_of_an_optimiser_that_is_made_in_the_step(linear: Linear) -> None:
+    """As rules do that train one part after another."""
+
+    def step() -> None:
+        optimizer = torch.optim.SGD(linear.net.parameters(), lr=0.1, momentum=0.9)
+        linear.net(linear.x).sum().backward()
+        optimizer.step()
+
+    assert linear.peak(step)["optimizer"] == WEIGHT
+
+
 def test_where_activations_are_most_there_is_no_gradient_yet(linear: Linear) -> None:
     """A batch so large that tanh's output and its derivative's outweigh the weight that comes after them."""
     linear.x = torch.ones(10 * n, n)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Way
 from bench.api.artifact import Lines
+from bench.api.column import Column, Value
 from bench.api.errors import MethodError
+from bench.api.instrument import Gauge
 from bench.api.task import Task
 from bench.catalog.catalog import Catalog
 from bench.measure.accuracy import Diverged, accuracy
@@ -449,6 +451,25 @@ def test_peaks_are_those_of_training_steps_alone(
     wanted = spec(method_settings={}, net_settings=net, instruments=asked)
     peak = least_peak(tmp_path, lambda folder: start(folder, wanted, Hungry)[0].go())
     assert 39 * 2**20 < peak < 50 * 2**20
+
+
+def test_a_gauge_with_nothing_to_do_is_read_and_never_put_on(tmp_path: Path) -> None:
+    class Idle(Gauge):
+        name = "idle"
+        columns = (Column("nothing", "nothing", "nothing"),)
+        idle = True
+
+        def on(self) -> None:
+            raise AssertionError
+
+        off = on
+
+        def read(self) -> Mapping[str, Value]:
+            return {"nothing": 7}
+
+    session, _ = start(tmp_path, spec())
+    session.parts = replace(session.parts, instruments=(*session.parts.instruments, Idle))
+    assert session.go()["nothing"] == 7
 
 
 def test_a_resumed_run_keeps_the_peak_of_what_went_before(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What tests of local rules look at: the gradients that optimisers step along, and similarities by their definition."""
+"""What tests of local rules share: lists of tensors compared, weights of no special kind, similarities by definition."""
 
 import math
 from collections.abc import Iterable
@@ -9,19 +9,6 @@ from torch import Tensor, nn
 from bench import Progress
 
 START = Progress(0, 100, 0, 1, 0)
-
-
-def watched(optimizers: Iterable[torch.optim.Optimizer]) -> dict[int, Tensor]:
-    """At each step takes the gradients of all parameters of that optimiser, by id."""
-    seen: dict[int, Tensor] = {}
-
-    def look(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-        held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        seen.update({id(p): p.grad.clone() for p in held})
-
-    for optimizer in optimizers:
-        optimizer.register_step_pre_hook(look)
-    return seen
 
 
 def assert_same(one: Iterable[Tensor], other: Iterable[Tensor]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bench import Batch
 from bench.measure.retained import Retained
-from tests.methods.local.oracles import START, assert_same, watched
+from tests.methods.gradients import watched
+from tests.methods.local.oracles import START, assert_same
 
 NETS = {"mlp": {"width": 12, "depth": 3}, "cnn": {"width": 3, "depth": 3}}
 Make = Callable[..., Any]

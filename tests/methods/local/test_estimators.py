@@ -13,7 +13,8 @@ from bench import Batch
 from bench.audit.reverse_mode import forbidden
 from methods._shared.directions import draw
 from methods.local.estimators import EstimatorSettings, estimate
-from tests.methods.local.oracles import START, assert_same, randomise, watched
+from tests.methods.gradients import watched
+from tests.methods.local.oracles import START, assert_same, randomise
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 NETS = {"mlp": {"width": 6, "depth": 2}, "cnn": {"width": 2, "depth": 2}}

@@ -14,7 +14,8 @@ from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import small_task
 from methods.local.local_loss import LocalLoss, LocalLossSettings, Similarity
-from tests.methods.local.oracles import START, assert_same, randomise, similarity, watched
+from tests.methods.gradients import watched
+from tests.methods.local.oracles import START, assert_same, randomise, similarity
 
 NETS = {"mlp": {"width": 24, "depth": 3}, "cnn": {"width": 3, "depth": 3}}
 FACTS = Facts("cpu", 1, 32)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Batch
-from tests.methods.local.oracles import START, assert_same, watched
+from tests.methods.gradients import watched
+from tests.methods.local.oracles import START, assert_same
 
 NETS = {"mlp": {"width": 12, "depth": 3}, "cnn": {"width": 3, "depth": 3}}
 Make = Callable[..., Any]

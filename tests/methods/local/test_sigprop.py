@@ -11,6 +11,7 @@ from torch import Tensor
 from bench import Batch, Progress
 from bench.measure.retained import retained_bytes
 from methods.local.sigprop import SigProp, nearest_context, similarity_loss
+from tests.methods.gradients import watched
 
 START = Progress(0, 10, 0, 1, 0)
 Make = Callable[..., Any]
@@ -67,13 +68,10 @@ def test_gradients_are_those_of_the_published_loss(make_method: Make, batch64: B
     last = F.cross_entropy(again.net.blocks[-1](h.detach()), y)
     expected += torch.autograd.grad(last, list(again.net.blocks[-1].parameters()))
 
-    found: list[Tensor] = []
-    for optimizer in (*method.optimizers, method.output_optimizer):
-        optimizer.register_step_pre_hook(
-            lambda of, *_: found.extend(p.grad.clone() for p in of.param_groups[0]["params"])
-        )
+    seen = watched((*method.optimizers, method.output_optimizer))
     loss = method.train_step(batch64, START)["loss"]
     torch.testing.assert_close(loss, last.detach())
+    found = list(seen.values())
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

@@ -9,6 +9,7 @@ from torch import Tensor
 from bench import Batch, Method, Task
 from methods.noprop.denoiser import Denoiser
 from methods.noprop.denoiser_ct import DenoiserCT
+from tests.methods.gradients import watched
 
 NETS = {"denoiser": Denoiser, "denoiser-ct": DenoiserCT}
 
@@ -48,19 +49,7 @@ def toy() -> Toy:
 @pytest.fixture
 def watch_gradients() -> Callable[..., dict[int, Tensor]]:
     """watch_gradients(optimizer, ...): a dictionary that at each step takes the gradients by id of parameter."""
-
-    def watch(*optimizers: torch.optim.Optimizer) -> dict[int, Tensor]:
-        seen: dict[int, Tensor] = {}
-
-        def look(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-            held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            seen.update({id(p): p.grad.clone() for p in held})
-
-        for optimizer in optimizers:
-            optimizer.register_step_pre_hook(look)
-        return seen
-
-    return watch
+    return lambda *optimizers: watched(optimizers)
 
 
 @pytest.fixture
