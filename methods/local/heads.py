@@ -26,7 +26,7 @@ class HeadSettings(BaseModel):
 
 
 def build_head(shape: Shape, n_classes: int, config: HeadSettings) -> nn.Sequential:
-    """A head for outputs of this shape. Its hidden layers are drawn from the global generator (see bench.api.seeds.drawn_from)."""
+    """A head for outputs of this shape. Its hidden layers are drawn from the global generator: see `drawn_from`."""
     layers: list[nn.Module] = []
     if config.head == "conv":
         layers += [nn.Conv2d(shape[0], shape[0], 3, padding=1), nn.ReLU()]

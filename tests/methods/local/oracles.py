@@ -1,4 +1,4 @@
-"""What tests of local rules share: lists of tensors compared, weights of no special kind, similarities by definition."""
+"""What tests of local rules share: tensors compared in order, weights of no special kind, similarity by definition."""
 
 import math
 from collections.abc import Iterable
