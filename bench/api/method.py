@@ -34,7 +34,7 @@ class Claims:
     forward_passes: calls of each layer in one training step; a call may hold a whole population of weights.
     weight_transport: whether errors travel through the transposed forward weights of a layer, be it within a block.
     stochastic_inference: whether two predictions on the same images may differ.
-    inference_passes: calls of each layer in one prediction.
+    inference_passes: evaluations of each layer for one image that is predicted.
     deterministic: whether the rule draws nothing, not even weights, so that a seed decides the order of images alone.
     updates_wait_for: the farthest thing that the update of some block depends on (see bench.audit.waiting); None: not
         claimed.

@@ -29,8 +29,8 @@ class Passes(Probe):
             shown="page",
         ),
         Column(
-            "inference_passes", "passes per prediction", "calls of the busiest layer in a prediction; 0 as above",
-            shown="page",
+            "inference_passes", "passes per prediction",
+            "evaluations of the busiest layer for each image that is predicted; 0 as above", shown="page",
         ),
     )  # fmt: skip
 
@@ -41,33 +41,41 @@ class Passes(Probe):
 
     @contextmanager
     def watch_prediction(self, method: Method, x: Tensor) -> Iterator[Reading]:
-        with counted(method) as most:
+        with counted(method, images=len(x)) as most:
             yield lambda: {"inference_passes": most()}
 
 
-def passes(method: Method, run: Callable[[], object]) -> int:
+def passes(method: Method, run: Callable[[], object], images: int | None = None) -> int:
     """Evaluations of the busiest layer while `run` runs; see `counted`."""
-    with counted(method) as most:
+    with counted(method, images) as most:
         run()
     return most()
 
 
 @contextmanager
-def counted(method: Method) -> Iterator[Callable[[], int]]:
+def counted(method: Method, images: int | None = None) -> Iterator[Callable[[], int]]:
     """Gives the evaluations of the busiest layer inside, in any thread; 0 where no layer was called.
 
-    A layer is a module with parameters of its own. One batched call is one pass, whatever the batch holds;
-    the use of a layer's weights without calling the layer is not seen.
+    A layer is a module with parameters of its own. One batched call is one pass, whatever the batch holds; where it is
+    known for how many images the layers are called, a call on k times as many rows is k passes.
+    The use of a layer's weights without calling the layer is not seen.
     """
     own = {id(layer) for layer in layers(method)}
-    calls: list[int] = []  # appending is atomic, counting is not
+    calls: list[tuple[int, int]] = []  # appending is atomic, counting is not
 
-    def note(module: nn.Module, args: object, output: object) -> None:
+    def note(module: nn.Module, args: tuple[object, ...], output: object) -> None:
         if id(module) in own:
-            calls.append(id(module))
+            rows = len(output) if images and isinstance(output, Tensor) else 1
+            calls.append((id(module), max(1, round(rows / (images or 1)))))
+
+    def most() -> int:
+        evaluations = Counter[int]()
+        for layer, times in calls:
+            evaluations[layer] += times
+        return max(evaluations.values(), default=0)
 
     hook = register_module_forward_hook(note)
     try:
-        yield lambda: max(Counter(calls).values(), default=0)
+        yield most
     finally:
         hook.remove()

@@ -270,7 +270,7 @@ def check_passes(subject: Subject) -> None:
     trainee, x = subject.start(), validation_batch().x
     claims = trainee.method.claims()
     trained = max(passes(trainee.method, trainee.step) for _ in range(3))
-    predicted = passes(trainee.method, lambda: trainee.predict(x))
+    predicted = passes(trainee.method, lambda: trainee.predict(x), images=len(x))
     for what, claimed, measured in (
         ("forward_passes", claims.forward_passes, trained),
         ("inference_passes", claims.inference_passes, predicted),

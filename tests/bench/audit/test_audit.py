@@ -229,6 +229,17 @@ def test_passes_are_those_of_the_busiest_layer() -> None:
     assert passes(method, lambda: [other(method.x) for _ in range(5)]) == 0
 
 
+def test_candidates_in_one_batch_are_a_pass_each_where_the_images_are_known() -> None:
+    """A rule that scores ten labels of every image in one call hides its price from a count of calls."""
+    method: Any = Chain()
+    first, candidates = method.chain[0], method.x.repeat(10, 1)
+    assert passes(method, lambda: first(candidates)) == 1
+    assert passes(method, lambda: first(candidates), images=len(method.x)) == 10
+    assert (
+        passes(method, lambda: [first(part) for part in method.x.split(2)], images=len(method.x)) == len(method.x) // 2
+    )
+
+
 def test_passes_are_counted_in_threads_and_functional_calls() -> None:
     method: Any = Chain()
     block = method.chain[0]
