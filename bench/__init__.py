@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.api.artifact import Artifact, HeatMap, Images, Lines
     from bench.api.column import Column
     from bench.api.dataset import DataSet, DataSetInfo, Source, Split
-    from bench.api.instrument import Derived, EdgeProbe, Gauge, Instrument, Probe, Trial
+    from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
     from bench.api.method import Claims, Method, MethodInfo, Role, Way
     from bench.api.net import Net
     from bench.api.seeds import Seeds
@@ -26,7 +26,7 @@ _NAMES = {
     "bench.api.artifact": ("Artifact", "HeatMap", "Images", "Lines"),
     "bench.api.column": ("Column",),
     "bench.api.dataset": ("DataSet", "DataSetInfo", "Source", "Split"),
-    "bench.api.instrument": ("Derived", "EdgeProbe", "Gauge", "Instrument", "Probe", "Trial"),
+    "bench.api.instrument": ("Derived", "EdgeProbe", "EndProbe", "Gauge", "Instrument", "Probe", "Trial"),
     "bench.api.method": ("Claims", "Method", "MethodInfo", "Role", "Way"),
     "bench.api.net": ("Net",),
     "bench.api.seeds": ("Seeds",),
@@ -47,6 +47,7 @@ __all__ = [
     "DataSetInfo",
     "Derived",
     "EdgeProbe",
+    "EndProbe",
     "Facts",
     "Gauge",
     "HeatMap",

@@ -4,6 +4,7 @@ Gauge      timed    while training steps and `prepare_for_eval` run, in every ru
 Probe      untimed  one training step and one prediction of a throwaway instance before training, in every run
 Trial      untimed  whatever it tries with an instance on a small net, on a few images, in every run
 EdgeProbe  untimed  between epochs, on a second instance put where training stands; where asked for by name
+EndProbe   untimed  once training is over, on what it has left; where asked for by name
 Derived    untimed  nothing itself: it works out figures from those of others when a run ends
 """
 
@@ -119,6 +120,19 @@ class EdgeProbe(Instrument):
         self, twin: Method, task: Task, seeds: Seeds, batch: Batch, progress: Progress
     ) -> Sequence[Mapping[str, Value]]:
         """Rows of the table. The twin has training's state and may be used up; seeds are the twin's own."""
+
+
+class EndProbe(Instrument):
+    """Looks at what training has left, once the run's own accuracies are taken. Its rows make a table of the run's own.
+
+    fields: the columns of that table; its name is the instrument's.
+    """
+
+    fields: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def look(self, method: Method, train: Batch, held_out: Batch) -> Sequence[Mapping[str, Value]]:
+        """Rows of the table. train, held_out: images of both kinds, a few thousand at most."""
 
 
 class Derived(Instrument):

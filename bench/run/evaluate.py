@@ -18,7 +18,8 @@ from bench.measure.accuracy import Diverged, accuracy
 from bench.run.state import Row, Training
 
 EVAL_BATCH = 500
-WAYS_BATCHES = 4  # of EVAL_BATCH images, on which accuracy by number of steps is measured
+HELD_OUT_BATCHES = 4  # of EVAL_BATCH images, for what is measured beside the accuracy of the run
+END_IMAGES = 10_000  # training images at most that an end probe is shown
 WAYS_FIELDS = ("sampler", "steps", "accuracy", "n_images")
 SHOWN_IMAGES = 6
 
@@ -67,11 +68,8 @@ def looks(run: Training) -> dict[str, list[Row]]:
 
 
 def by_steps(run: Training) -> list[Row]:
-    """Accuracy by sampler and number of inference steps, on held-out images.
-
-    Validation images, test images where there are none: at this point nothing is chosen any more.
-    """
-    images = Batch(*map(torch.cat, zip(*islice(_held_out(run), WAYS_BATCHES), strict=True)))
+    """Accuracy by sampler and number of inference steps, on held-out images."""
+    images = _held_out_images(run)
     rows: list[Row] = []
     for k, (sampler, steps, predict) in enumerate(run.method.ways()):
         run.seeds.for_inference("ways", k)
@@ -83,6 +81,17 @@ def by_steps(run: Training) -> list[Row]:
     return rows
 
 
+def last_looks(run: Training) -> dict[str, list[Row]]:
+    """The rows of each end probe."""
+    if not run.end_probes:
+        return {}
+    n = run.train.n_images
+    apart = -(-n // END_IMAGES)  # spread over the whole split, which may be ordered
+    train = run.train.batch(torch.arange(0, n, apart, device=run.device))
+    held_out = _held_out_images(run)
+    return {probe.name: [dict(row) for row in probe.look(run.method, train, held_out)] for probe in run.end_probes}
+
+
 def artifacts(run: Training) -> list[Artifact]:
     """What the method leaves for pictures, of a few held-out images."""
     x, y = next(iter(_held_out(run)))
@@ -91,7 +100,12 @@ def artifacts(run: Training) -> list[Artifact]:
         return list(run.method.artifacts(Batch(x[:SHOWN_IMAGES], y[:SHOWN_IMAGES]), run.seeds.inference))
 
 
+def _held_out_images(run: Training) -> Batch:
+    return Batch(*map(torch.cat, zip(*islice(_held_out(run), HELD_OUT_BATCHES), strict=True)))
+
+
 def _held_out(run: Training) -> Iterable[Batch]:
+    """Validation images, test images where there are none: where this is asked nothing is chosen any more."""
     return run.val if len(run.val) else run.test
 
 

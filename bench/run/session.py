@@ -121,6 +121,8 @@ class Session:
         run.clock.times.eval_s += time.perf_counter() - began
         if rows := evaluate.by_steps(run):
             self.folder.write_table("ways", evaluate.WAYS_FIELDS, rows)
+        for probe, rows in zip(run.end_probes, evaluate.last_looks(run).values(), strict=True):
+            self.folder.write_table(probe.name, probe.fields, rows)
         if left := evaluate.artifacts(run):
             self.folder.write_artifacts(left)
         return {**scores, "eval_s": run.clock.times.eval_s}

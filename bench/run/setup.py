@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 
 from bench import data
-from bench.api.instrument import FEW_IMAGES, FIRST_STEPS, Derived, EdgeProbe, Gauge, Instrument, Probe, Reading, Trial
+from bench.api.instrument import (
+    FEW_IMAGES,
+    FIRST_STEPS,
+    Derived,
+    EdgeProbe,
+    EndProbe,
+    Gauge,
+    Instrument,
+    Probe,
+    Reading,
+    Trial,
+)
 from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Progress, Task
@@ -66,9 +77,11 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     torch.manual_seed(derive(spec.seed, "global"))
     method = build(seeds)
     gauges = sorted((cls(device) for cls in _of(parts, Gauge)), key=lambda gauge: isinstance(gauge, Clock))
-    edge_probes = [cls() for cls in _of(parts, EdgeProbe)]
+    edge_probes, end_probes = [cls() for cls in _of(parts, EdgeProbe)], [cls() for cls in _of(parts, EndProbe)]
     derived = [cls() for cls in _of(parts, Derived)]
-    return Training(spec, task, device, train, val, test, method, seeds, gauges, edge_probes, derived, build, probed)
+    return Training(
+        spec, task, device, train, val, test, method, seeds, gauges, edge_probes, end_probes, derived, build, probed
+    )
 
 
 def instance(

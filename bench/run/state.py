@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.api.column import Value
-from bench.api.instrument import Derived, EdgeProbe, Gauge
+from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge
 from bench.api.method import Method
 from bench.api.seeds import Seeds
 from bench.api.task import Progress, Task
@@ -59,6 +59,7 @@ class Training:
     seeds: Seeds
     gauges: Sequence[Gauge]  # the clock is the last, so that it runs while nothing but training does
     edge_probes: Sequence[EdgeProbe]
+    end_probes: Sequence[EndProbe]
     derived: Sequence[Derived]
     build: Callable[[Seeds], Method]
     probed: Row

@@ -160,9 +160,9 @@ def refusal(spec: RunSpec, parts: Parts, loaded: "Outlined") -> str | None:
 
 def is_asked_for(instrument: Entry) -> bool:
     """Whether it measures only where an experiment names it."""
-    from bench.api.instrument import EdgeProbe
+    from bench.api.instrument import EdgeProbe, EndProbe
 
-    return issubclass(instrument.load(), EdgeProbe)
+    return issubclass(instrument.load(), (EdgeProbe, EndProbe))
 
 
 def _rows(experiment: Experiment, catalog: Catalog) -> Iterator[Row]:

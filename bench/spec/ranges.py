@@ -102,9 +102,14 @@ def spaces(experiment: Experiment, configs: Mapping[str, type[BaseModel]]) -> di
     return {name: _space(name, config, asked, experiment.variants.get(name, [])) for name, config in configs.items()}
 
 
-def _space(method: str, config: type[BaseModel], asked: list[str] | str, variants: list[dict[str, Any]]) -> Space:
+def declared(method: str, config: type[BaseModel]) -> Space:
+    """The range of each setting that declares one. Raises: ConfigError for a range that is none."""
     properties = config.model_json_schema().get("properties", {})
-    ranges = {key: _range(schema, f"{method}.{key}") for key, schema in properties.items() if "search" in schema}
+    return {key: _range(schema, f"{method}.{key}") for key, schema in properties.items() if "search" in schema}
+
+
+def _space(method: str, config: type[BaseModel], asked: list[str] | str, variants: list[dict[str, Any]]) -> Space:
+    ranges, properties = declared(method, config), config.model_fields
     varied = {key for variant in variants for key in variant}
     if asked == "all":
         return {key: found for key, found in ranges.items() if key not in varied}

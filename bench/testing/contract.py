@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bench.api.errors import MethodError
+from bench.api.errors import ConfigError, MethodError
 from bench.api.instrument import FIRST_STEPS
 from bench.api.interface import check_metric, loss_of
 from bench.api.interface import check_scores as check_interface
@@ -21,6 +21,7 @@ from bench.audit import live_memory, reverse_mode
 from bench.audit.passes import passes
 from bench.audit.waiting import updates_wait_for
 from bench.audit.weight_transport import weight_transport
+from bench.spec import ranges
 from bench.testing.subject import (
     BATCH_SIZE,
     Subject,
@@ -102,10 +103,14 @@ def complaint(act: Callable[[], None]) -> str | None:
 
 
 def check_settings(subject: Subject) -> None:
-    """Every setting has a default and a description."""
+    """Every setting has a default and a description, and where it is to be searched a range."""
     for name, field in subject.cls.Config.model_fields.items():
         _require(not field.is_required(), f"setting '{name}' has no default")
         _require(bool(field.description), f"setting '{name}' has no description")
+    try:
+        ranges.declared(subject.cls.info.name, subject.cls.Config)
+    except ConfigError as error:
+        raise ContractViolation(str(error)) from error
 
 
 def check_build(subject: Subject) -> None:

@@ -35,7 +35,11 @@ from methods.local.isolated import Isolated, IsolatedSettings, Prediction, group
 class LocalLossSettings(IsolatedSettings, HeadSettings):
     loss: Literal["pred", "sim", "predsim"] = Field("predsim", description="what judges a module's output")
     beta: float = Field(
-        0.99, ge=0, le=1, description="weight of sim in predsim", json_schema_extra={"search": [0.5, 0.9, 0.99]}
+        0.99,
+        ge=0,
+        le=1,
+        description="weight of sim in predsim",
+        json_schema_extra={"search": ["choice", 0.5, 0.9, 0.99]},
     )
     modules: int | None = Field(None, ge=1, description="modules of the net, as even as can be; none: one a block")
 

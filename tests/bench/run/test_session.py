@@ -542,3 +542,20 @@ def test_a_run_that_compiles_is_not_probed_by_what_compiled_code_does_not_bear(t
     assert not {"retained_bytes", "live_peak_bytes", "flops_per_step"} & summary.keys()
     assert summary["train_flops"] is None
     assert summary["params_inference"] > 0
+
+
+def test_an_end_probe_leaves_a_table_and_no_trace_in_the_result(tmp_path: Path) -> None:
+    plain, _ = start(tmp_path, spec())
+    probed, _ = start(tmp_path, spec(instruments=("read-out",)))
+    same = {"test_acc", "val_acc", "train_loss"}
+    assert {k: v for k, v in plain.go().items() if k in same} == {k: v for k, v in probed.go().items() if k in same}
+    table = pd.read_csv(probed.folder.path / "read-out.csv")
+    assert table["layer"].tolist() == [0, 1, 2]
+    assert not (plain.folder.path / "read-out.csv").exists()
+
+
+def test_a_trial_of_a_search_is_shown_to_no_end_probe(tmp_path: Path) -> None:
+    """It might look at test images, where there are none to validate on."""
+    session, _ = start(tmp_path, spec(instruments=("read-out",), eval_draws=0))
+    session.go()
+    assert not (session.folder.path / "read-out.csv").exists()

@@ -89,6 +89,11 @@ class UndescribedSetting(Sound):
         momentum: float = 0.9
 
 
+class UnsearchableSetting(Sound):
+    class Config(Settings):
+        momentum: float = Field(0.9, description="of SGD", json_schema_extra={"search": [0.5, 0.9]})
+
+
 class RefusesDigits(Sound):
     @classmethod
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
@@ -302,6 +307,7 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (RequiredSetting, "settings", {"build"}),
     (RefusesDigits, "build", set()),
     (UndescribedSetting, "settings", set()),
+    (UnsearchableSetting, "settings", set()),
     (GivesLabels, "scores", {"learns", "no-leak", "inference-noise"}),
     (NeedsTwoImages, "scores", set()),
     (GivesNumber, "metrics", set()),

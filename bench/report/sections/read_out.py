@@ -1,0 +1,55 @@
+"""What each layer tells of the class: the accuracy of a linear read-out against the layer."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.record.results import Results
+from bench.report.blocks import Block, Picture
+from bench.report.panels import HIGHEST, by_row, datasets_of, legend, line_handle, panel_per
+from bench.report.rows import bar
+from bench.report.style import Key, Look, looks
+from bench.report.summary import ordered
+from bench.stats import finished, t_interval
+
+TABLE = "read-out"
+CAPTION = (
+    "Accuracy on held-out images of a linear classifier fitted to what each layer gives once training is over; layer 0 "
+    "is the image itself. Mean and 95% interval over seeds."
+)
+
+
+def section(results: Results) -> Iterator[Block]:
+    points = results.table(TABLE)
+    if points.empty:
+        return
+    runs = ordered(results.runs)
+    points = points[points["run_id"].isin(finished(runs)["run_id"])].dropna(subset=["accuracy"])
+    if len(points):
+        yield Picture(TABLE, CAPTION, by_layer(points, looks(runs)))
+
+
+def by_layer(points: pd.DataFrame, look: dict[Key, Look]) -> Figure:
+    """One panel per data set, one line per row of the tables.
+
+    points: the store's view with columns method, net, variant, dataset, layer, accuracy (a fraction).
+    """
+    figure, panels = panel_per(datasets_of(points))
+    for dataset, ax in panels:
+        for key, group in by_row(points[points["dataset"] == dataset]):
+            style = look[key]
+            layers = sorted(group["layer"].unique().tolist())
+            intervals = [t_interval(100 * group.loc[group["layer"] == layer, "accuracy"]) for layer in layers]
+            means = [interval.mean for interval in intervals]
+            ax.plot(layers, means, color=style.colour, ls=style.dashes, marker=style.marker, ms=4)
+            for layer, interval in zip(layers, intervals, strict=True):
+                ax.errorbar(layer, interval.mean, yerr=bar(interval), color=style.colour, alpha=0.5, lw=1)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("layer")
+        ax.set_ylabel("read-out accuracy, %")
+        ax.set_ylim(top=min(ax.get_ylim()[1], HIGHEST))
+    shown = {key for key, _ in by_row(points)}
+    legend(figure, {style.label: line_handle(style) for key, style in look.items() if key in shown})
+    return figure
