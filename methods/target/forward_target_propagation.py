@@ -81,7 +81,8 @@ class ForwardTargetPropagation(Method):
             hidden.append(stage.learn(h))
             h = stage.pool(hidden[-1].detach())
         logits = self.net.blocks[-1](h)
-        pulls = [(a.detach() - tau) / len(y) for a, tau in zip(hidden, self._targets(hidden, logits, y), strict=True)]
+        targets = self._targets(hidden, logits, y)
+        pulls = [(a.detach() - tau).div_(len(y)) for a, tau in zip(hidden, targets, strict=True)]
         torch.autograd.backward([*hidden, logits], [*pulls, error(logits, y)])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -94,7 +95,7 @@ class ForwardTargetPropagation(Method):
             return []
         (G,) = self.feedback
         answer = torch.einsum("nc,c...->n...", logits.softmax(1), G)
-        targets = [hidden[0] + self.config.gamma * (G.tanh()[y] - answer.tanh())]
+        targets = [hidden[0].add(G.tanh()[y].sub_(answer.tanh_()), alpha=self.config.gamma)]
         for below, stage in pairwise(self.stages):
             targets.append(stage.learn(below.pool(targets[-1])))
         return targets
