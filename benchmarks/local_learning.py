@@ -34,6 +34,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         *({"loss": "pred", "gradient": gradient} for gradient in ("jvp", "spsa")),
     ],
     "cafo": [{"fit": "ce"}, {"fit": "lstsq"}],
+    "loco": [{}, {"projection": 32}],
 }
 PROGRESS = Progress(0, 1000, 0, 1, 0)
 CATALOG = Catalog()
