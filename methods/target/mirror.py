@@ -1,19 +1,20 @@
 """What rules with a feedback net share: the layers of a net the other way round, and what undoes their pooling."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.api.net import Net
-from methods.feedback.direct import Stage, cut
+from methods.feedback.direct import cut
 from methods.local.isolated import output_shapes
 
 
 class Mirror(nn.Module):
-    """The one layer with weights of a block, from its output to its input: a linear layer's is linear, a convolution's a
-    transposed convolution. It starts by torch's law, from the global generator: see `drawn_from`.
+    """The one layer with weights of a block, from its output to its input: of a linear layer a linear one, of a
+    convolution a transposed convolution. It starts by torch's law, from the global generator: see `drawn_from`.
 
     Shape: what the layer gives, (B, *units), to what the block is given, (B, *shape).
     """
@@ -42,9 +43,19 @@ def mirrors(net: Net, image_shape: tuple[int, int, int], *, bias: bool) -> nn.Mo
     return nn.ModuleList(Mirror(b, s, bias=bias) for b, s in zip(net.blocks[1:], shapes[:-1], strict=True))
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A block taken apart: `block(h) == pool(learn(h))`, learn(h) = activation(what the layer with weights gives)."""
+
+    learn: nn.Module
+    activation: nn.Module
+    pool: nn.Module
+
+
 def stages(net: Net) -> list[Stage]:
-    """All blocks, each cut in two before its pooling; `learn` ends in the activation, the last block's is the identity."""
-    return [*cut(net), Stage(nn.Sequential(net.blocks[-1], nn.Identity()), nn.Sequential())]
+    """All blocks; the last one has neither activation nor pooling."""
+    hidden = [Stage(of.learn, of.learn[-1], of.pool) for of in cut(net)]  # type: ignore[index]
+    return [*hidden, Stage(net.blocks[-1], nn.Identity(), nn.Identity())]
 
 
 def pooled(pool: nn.Module, a: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -65,7 +76,8 @@ def unpooled(pool: nn.Module, h: Tensor, places: Tensor | None, size: Sequence[i
     if layer is None or places is None:
         return h
     where = places.repeat(len(h) // len(places), 1, 1, 1)
-    return F.max_unpool2d(h, where, layer.kernel_size, layer.stride, layer.padding, output_size=list(size[2:]))
+    unpool = nn.MaxUnpool2d(layer.kernel_size, layer.stride, layer.padding)
+    return unpool(h, where, output_size=list(size[2:]))
 
 
 def _pooling(pool: nn.Module) -> nn.MaxPool2d | None:

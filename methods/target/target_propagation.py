@@ -15,17 +15,16 @@ batch mean of
     l-drl   (-2 <xi, G_l(F_l(h_{l-1} + xi)) - G_l(h_l)> + |G_l(h_l + eta) - G_l(h_l)|^2) / sigma_l^2
 
 and no gradient enters F_l. dtp makes G_l an inverse of F_l: targets are then those of Gauss and Newton. l-drl makes its
-Jacobian the transpose of F_l's, J_G = J_F^T: for small beta (t_l - h_l) / beta is then minus backprop's gradient by h_l.
+Jacobian the transpose of F_l's: for small beta (t_l - h_l) / beta is then minus backprop's gradient by h_l.
 
-G_l mirrors its block: G_l(h) = V_l unpool(sigma(h)) + c_l, sigma the block's activation; V_l is a transposed convolution
-where the block is a convolution, and maxima go back to the places from where h_l was pooled, under noise as well.
-c_l cancels in every difference, so that l-drl has none. sigma_l is `sigma` times the root mean square of h_{l-1}.
-One evaluation gives all h_l, another each layer's step: nothing of a layer's graph is kept meanwhile.
+G_l mirrors block l, whose activation is s_l: G_l(h) = s_{l-1}(V_l unpool(h) + c_l) in dtp, V_l unpool(s_l(h)) in l-drl,
+where a shift would cancel. V_l is a transposed convolution where the block is a convolution, and values go back to the
+places of the maxima that h_l was pooled from, those of noise as well. sigma_l is `sigma` times the root mean square of
+h_{l-1}. One evaluation gives all h_l, another each layer's step: nothing of a layer's graph is kept meanwhile.
 
 Deviations from the papers: the step is AdamW's in both nets, as backprop's here (Ernoult et al.: SGD with momentum and
 weight decay, a step size a layer for G, a cosine schedule); sigma_l, which they choose layer by layer, and the division
-by its square. Of Lee et al.: their G_l has its activation behind V_l, they begin with the gradient by h_{L-1}, which
-takes W_L^T, and train G on all images before F.
+by its square. Lee et al. begin with the gradient by h_{L-1}, which takes W_L^T, and train G on all images before F.
 """
 
 from collections.abc import Mapping
@@ -42,14 +41,14 @@ from bench.api.seeds import drawn_from
 from methods._shared.descent import descend
 from methods._shared.directions import draw
 from methods._shared.optimizers import adamw
-from methods.feedback.direct import Stage, error
+from methods.feedback.direct import error
 from methods.target.mirror import mirrors, pooled, stages, unpooled
 
 
 class TargetPropagationSettings(AdamWSettings):
     rule: Literal["dtp", "l-drl"] = Field("l-drl", description="feedback learns the inverse, or backprop's Jacobian")
     beta: float = Field(
-        0.5, gt=0, description="step of the output's target", json_schema_extra={"search": ["log", 1e-2, 1e0]}
+        0.1, gt=0, description="step of the output's target", json_schema_extra={"search": ["log", 1e-2, 1e0]}
     )
     sigma: float = Field(
         0.1,
@@ -134,32 +133,37 @@ class TargetPropagation(Method):
 
     @torch.no_grad()
     def _target_below(self, k: int, trace: Trace, target: Tensor) -> Tensor:
-        by_target, by_h = self.feedback[k - 1](self._lift(k, trace, torch.cat([target, trace.h]))).chunk(2)
+        by_target, by_h = self._feed_back(k, self._lift(k, trace, torch.cat([target, trace.h]))).chunk(2)
         return trace.below + (by_target - by_h)
 
     def _train_feedback(self, k: int, trace: Trace) -> None:
-        mirror, below, h = self.feedback[k - 1], trace.below, trace.h
-        # a layer of units that are all silent divides nothing by zero
+        below, h = trace.below, trace.h
+        # the least that is added lets a layer of silent units divide nothing by zero
         sigma = self.config.sigma * (below.square().mean() + 1e-12).sqrt()
+        lifted_h = self._lift(k, trace, h)
         for _ in range(self.config.feedback_steps):
             xi = sigma * draw(below.shape, below, "gaussian", self.noise)
             with torch.no_grad():
-                h_xi = self.net.blocks[k](below + xi)
+                lifted = self._lift(k, trace, self.net.blocks[k](below + xi))
             if self.config.rule == "dtp":
-                loss = (mirror(self._lift(k, trace, h_xi)) - (below + xi)).square().sum()
+                loss = (self._feed_back(k, lifted) - (below + xi)).square().sum()
             else:
                 eta = sigma * draw(h.shape, h, "gaussian", self.noise)
-                at_h = self._lift(k, trace, h)
-                moved = torch.cat([self._lift(k, trace, h_xi) - at_h, self._lift(k, trace, h + eta) - at_h])
-                by_xi, by_eta = mirror(moved).chunk(2)  # linear, so that this is the difference of two G
+                moved = torch.cat([lifted - lifted_h, self._lift(k, trace, h + eta) - lifted_h])
+                by_xi, by_eta = self._feed_back(k, moved).chunk(2)  # linear: each is the difference of two G
                 loss = (by_eta.square().sum() - 2 * (xi * by_xi).sum()) / sigma.square()
             descend(loss / len(h), self.feedback_optimizers[k - 1])
 
     def _lift(self, k: int, trace: Trace, h: Tensor) -> Tensor:
-        """unpool(sigma(h)), on which V of block k acts. Shape: h (m N, ...), for a trace of N."""
+        """What V of block k acts on. Shape: h (m N, ...), for a trace of N images."""
         stage = self.stages[k]
-        activation = stage.learn[-1]  # type: ignore[index]
-        return unpooled(stage.pool, activation(h), trace.places, trace.size)
+        if self.config.rule == "l-drl":
+            h = stage.activation(h)
+        return unpooled(stage.pool, h, trace.places, trace.size)
+
+    def _feed_back(self, k: int, lifted: Tensor) -> Tensor:
+        below: Tensor = self.feedback[k - 1](lifted)
+        return self.stages[k - 1].activation(below) if self.config.rule == "dtp" else below
 
     @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
