@@ -77,7 +77,8 @@ def unpooled(pool: nn.Module, h: Tensor, places: Tensor | None, size: Sequence[i
         return h
     where = places.repeat(len(h) // len(places), 1, 1, 1)
     unpool = nn.MaxUnpool2d(layer.kernel_size, layer.stride, layer.padding)
-    return unpool(h, where, output_size=list(size[2:]))
+    lifted: Tensor = unpool(h, where, output_size=list(size[2:]))
+    return lifted
 
 
 def _pooling(pool: nn.Module) -> nn.MaxPool2d | None:
