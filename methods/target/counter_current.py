@@ -1,0 +1,158 @@
+"""Counter-current learning: a net of images and its mirror, a net of labels, teach each other layer by layer.
+
+Paper: Kao, Hariharan 2024, "Counter-current learning: A biologically plausible dual network approach for deep
+learning", as their code has it, from which the published figures come. For h_0 = x and, of every class c, b_L = onehot(c):
+
+    h_l = s(W_l h_{l-1}),    b_{l-1} = s(V_l b_l),        all inputs constants: no gradient goes from layer to layer
+    S_nc = <h_{l,n}, b_{l,c}>,    Y_nc = [y_n = c],       l = 1..L-1, N images, n_l units
+    loss=dot      E_l = 128 / n_l mean (S - Y)^2
+    loss=cosine   E_l = mean (S - Y)^2 + 1/2 mean (h_l h_l^T - I)^2 + 1/2 mean (b_l b_l^T - I)^2,  rows of norm 1
+
+W_l steps down E_l with b_l held, V_{l+1} with h_l held, and the last layer W_L steps down the cross-entropy. So the
+layers next to the labels teach those next to the images, and the other way round. The mirror of a convolution is a
+transposed one, that of max-pooling repeats each value over its window. The paper has `dot` for MLPs, and for CNNs
+`cosine` with centred gradients (each unit's has mean 0); loss=null chooses by the net. Its formula sets the rows of a
+batch against the labels of that batch, Y = I (pairs=batch), where two images of a class are to differ; the code, and
+pairs=class, against each class once.
+
+The step is SGD's, after the gradient of each layer has been clipped in norm. The mirror is evaluated twice a step, for
+n_classes rows, so that nothing of its graph is kept while images pass.
+
+Deviations: clipping is by layer, so that none waits for another (the code clips the norm over a whole net; 1, 0.3 for
+CNNs); mirrors have no shift; V_1, which would give images, is left out, for it teaches nothing. For CNNs the code also
+has momentum 0.8, weight decay 1e-6, a warm-up, a cosine schedule, and holds images that are classified well out of E_l,
+for which all layers would wait for the scores; its activation is ELU. What of this the figures owe to each is open.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD
+
+from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
+from bench.api.seeds import drawn_from
+from methods._shared.descent import descend
+from methods.target.mirror import mirrors, stages
+
+
+class CounterCurrentSettings(StepSize):
+    lr: float = Field(1.0, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-2, 1e1]})
+    momentum: float = Field(0.0, ge=0, lt=1, description="of SGD, in both nets")
+    clip: float = Field(1.0, gt=0, description="most that the norm of a layer's gradient may be")
+    loss: Literal["dot", "cosine"] | None = Field(
+        None, description="products of activations, or of their directions; null: dot on mlp, cosine on cnn"
+    )
+    pairs: Literal["class", "batch"] = Field("class", description="images against each class, or against their labels")
+
+
+@register
+class CounterCurrent(Method):
+    """One pass of images up, in which each layer and the mirror's beside it take a step; before it one of labels down."""
+
+    info = MethodInfo(
+        name="counter-current",
+        title="Counter-current learning",
+        family="target",
+        paper="kao2024counter",
+        claims=Claims(reverse_mode="layer", forward_passes=2, updates_wait_for="earlier blocks"),
+        nets=("mlp", "cnn"),
+    )
+    Config = CounterCurrentSettings
+    net: Net
+
+    def __init__(self, task: Task, config: CounterCurrentSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.config, self.n_classes = config, task.n_classes
+        self.net = task.build_net(seeds.init)
+        with drawn_from(seeds.init):
+            self.feedback = mirrors(self.net, task.image_shape, bias=False)
+        self.net.to(device)
+        self.feedback.to(device)
+        self.activations = [stage.activation for stage in stages(self.net)]
+        self.is_cosine = (config.loss or ("cosine" if task.net.name == "cnn" else "dot")) == "cosine"
+        *self.optimizers, self.output_optimizer = [self._optimizer(block) for block in self.net.blocks]
+        self.feedback_optimizers = [self._optimizer(mirror) for mirror in self.feedback]
+
+    def _optimizer(self, part: nn.Module) -> SGD:
+        parameters = list(part.parameters())
+
+        def tame(*_: Any) -> None:
+            if self.is_cosine:
+                centre(parameters)
+            clip_grad_norm_(parameters, self.config.clip)
+
+        optimizer = SGD(parameters, lr=self.config.lr, momentum=self.config.momentum, fused=True)
+        optimizer.register_step_pre_hook(tame)
+        return optimizer
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        h, y = batch
+        *hidden, output = self.net.blocks
+        signals = self._signals()
+        losses = []
+        for k, block in enumerate(hidden):
+            h = block(h)
+            losses.append(descend(self._loss(h, signals[k], y), self.optimizers[k]))
+            h = h.detach()
+            descend(self._loss(h, self._signal(k, signals[k + 1]), y), self.feedback_optimizers[k])
+        loss = descend(F.cross_entropy(output(h), y), self.output_optimizer)
+        return {"loss": loss} | ({"local_loss": torch.stack(losses).mean()} if losses else {})
+
+    @torch.no_grad()
+    def _signals(self) -> list[Tensor]:
+        """b_l of each block's output, the last that of the scores. Shape: (n_classes, *units of the block)."""
+        weight = next(self.net.parameters())
+        signals = [torch.eye(self.n_classes, dtype=weight.dtype, device=weight.device)]
+        for k in range(len(self.feedback) - 1, -1, -1):
+            signals.insert(0, self._signal(k, signals[0]))
+        return signals
+
+    def _signal(self, k: int, above: Tensor) -> Tensor:
+        """b of block k from that of the block above."""
+        mirror = self.feedback[k]
+        if above.dim() == 4:
+            above = F.interpolate(above, size=mirror.shape[1:])
+        below: Tensor = self.activations[k](mirror(above))
+        return below
+
+    def _loss(self, h: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        """E of a block. Shape: h (N, *units), b (C, *units), y (N,)."""
+        of = cosine_loss if self.is_cosine else dot_loss
+        if self.config.pairs == "batch":
+            return of(h.flatten(1), b.flatten(1)[y], torch.eye(len(y), dtype=h.dtype, device=h.device))
+        return of(h.flatten(1), b.flatten(1), F.one_hot(y, self.n_classes).to(h.dtype))
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        scores: Tensor = self.net(x)
+        return scores
+
+    def modules(self) -> Mapping[Role, nn.Module]:
+        return {"inference": self.net, "training_only": self.feedback}
+
+
+def dot_loss(h: Tensor, b: Tensor, Y: Tensor) -> Tensor:
+    """Shape: h (N, n), b (M, n), Y (N, M)."""
+    return 128 / h.shape[1] * F.mse_loss(h @ b.T, Y)
+
+
+def cosine_loss(h: Tensor, b: Tensor, Y: Tensor) -> Tensor:
+    """Shape: as above."""
+    h, b = F.normalize(h), F.normalize(b)
+    return F.mse_loss(h @ b.T, Y) + 0.5 * (_spread(h) + _spread(b))
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """Mean square of R R^T - I: how far rows of norm 1 are from orthogonal."""
+    return F.mse_loss(rows @ rows.T, torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
+
+
+def centre(parameters: list[Tensor]) -> None:
+    """Take from the gradient of each unit's weights its mean (Yong et al. 2020)."""
+    for p in parameters:
+        if p.grad is not None and p.dim() > 1:
+            p.grad -= p.grad.flatten(1).mean(1).view(-1, *[1] * (p.dim() - 1))
