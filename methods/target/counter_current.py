@@ -1,30 +1,31 @@
 """Counter-current learning: a net of images and its mirror, a net of labels, teach each other layer by layer.
 
 Paper: Kao, Hariharan 2024, "Counter-current learning: A biologically plausible dual network approach for deep
-learning", as their code has it, from which the published figures come. For h_0 = x and, of every class c, b_L = onehot(c):
+learning", in the form of the authors' code, which gave the published figures. Of images n, h_0 = x, and of classes c,
+b_L = onehot(c):
 
     h_l = s(W_l h_{l-1}),    b_{l-1} = s(V_l b_l),        all inputs constants: no gradient goes from layer to layer
-    S_nc = <h_{l,n}, b_{l,c}>,    Y_nc = [y_n = c],       l = 1..L-1, N images, n_l units
+    S_nc = <h_{l,n}, b_{l,c}>,    Y_nc = [y_n = c],       for l = 1..L-1 with n_l units
     loss=dot      E_l = 128 / n_l mean (S - Y)^2
     loss=cosine   E_l = mean (S - Y)^2 + 1/2 mean (h_l h_l^T - I)^2 + 1/2 mean (b_l b_l^T - I)^2,  rows of norm 1
 
-W_l steps down E_l with b_l held, V_{l+1} with h_l held, and the last layer W_L steps down the cross-entropy. So the
-layers next to the labels teach those next to the images, and the other way round. The mirror of a convolution is a
-transposed one, that of max-pooling repeats each value over its window. The paper has `dot` for MLPs, and for CNNs
-`cosine` with centred gradients (each unit's has mean 0); loss=null chooses by the net. Its formula sets the rows of a
-batch against the labels of that batch, Y = I (pairs=batch), where two images of a class are to differ; the code, and
-pairs=class, against each class once.
+W_l steps down E_l with b_l held, V_{l+1} with h_l held, and the last layer W_L down the cross-entropy. So layers next
+to the labels teach those next to the images, and the other way round. The mirror of a convolution is a transposed one,
+that of max-pooling repeats each value over its window. The paper has `dot` for MLPs, and for CNNs `cosine` with
+momentum and with gradients centred (those of a unit's weights have mean 0). Its formula sets the images of a batch
+against the labels of that batch and wants Y = I (pairs=batch), even from two images of a class; the code sets them
+against each class once (pairs=class).
+Each layer's gradient is clipped in norm, the step is SGD's. The mirror is evaluated twice a step, for n_classes rows:
+nothing of its graph is kept while the images pass.
 
-The step is SGD's, after the gradient of each layer has been clipped in norm. The mirror is evaluated twice a step, for
-n_classes rows, so that nothing of its graph is kept while images pass.
-
-Deviations: clipping is by layer, so that none waits for another (the code clips the norm over a whole net; 1, 0.3 for
-CNNs); mirrors have no shift; V_1, which would give images, is left out, for it teaches nothing. For CNNs the code also
-has momentum 0.8, weight decay 1e-6, a warm-up, a cosine schedule, and holds images that are classified well out of E_l,
-for which all layers would wait for the scores; its activation is ELU. What of this the figures owe to each is open.
+Deviations from the code: where s is ReLU, E_l sees ELU in its place, and mirrors have ELU, as the code has everywhere;
+with ReLU itself units fall silent for good. It clips the norm over a whole net, at 1 and for CNNs 0.3; by layer, none
+waits for another. Mirrors have no shift. V_1, which would give images, teaches nothing and is left out. For CNNs the
+code also has weight decay 1e-6, a warm-up, a cosine schedule, and leaves images that are classified well out of E_l,
+for which all layers would wait for the scores; what these are worth is open.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -37,12 +38,12 @@ from torch.optim import SGD
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
 from methods._shared.descent import descend
-from methods.target.mirror import mirrors, stages
+from methods.target.mirror import Mirror, mirrors, stages
 
 
 class CounterCurrentSettings(StepSize):
     lr: float = Field(1.0, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-2, 1e1]})
-    momentum: float = Field(0.0, ge=0, lt=1, description="of SGD, in both nets")
+    momentum: float | None = Field(None, ge=0, lt=1, description="of SGD; null: 0 with loss=dot, 0.8 with cosine")
     clip: float = Field(1.0, gt=0, description="most that the norm of a layer's gradient may be")
     loss: Literal["dot", "cosine"] | None = Field(
         None, description="products of activations, or of their directions; null: dot on mlp, cosine on cnn"
@@ -52,7 +53,7 @@ class CounterCurrentSettings(StepSize):
 
 @register
 class CounterCurrent(Method):
-    """One pass of images up, in which each layer and the mirror's beside it take a step; before it one of labels down."""
+    """A pass of labels down, then one of images up, in which each layer and its mirror take a step."""
 
     info = MethodInfo(
         name="counter-current",
@@ -72,8 +73,11 @@ class CounterCurrent(Method):
             self.feedback = mirrors(self.net, task.image_shape, bias=False)
         self.net.to(device)
         self.feedback.to(device)
-        self.activations = [stage.activation for stage in stages(self.net)]
+        self.stages = stages(self.net)[:-1]
+        self.seen = [nn.ELU() if isinstance(stage.activation, nn.ReLU) else stage.activation for stage in self.stages]
         self.is_cosine = (config.loss or ("cosine" if task.net.name == "cnn" else "dot")) == "cosine"
+        paper = 0.8 if self.is_cosine else 0.0
+        self.momentum = paper if config.momentum is None else config.momentum
         *self.optimizers, self.output_optimizer = [self._optimizer(block) for block in self.net.blocks]
         self.feedback_optimizers = [self._optimizer(mirror) for mirror in self.feedback]
 
@@ -85,26 +89,26 @@ class CounterCurrent(Method):
                 centre(parameters)
             clip_grad_norm_(parameters, self.config.clip)
 
-        optimizer = SGD(parameters, lr=self.config.lr, momentum=self.config.momentum, fused=True)
+        optimizer = SGD(parameters, lr=self.config.lr, momentum=self.momentum, fused=True)
         optimizer.register_step_pre_hook(tame)
         return optimizer
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         h, y = batch
-        *hidden, output = self.net.blocks
         signals = self._signals()
         losses = []
-        for k, block in enumerate(hidden):
-            h = block(h)
-            losses.append(descend(self._loss(h, signals[k], y), self.optimizers[k]))
-            h = h.detach()
-            descend(self._loss(h, self._signal(k, signals[k + 1]), y), self.feedback_optimizers[k])
-        loss = descend(F.cross_entropy(output(h), y), self.output_optimizer)
+        for k, stage in enumerate(self.stages):
+            a = stage.pool(stage.weigh(h))
+            seen = self.seen[k](a)
+            losses.append(descend(self._loss(seen, signals[k], y), self.optimizers[k]))
+            descend(self._loss(seen.detach(), self._signal(k, signals[k + 1]), y), self.feedback_optimizers[k])
+            h = stage.activation(a.detach())
+        loss = descend(F.cross_entropy(self.net.blocks[-1](h), y), self.output_optimizer)
         return {"loss": loss} | ({"local_loss": torch.stack(losses).mean()} if losses else {})
 
     @torch.no_grad()
     def _signals(self) -> list[Tensor]:
-        """b_l of each block's output, the last that of the scores. Shape: (n_classes, *units of the block)."""
+        """b_l for the output of each block, last the scores. Shape: (n_classes, *units of the block)."""
         weight = next(self.net.parameters())
         signals = [torch.eye(self.n_classes, dtype=weight.dtype, device=weight.device)]
         for k in range(len(self.feedback) - 1, -1, -1):
@@ -114,9 +118,10 @@ class CounterCurrent(Method):
     def _signal(self, k: int, above: Tensor) -> Tensor:
         """b of block k from that of the block above."""
         mirror = self.feedback[k]
+        assert isinstance(mirror, Mirror)
         if above.dim() == 4:
             above = F.interpolate(above, size=mirror.shape[1:])
-        below: Tensor = self.activations[k](mirror(above))
+        below: Tensor = self.seen[k](mirror(above))
         return below
 
     def _loss(self, h: Tensor, b: Tensor, y: Tensor) -> Tensor:
@@ -151,7 +156,7 @@ def _spread(rows: Tensor) -> Tensor:
     return F.mse_loss(rows @ rows.T, torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
 
 
-def centre(parameters: list[Tensor]) -> None:
+def centre(parameters: Iterable[Tensor]) -> None:
     """Take from the gradient of each unit's weights its mean (Yong et al. 2020)."""
     for p in parameters:
         if p.grad is not None and p.dim() > 1:

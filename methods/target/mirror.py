@@ -45,16 +45,16 @@ def mirrors(net: Net, image_shape: tuple[int, int, int], *, bias: bool) -> nn.Mo
 
 @dataclass(frozen=True)
 class Stage:
-    """A block taken apart: `block(h) == pool(learn(h))`, learn(h) = activation(what the layer with weights gives)."""
+    """A block taken apart: `block(h) == pool(activation(weigh(h)))`."""
 
-    learn: nn.Module
+    weigh: nn.Module
     activation: nn.Module
     pool: nn.Module
 
 
 def stages(net: Net) -> list[Stage]:
     """All blocks; the last one has neither activation nor pooling."""
-    hidden = [Stage(of.learn, of.learn[-1], of.pool) for of in cut(net)]  # type: ignore[index]
+    hidden = [Stage(of.learn[:-1], of.learn[-1], of.pool) for of in cut(net)]  # type: ignore[index]
     return [*hidden, Stage(net.blocks[-1], nn.Identity(), nn.Identity())]
 
 

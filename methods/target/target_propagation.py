@@ -121,7 +121,7 @@ class TargetPropagation(Method):
     def _evaluate(self, x: Tensor) -> list[Trace]:
         below, traces = x, list[Trace]()
         for stage in self.stages:
-            a = stage.learn(below)
+            a = stage.activation(stage.weigh(below))
             h, places = pooled(stage.pool, a)
             traces.append(Trace(below, h, places, a.shape))
             below = h
