@@ -34,6 +34,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         *({"loss": "pred", "gradient": gradient} for gradient in ("jvp", "spsa")),
     ],
     "cafo": [{"fit": "ce"}, {"fit": "lstsq"}],
+    "counter-current": [{"loss": "dot"}, {"loss": "cosine"}],
+    "target-propagation": [{"rule": "dtp"}, *({"rule": "l-drl", "feedback_steps": steps} for steps in (1, 5))],
 }
 PROGRESS = Progress(0, 1000, 0, 1, 0)
 CATALOG = Catalog()

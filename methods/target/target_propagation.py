@@ -21,6 +21,7 @@ G_l mirrors block l, whose activation is s_l: G_l(h) = s_{l-1}(V_l unpool(h) + c
 where a shift would cancel. V_l is a transposed convolution where the block is a convolution, and values go back to the
 places of the maxima that h_l was pooled from, those of noise as well. sigma_l is `sigma` times the root mean square of
 h_{l-1}. One evaluation gives all h_l, another each layer's step: nothing of a layer's graph is kept meanwhile.
+feedback_steps=0 leaves G as it is drawn: with dtp much the fixed-weight DTP of Shibuya et al. 2023.
 
 Deviations from the papers: the step is AdamW's in both nets, as backprop's here (Ernoult et al.: SGD with momentum and
 weight decay, a step size a layer for G, a cosine schedule); sigma_l, which they choose layer by layer, and the division
@@ -171,4 +172,4 @@ class TargetPropagation(Method):
         return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
-        return {"inference": self.net, "training_only": self.feedback}
+        return {"inference": self.net, "training_only" if self.config.feedback_steps else "frozen": self.feedback}
