@@ -35,6 +35,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "cafo": [{"fit": "ce"}, {"fit": "lstsq"}],
     "loco": [{}, {"projection": 32}],
+    "counter-current": [{"loss": "dot"}, {"loss": "cosine"}],
+    "target-propagation": [{"rule": "dtp"}, *({"rule": "l-drl", "feedback_steps": steps} for steps in (1, 5))],
 }
 PROGRESS = Progress(0, 1000, 0, 1, 0)
 CATALOG = Catalog()

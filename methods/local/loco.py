@@ -48,7 +48,7 @@ class ViewSettings(AdamWSettings):
         gt=0,
         le=1,
         description="least side of a view's crop, of the image's",
-        json_schema_extra={"search": [0.4, 0.6, 0.8]},
+        json_schema_extra={"search": ["choice", 0.4, 0.6, 0.8]},
     )
     flip: bool = Field(False, description="mirror half of the views: for things, not for digits or letters")
     jitter: float = Field(0.4, ge=0, le=1, description="strength of a view's change of contrast and brightness")
