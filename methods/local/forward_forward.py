@@ -122,10 +122,10 @@ class ForwardForward(Method):
         claims = replace(
             self.info.claims, forward_passes=2 if by_head or hard else 1, inference_passes=1 if by_head else self.C
         )
-        if self.config.schedule == "sequential":
-            # but one layer moves in a step, so a step does not show what they wait for
-            return replace(claims, updates_wait_for=None)
-        return replace(claims, updates_wait_for="the output" if by_head else "later blocks") if hard else claims
+        # in turn but one layer moves in a step, and hard labels depend on scores, but seldom change with them: neither
+        # shows in what a step depends on
+        shows = self.config.schedule == "simultaneous" and not hard
+        return claims if shows else replace(claims, updates_wait_for=None)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch

@@ -107,7 +107,7 @@ def wrong_labels(kind: Negatives, y: Tensor, C: int, noise: torch.Generator, sco
     if kind == "wrong":
         return (y + torch.randint(1, C, y.shape, generator=noise, device=y.device)) % C
     assert scores is not None
-    # a categorical draw as the largest of Gumbel variables; unlike multinomial it takes scores that are not finite
+    # a categorical draw as the largest of Gumbel variables: multinomial would stop a run that diverges
     gumbel = -torch.empty_like(scores).exponential_(generator=noise).log()
-    chosen: Tensor = (scores + gumbel).masked_fill(F.one_hot(y, C).bool(), -torch.inf).argmax(1)
+    chosen: Tensor = (scores.nan_to_num() + gumbel).masked_fill(F.one_hot(y, C).bool(), -torch.inf).argmax(1)
     return chosen
