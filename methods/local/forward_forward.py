@@ -133,9 +133,9 @@ class ForwardForward(Method):
         turn, rest = divmod(progress.step * (len(self.layers) if in_turn else 1), progress.total_steps)
         self._cool(rest / progress.total_steps)
         found, scores = dict[str, Tensor](), None
-        for head, optimizer in zip(self.heads, self.head_optimizers, strict=True):
+        for head, of_head in zip(self.heads, self.head_optimizers, strict=True):
             scores = head(self._features(x))
-            found["loss"] = descend(F.cross_entropy(scores, y), optimizer)
+            found["loss"] = descend(F.cross_entropy(scores, y), of_head)
         if scores is None and self.config.negatives == "hard":
             scores = self.predict(x)
         with torch.no_grad():

@@ -58,8 +58,8 @@ class Recipe:
 
     def norm(self, h: Tensor) -> Tensor:
         """Takes away what a goodness can be read from: the length of each row. Shape: (rows, ...) to the same."""
-        length = torch.linalg.vector_norm(h, dim=tuple(range(1, h.dim())), keepdim=True) + EPS
-        return h * (h[0].numel() ** 0.5 / length) if self.summed else h / length
+        length: Tensor = torch.linalg.vector_norm(h, dim=tuple(range(1, h.dim())), keepdim=True)
+        return h * ((h[0].numel() ** 0.5 if self.summed else 1.0) / (length + EPS))
 
     def goodness(self, h: Tensor) -> Tensor:
         """Shape: (rows, ...) to (rows,)."""
