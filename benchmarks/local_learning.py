@@ -34,6 +34,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         *({"loss": "pred", "gradient": gradient} for gradient in ("jvp", "spsa")),
     ],
     "cafo": [{"fit": "ce"}, {"fit": "lstsq"}],
+    "channel-goodness": [{"form": "cwcomp"}, {"form": "deeper-forward"}],
+    "forward-forward": [
+        {"predict_by": "head"},
+        *({"predict_by": "goodness", "negatives": negatives} for negatives in ("wrong", "hard", "all")),
+        {"recipe": "mean-goodness"},
+    ],
 }
 PROGRESS = Progress(0, 1000, 0, 1, 0)
 CATALOG = Catalog()
