@@ -37,6 +37,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "loco": [{}, {"projection": 32}],
     "counter-current": [{"loss": "dot"}, {"loss": "cosine"}],
     "target-propagation": [{"rule": "dtp"}, *({"rule": "l-drl", "feedback_steps": steps} for steps in (1, 5))],
+    "channel-goodness": [{"form": "cwcomp"}, {"form": "deeper-forward"}],
+    "forward-forward": [
+        {"predict_by": "head"},
+        *({"predict_by": "goodness", "negatives": negatives} for negatives in ("wrong", "hard", "all")),
+        {"recipe": "mean-goodness"},
+    ],
 }
 PROGRESS = Progress(0, 1000, 0, 1, 0)
 CATALOG = Catalog()
