@@ -61,7 +61,10 @@ class TargetPropagationSettings(AdamWSettings):
         1e-3, gt=0, description="step size of feedback layers", json_schema_extra={"search": ["log", 1e-5, 1e-1]}
     )
     feedback_steps: int = Field(
-        5, ge=0, description="steps of each feedback layer per batch", json_schema_extra={"search": ["choice", 1, 5, 20]}
+        5,
+        ge=0,
+        description="steps of each feedback layer per batch",
+        json_schema_extra={"search": ["choice", 1, 5, 20]},
     )
 
 
