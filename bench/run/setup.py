@@ -35,6 +35,8 @@ from bench.run.state import Place, Row, Training, seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 
+TRIAL_STEPS = 100  # of the training that trials are at the start of, so that rules with stages are in their first
+
 Kind = TypeVar("Kind", bound=Instrument)
 
 
@@ -142,9 +144,9 @@ def examined(
     ):
         twin = instance(spec, parts, small, device, seeds)
         for k in range(FIRST_STEPS):
-            twin.train_step(few, Progress(k, FIRST_STEPS + 1, 0, 1, 0))
+            twin.train_step(few, Progress(k, TRIAL_STEPS, 0, 1, 0))
         for trial in trials:
-            found |= trial.examine(twin, seeds, few, Progress(FIRST_STEPS, FIRST_STEPS + 1, 0, 1, 0))
+            found |= trial.examine(twin, seeds, few, Progress(FIRST_STEPS, TRIAL_STEPS, 0, 1, 0))
     return found
 
 

@@ -559,3 +559,9 @@ def test_a_trial_of_a_search_is_shown_to_no_end_probe(tmp_path: Path) -> None:
     session, _ = start(tmp_path, spec(instruments=("read-out",), eval_draws=0))
     session.go()
     assert not (session.folder.path / "read-out.csv").exists()
+
+
+def test_trials_see_a_rule_with_stages_in_its_first(tmp_path: Path) -> None:
+    """A step in which cascade draws its layers anew would hide by what they learn."""
+    session, _ = start(tmp_path, spec("cascade", probe_only=True))
+    assert session.go()["weight_transport"] == "yes"
