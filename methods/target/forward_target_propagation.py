@@ -20,9 +20,9 @@ Deviations from the paper: tanh stands where it has the net's own sigma. The dif
 average whatever the label, for an answer mixes classes, and drives activities up until nothing is learnt. AdamW, as
 backprop's here, so that gamma is no step size. That the last layer has its cross-entropy, and the law of G, are choices
 of this file. One hidden layer needs no second pass.
-The paper has MLPs. On the suite's cnn the rule fails, and why is measured: ReLU is convex, so that f_l of a target that is
-h plus something of mean 0 lies above f_l(h) on average; positions share weights, along which this adds up while what tells
-classes apart averages out. From the second block on activities grow 10,000-fold in 300 steps of 1e-3 (digits).
+The paper has MLPs. On the suite's cnn the rule fails, and why is measured: ReLU is convex, so that f_l of a target that
+is h plus something of mean 0 lies above f_l(h) on average; positions share weights, along which this adds up while what
+tells classes apart averages out. From the second block on activities grow 10,000-fold in 300 steps of 1e-3 (digits).
 """
 
 from collections.abc import Mapping
