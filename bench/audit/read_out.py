@@ -86,12 +86,17 @@ def _fitted(x: Tensor, y: Tensor, n_classes: int) -> nn.Linear:
 
 def _by_layer(method: Method, *images: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
     """Number and features of each layer, for each set of images; one layer of all of them in memory at a time."""
-    blocks = method.blocks() if method.net is None else list(method.net.blocks)
     yield 0, [_features(x) for x in images]
-    for k, block in enumerate(blocks, start=1):
+    for k, block in enumerate(_called(method, images[0][:2]), start=1):
         found = [_outputs(method, block, x) for x in images]
         if all(z is not None for z in found):
             yield k, [z for z in found if z is not None]
+
+
+def _called(method: Method, x: Tensor) -> list[nn.Module]:
+    """The blocks of the net, or those that the method makes of them: of which a prediction calls more."""
+    sets = [[] if method.net is None else list(method.net.blocks), method.blocks()]
+    return max(sets, key=lambda blocks: sum(_outputs(method, block, x) is not None for block in blocks))
 
 
 @torch.no_grad()

@@ -99,3 +99,12 @@ def test_a_layer_that_is_given_several_rows_an_image_is_left_out(make_method: Ma
 
     method.predict = scores_every_label_apart  # type: ignore[method-assign]
     assert [row["layer"] for row in ReadOut().look(method, training_images(2), validation_batch())] == [0]
+
+
+@pytest.mark.parametrize("name", ["backprop", "local-loss", "forward-forward", "mono-forward", "loco", "noprop-dt"])
+def test_every_layer_is_found_whatever_a_method_makes_of_the_net(make_method: Make, name: str) -> None:
+    """local-loss has modules of its own but predicts with the net; forward-forward predicts with layers of its own."""
+    method = make_method(name)
+    assert method.net is not None
+    rows = ReadOut().look(method, training_images(1), validation_batch())
+    assert [row["layer"] for row in rows] == list(range(len(method.net.blocks) + 1))
