@@ -94,7 +94,8 @@ class Groups(nn.Module):
         rows = h.reshape(*h.shape[:2], -1)
         rows = rows - self(h)[:, self.member].unsqueeze(2)
         scale: Tensor = (self(rows.square()) + EPS).rsqrt()[:, self.member]
-        return (rows * scale.unsqueeze(2)).view_as(h)
+        normalised: Tensor = rows * scale.unsqueeze(2)
+        return normalised.view_as(h)
 
 
 @register
@@ -130,7 +131,7 @@ class ChannelGoodness(Method):
         hidden = list(self.net.blocks[:-1])
         self.classifier: nn.Module = self.net.blocks[-1]
         shapes = output_shapes(hidden, task.image_shape)
-        self.groups = nn.ModuleList(Groups(shape[0], task.n_classes) for shape in shapes).to(device)
+        self.groups = [Groups(shape[0], task.n_classes).to(device) for shape in shapes]
         self.norms = nn.ModuleList()
         if not self.deeper:
             kinds = [nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d for shape in shapes]
@@ -161,13 +162,12 @@ class ChannelGoodness(Method):
     def _images(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[1:], eps=EPS) if self.deeper else x
 
-    def _goodness(self, groups: nn.Module, h: Tensor) -> Tensor:
+    def _goodness(self, groups: Groups, h: Tensor) -> Tensor:
         G: Tensor = groups(h if self.deeper else h.square())
         return G
 
-    def _handed_on(self, groups: nn.Module, h: Tensor) -> Tensor:
+    def _handed_on(self, groups: Groups, h: Tensor) -> Tensor:
         """What the next layer sees."""
-        assert isinstance(groups, Groups)
         return groups.normalised(h) if self.deeper else h
 
     @torch.no_grad()
