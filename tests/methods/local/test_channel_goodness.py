@@ -27,7 +27,7 @@ WAYS = ["last", "sum", "classifier"]
 def made(make_method: Make, net: str, **settings: Any) -> ChannelGoodness:
     """In double precision; batch norms, where there are any, of no special kind."""
     method: ChannelGoodness = make_method("channel-goodness", net=net, net_settings=NETS[net], **settings)
-    for module in (method.net, method.norms, method.groups):
+    for module in (method.net, method.norms, *method.groups):
         module.double()
     for groups in method.groups:
         groups.mean.copy_(groups.mean.bool().double() / groups.member.bincount())  # to all digits
