@@ -19,7 +19,9 @@ classifier: the net's last layer, which learns by cross-entropy from the last no
 
 Deviations from the papers: nets and step (AdamW's, as backprop's here) are those of the suite; goodness sits behind a
 block's pooling. CwComp's grouped convolutions, dropout and its times at which layers begin and stop to learn are not
-here, nor are DeeperForward's shortcuts and its choice, by accuracy, of the layers that are added up.
+here, nor are DeeperForward's shortcuts and its choice, by accuracy, of the layers that are added up. The papers predict
+by the last layer and by a sum of layers: on the digits' validation images cwcomp is as good by either, deeper-forward
+better by the sum; the classifier helps neither.
 """
 
 from collections.abc import Mapping
@@ -31,21 +33,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import (
-    AdamWSettings,
-    Batch,
-    Claims,
-    Facts,
-    Method,
-    MethodInfo,
-    Net,
-    Progress,
-    Role,
-    Seeds,
-    Task,
-    register,
-    step_size,
-)
+from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from methods._shared.descent import descend
 from methods._shared.optimizers import adamw
 from methods.local.isolated import output_shapes
@@ -54,9 +42,8 @@ EPS = 1e-5  # beside a variance
 
 
 class ChannelGoodnessSettings(AdamWSettings):
-    lr: float = step_size(1e-2)
     form: Literal["cwcomp", "deeper-forward"] = Field(
-        "deeper-forward", description="goodness of squares with batch norm, or of means with group norm"
+        "cwcomp", description="goodness of squares with batch norm, or of means with group norm"
     )
     predict_by: Literal["last", "sum", "classifier"] = Field(
         "sum", description="goodness of the last hidden layer, of all of them, or the net's own last layer"
@@ -92,10 +79,9 @@ class Groups(nn.Module):
     def normalised(self, h: Tensor) -> Tensor:
         """Each group of an example to mean 0 and variance 1. Shape: (B, channels, ...) to the same."""
         rows = h.reshape(*h.shape[:2], -1)
-        rows = rows - self(h)[:, self.member].unsqueeze(2)
-        scale: Tensor = (self(rows.square()) + EPS).rsqrt()[:, self.member]
-        normalised: Tensor = rows * scale.unsqueeze(2)
-        return normalised.view_as(h)
+        rows = rows - self.forward(h)[:, self.member].unsqueeze(2)
+        variance = self.forward(rows.square())[:, self.member].unsqueeze(2)
+        return (rows * (variance + EPS).rsqrt()).view_as(h)
 
 
 @register

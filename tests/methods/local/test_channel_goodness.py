@@ -168,7 +168,7 @@ def test_even_groups_are_normalised_as_group_norm_does(shape: tuple[int, ...]) -
 
 def test_no_goodness_can_be_read_from_what_is_handed_on(make_method: Make, batch64: Batch) -> None:
     """Means of groups, which deeper-forward's goodness is made of, are all zero there."""
-    method = made(make_method, "cnn")
+    method = made(make_method, "cnn", form="deeper-forward")
     given = list[Tensor]()
     for block in method.net.blocks[1:3]:
         block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -204,7 +204,7 @@ def test_when_a_layer_steps_no_other_has_gradients(
 @pytest.mark.parametrize("form", FORMS)
 def test_what_it_trains_for_is_what_it_predicts_by(make_method: Make, batch: Batch, form: str, by: str) -> None:
     """Sixteen images are learnt by heart; the opposite sign in training or in prediction would unlearn them."""
-    method = make_method("channel-goodness", net_settings={"width": 40, "depth": 2}, form=form, predict_by=by)
+    method = make_method("channel-goodness", net_settings={"width": 40, "depth": 2}, form=form, predict_by=by, lr=0.01)
     for _ in range(60):
         method.train_step(batch, START)
     assert (method.predict(batch.x).argmax(1) == batch.y).double().mean() > 0.6
