@@ -140,7 +140,7 @@ _OWN: Mapping[OpOverloadPacket, Formula] = {
 # words in the names of torch's operators that do little for each number, or do no arithmetic
 _CHEAP = frozenset(
     "sum mean var std prod min max amin amax aminmax argmin argmax any all norm cumsum cumprod softmax logsumexp pool "
-    "dropout nll mse huber entropy adam adamw adagrad sgd upsample "
+    "dropout nll mse huber entropy adam adamw adagrad sgd upsample sampler sigmoid divide "
     "rand randn randint randperm random normal uniform bernoulli exponential cauchy multinomial "
     "empty zeros zero zerotensor ones full fill arange eye linspace scalar copy clone cat stack repeat "
     "index gather scatter embedding pad flip roll tril triu sort argsort topk searchsorted unique nonzero "
