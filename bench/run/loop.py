@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from bench.api.instrument import Gauge
-from bench.api.interface import loss_of
+from bench.api.interface import check_metric, loss_of
 from bench.api.task import Progress
 from bench.measure.clock import synchronize
 from bench.run.state import Training
@@ -30,7 +30,7 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
     state, clock, size = run.state, run.clock, run.spec.batch_size
     first, epoch, epochs = state.step, state.epoch, run.spec.epochs
     done, total = run.taken - first, run.total_steps
-    batch_of, train_step, keep = run.train.batch, run.method.train_step, state.losses.append
+    batch_of, train_step, losses = run.train.batch, run.method.train_step, list[Tensor]()
     with measured(run.at_work):
         mark = clock.mark
         for step in range(first, first + steps):
@@ -39,9 +39,13 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
             mark()
             metrics = train_step(batch, Progress(done + step, total, epoch, epochs, epoch))
             mark()
-            keep(loss_of(metrics))
+            del batch  # so that the next one is put together in memory that is still in the cache
+            losses.append(metrics["loss"] if losses else loss_of(metrics))
             if pause():
                 break
+    for loss in losses:  # not in between, where it would find the caches cold
+        check_metric("loss", loss)
+    state.losses += losses
     state.step = step + 1
     clock.times.examples += (state.step - first) * min(size, run.task.n_train)
 
