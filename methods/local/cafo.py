@@ -18,6 +18,7 @@ loss are not here.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Literal
 
@@ -27,13 +28,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.descent import descend
 from methods._shared.optimizers import adamw
+from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
 from methods.local.heads import zero_linear
 from methods.local.isolated import output_shapes
 
 
-class CaFoSettings(AdamWSettings):
+class CaFoSettings(EstimatorSettings, AdamWSettings):
     fit: Literal["ce", "lstsq"] = Field("ce", description="classifiers by descent on cross-entropy, or least squares")
     ridge: float = Field(
         1e-3, gt=0, description="penalty of fit=lstsq, per image", json_schema_extra={"search": ["log", 1e-6, 1e0]}
@@ -56,7 +57,7 @@ class CaFo(Method):
     net: Net
 
     def __init__(self, task: Task, config: CaFoSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.net = config, task.build_net(seeds.init)
+        self.config, self.net, self.noise = config, task.build_net(seeds.init), seeds.noise
         *hidden, readout = self.net.blocks
         self.trunk = nn.ModuleList(hidden).requires_grad_(False)
         shapes = output_shapes(hidden, task.image_shape)
@@ -76,17 +77,23 @@ class CaFo(Method):
             self.hy = [layer.weight.new_zeros(layer.in_features + 1, layer.out_features) for layer in layers]
 
     def claims(self) -> Claims:
-        return self.info.claims if self.config.fit == "ce" else replace(self.info.claims, reverse_mode="none")
+        if self.config.fit == "lstsq":
+            return replace(self.info.claims, reverse_mode="none")
+        passes = 2 if self.config.gradient == "spsa" else 1
+        return claims_of(replace(self.info.claims, forward_passes=passes), self.config)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         h, y = batch
         losses = []
         for k, (block, classifier) in enumerate(zip(self.trunk, self.classifiers, strict=True)):
             h = block(h)
-            loss = F.cross_entropy(classifier(h), y)
-            losses.append(descend(loss, self.optimizers[k]) if self.config.fit == "ce" else loss)
-            if self.config.fit == "lstsq":
+            judged = partial(classified, classifier, h, y)
+            if self.config.fit == "ce":
+                loss, _ = learn(judged, classifier, self.optimizers[k], self.config, self.noise)
+            else:
+                loss, _ = judged()
                 self._add(k, h, y)
+            losses.append(loss)
         if self.config.fit == "lstsq":
             self.seen += len(y)
         return {"loss": losses[-1], "local_loss": torch.stack(losses).mean()}

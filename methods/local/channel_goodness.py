@@ -26,6 +26,7 @@ better by the sum; the classifier helps neither.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -34,14 +35,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.descent import descend
 from methods._shared.optimizers import adamw
+from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
 from methods.local.isolated import output_shapes
 
 EPS = 1e-5  # beside a variance
 
 
-class ChannelGoodnessSettings(AdamWSettings):
+class ChannelGoodnessSettings(EstimatorSettings, AdamWSettings):
     form: Literal["cwcomp", "deeper-forward"] = Field(
         "cwcomp", description="goodness of squares with batch norm, or of means with group norm"
     )
@@ -112,7 +113,7 @@ class ChannelGoodness(Method):
         return None
 
     def __init__(self, task: Task, config: ChannelGoodnessSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.deeper = config, config.form == "deeper-forward"
+        self.config, self.deeper, self.noise = config, config.form == "deeper-forward", seeds.noise
         self.net = task.build_net(seeds.init)
         hidden = list(self.net.blocks[:-1])
         self.classifier: nn.Module = self.net.blocks[-1]
@@ -130,20 +131,27 @@ class ChannelGoodness(Method):
         self.optimizers = [adamw(block.parameters(), config) for block in self.blocks()]
 
     def claims(self) -> Claims:
-        return self.info.claims if self.deeper else replace(self.info.claims, reverse_mode="block")
+        claims = self.info.claims if self.deeper else replace(self.info.claims, reverse_mode="block")
+        passes = 2 if self.config.gradient == "spsa" else 1
+        return claims_of(replace(claims, forward_passes=passes), self.config)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
         self.layers.train()
         h, losses = self._images(x), list[Tensor]()
         for layer, groups, optimizer in zip(self.layers, self.groups, self.optimizers, strict=False):
-            h = layer(h)
-            losses.append(descend(groups.loss(self._goodness(groups, h), y), optimizer))
-            h = self._handed_on(groups, h.detach())
+            loss, h = learn(partial(self._judged, layer, groups, h, y), layer, optimizer, self.config, self.noise)
+            losses.append(loss)
+            h = self._handed_on(groups, h)
         local = torch.stack(losses).mean()
         if self.config.predict_by == "classifier":
-            losses.append(descend(F.cross_entropy(self.classifier(h), y), self.optimizers[-1]))
+            objective = partial(classified, self.classifier, h, y)
+            losses += learn(objective, self.classifier, self.optimizers[-1], self.config, self.noise)[:1]
         return {"loss": losses[-1], "local_loss": local}
+
+    def _judged(self, layer: nn.Module, groups: Groups, h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        output: Tensor = layer(h)
+        return groups.loss(self._goodness(groups, output), y), output
 
     def _images(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[1:], eps=EPS) if self.deeper else x

@@ -16,17 +16,19 @@ output to hand on, and for the module that holds all weights in it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from methods._shared.bilinear import Gradient, hand_over
-from methods._shared.descent import descend
+from bench import Claims
+from methods._shared.bilinear import Gradient
 from methods._shared.directions import Directions, draw
 from methods.forward.forward_gradient import split, weight_directions
 from methods.forward.tangents import Draw
@@ -45,17 +47,43 @@ class EstimatorSettings(BaseModel):
 def learn(
     objective: Objective, weights: nn.Module, optimizer: Optimizer, config: EstimatorSettings, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser down the loss. Returns loss and output as they were before it, detached."""
-    if config.gradient == "backprop":
-        loss, output = objective()
-        return descend(loss, optimizer), output.detach()
-    loss, output, gradient = estimate(
-        objective, weights, config, lambda shape, like: draw(shape, like, config.directions, noise)
-    )
-    hand_over(gradient)
+    """One step of the optimiser down the loss. Returns loss and output as they were before it, detached.
+
+    Graph and gradients are freed before this returns, as by `descend`.
+    """
+    loss, output = add_gradient(objective, weights, config, noise)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, output
+
+
+def add_gradient(
+    objective: Objective, weights: nn.Module, config: EstimatorSettings, noise: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Add the loss's gradient, or its estimate, to that of the weights. Returns loss and output, detached."""
+    if config.gradient == "backprop":
+        loss, output = objective()
+        torch.autograd.backward(loss)
+        return loss.detach(), output.detach()
+    loss, output, gradient = estimate(
+        objective, weights, config, lambda shape, like: draw(shape, like, config.directions, noise)
+    )
+    for p, g in gradient.items():
+        p.grad = g.to(p.dtype) if p.grad is None else p.grad.add_(g)
+    return loss, output
+
+
+def classified(classifier: nn.Module, h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The objective of a read-out: cross-entropy of its scores, and the scores."""
+    scores: Tensor = classifier(h)
+    return F.cross_entropy(scores, y), scores
+
+
+def claims_of(claims: Claims, config: EstimatorSettings) -> Claims:
+    """What a rule's claims become where its gradients are estimated: nothing passes backwards."""
+    if config.gradient == "backprop":
+        return claims
+    return replace(claims, reverse_mode="none", weight_transport=False)
 
 
 @torch.no_grad()

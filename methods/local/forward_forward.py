@@ -17,13 +17,15 @@ goodness: the score of class c is sum_l G_l of the image with label c: C forward
 Layers learn at once, or in turn over equal parts of training. The net's own classifier takes no part.
 
 Deviations: weights start as backprop's, not from N(0, 1/n_out) with biases 0 (hinton); images are normalised, so that
-a pixel of the label that is off has the mean brightness, and is not black (hinton); the head has a bias; mean-goodness
-descended on all images at once, 1000 steps a layer. SymBa's class patterns are not here. C pixels are lost: of
-CIFAR-100's images a tenth of the first channel. In a cnn the first layers see a label in a corner of the map alone.
+a pixel of the label that is off has the mean brightness, and is not black (hinton); the head has a bias; mean-
+goodness descended on all images at once, 1000 steps a layer; spsa sees the relu's own slope, not the gradient that
+passes it. SymBa's class patterns are not here. C pixels are lost: of CIFAR-100's images a tenth of the first channel.
+In a cnn the first layers see a label in a corner of the map alone.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any, Literal
 
@@ -34,13 +36,13 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from bench import Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
-from methods._shared.descent import descend
+from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
 from methods.local.goodness import MOMENTUM, RECIPES, Negatives, wrong_labels
 from methods.local.heads import zero_linear
 from methods.local.isolated import output_shapes
 
 
-class ForwardForwardSettings(StepSize):
+class ForwardForwardSettings(EstimatorSettings, StepSize):
     recipe: Literal["hinton", "mean-goodness"] = Field(
         "hinton", description="which published form; mean-goodness has lr=0.03, theta=2, predict_by=goodness"
     )
@@ -119,13 +121,12 @@ class ForwardForward(Method):
 
     def claims(self) -> Claims:
         by_head, hard = bool(self.heads), self.config.negatives == "hard"
-        claims = replace(
-            self.info.claims, forward_passes=2 if by_head or hard else 1, inference_passes=1 if by_head else self.C
-        )
+        passes = (2 if self.config.gradient == "spsa" else 1) + (by_head or hard)
+        claims = replace(self.info.claims, forward_passes=passes, inference_passes=1 if by_head else self.C)
         # in turn but one layer moves in a step, and hard labels depend on scores, but seldom change with them: neither
         # shows in what a step depends on
         shows = self.config.schedule == "simultaneous" and not hard
-        return claims if shows else replace(claims, updates_wait_for=None)
+        return claims_of(claims if shows else replace(claims, updates_wait_for=None), self.config)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
@@ -134,8 +135,8 @@ class ForwardForward(Method):
         self._cool(rest / progress.total_steps)
         found, scores = dict[str, Tensor](), None
         for head, of_head in zip(self.heads, self.head_optimizers, strict=True):
-            scores = head(self._features(x))
-            found["loss"] = descend(F.cross_entropy(scores, y), of_head)
+            objective = partial(classified, head, self._features(x), y)
+            found["loss"], scores = learn(objective, head, of_head, self.config, self.noise)
         if scores is None and self.config.negatives == "hard":
             scores = self.predict(x)
         with torch.no_grad():
@@ -143,14 +144,17 @@ class ForwardForward(Method):
             h = self._written(x, F.one_hot(labels, self.C))
         losses = []
         for k, (layer, optimizer) in enumerate(zip(self.layers, self.optimizers, strict=True)):
-            learns = k == turn or not in_turn
-            with torch.set_grad_enabled(learns):
-                h = layer(self.recipe.norm(h))
-            if learns:
-                losses.append(descend(self._loss(k, h, len(y)), optimizer))
-            if in_turn and k == turn:
+            given = self.recipe.norm(h)
+            if in_turn and k < turn:
+                with torch.no_grad():
+                    h = layer(given)
+                continue
+            loss, h = learn(partial(self._judged, k, given, len(y)), layer, optimizer, self.config, self.noise)
+            losses.append(loss)
+            if self.recipe.peer:
+                self.peer_means[k].copy_(self._peer_mean(k, h, len(y)))
+            if in_turn:
                 break
-            h = h.detach()
         found["local_loss"] = torch.stack(losses).mean()
         return {"loss": found["local_loss"], **found}
 
@@ -169,6 +173,14 @@ class ForwardForward(Method):
         rows[:, : self.C] = self.config.amplitude * labels * brightest.unsqueeze(1)
         return rows.view(-1, *x.shape[1:])
 
+    def _judged(self, k: int, given: Tensor, B: int) -> tuple[Tensor, Tensor]:
+        h: Tensor = self.layers[k](given)
+        return self._loss(k, h, B), h
+
+    def _peer_mean(self, k: int, h: Tensor, B: int) -> Tensor:
+        """What each unit has given lately for images with their own labels."""
+        return torch.lerp(h[:B].mean((0, *range(2, h.dim()))), self.peer_means[k], MOMENTUM)
+
     def _loss(self, k: int, h: Tensor, B: int) -> Tensor:
         """L_k of B images with their own labels, followed by the same with wrong ones, once or several times."""
         G = self.recipe.goodness(h)
@@ -180,8 +192,7 @@ class ForwardForward(Method):
             loss = -(F.logsigmoid(own - theta).mean() + F.logsigmoid(theta - wrong).mean()) / 2
         if not self.recipe.peer:
             return loss
-        r = torch.lerp(h[:B].mean((0, *range(2, h.dim()))), self.peer_means[k], MOMENTUM)
-        self.peer_means[k].copy_(r.detach())
+        r = self._peer_mean(k, h, B)
         return loss + self.recipe.peer * (r.mean() - r).pow(2).mean()
 
     def _activities(self, h: Tensor) -> Iterator[Tensor]:

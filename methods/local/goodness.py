@@ -96,6 +96,10 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0]
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0]
+
 
 def wrong_labels(kind: Negatives, y: Tensor, C: int, noise: torch.Generator, scores: Tensor | None = None) -> Tensor:
     """Labels other than y: one an image, or all C - 1, which follow each other batch by batch. Shape: (B,) to (m B,).

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds
 from methods._shared.optimizers import adamw
-from methods.local.estimators import EstimatorSettings, learn
+from methods.local.estimators import EstimatorSettings, claims_of, learn
 from methods.local.heads import Shape
 
 MILESTONES = (0.5, 0.75, 0.89, 0.94)  # of training, in the code of Nokland and Eidnes
@@ -96,12 +96,9 @@ class Isolated(Method):
         self.optimizers = [adamw(module.weights.parameters(), config) for module in self.isolated]
 
     def claims(self) -> Claims:
-        estimated, alone = self.config.gradient != "backprop", len(self.isolated) == 1
+        alone = len(self.isolated) == 1
         claims = replace(self.info.claims, forward_passes=2 if self.config.gradient == "spsa" else 1)
-        if estimated:
-            claims = replace(claims, reverse_mode="none", weight_transport=False)
-        elif alone:
-            claims = replace(claims, reverse_mode="network")
+        claims = claims_of(replace(claims, reverse_mode="network") if alone else claims, self.config)
         if alone:
             return replace(claims, updates_wait_for="later blocks")
         # in turn but one module moves in a step, so a step does not show what they wait for

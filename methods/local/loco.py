@@ -27,6 +27,7 @@ afterwards. One hidden block by itself is the only stage.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,8 +37,8 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
-from methods._shared.descent import descend
 from methods._shared.optimizers import adamw
+from methods.local.estimators import EstimatorSettings, add_gradient, claims_of, classified, learn
 from methods.local.heads import Shape
 from methods.local.isolated import output_shapes
 
@@ -55,7 +56,7 @@ class ViewSettings(AdamWSettings):
     noise: float = Field(0.1, ge=0, description="standard deviation of a view's pixel noise, in units of the data's")
 
 
-class LoCoSettings(ViewSettings):
+class LoCoSettings(EstimatorSettings, ViewSettings):
     temperature: float = Field(
         0.2, gt=0, description="of the similarities", json_schema_extra={"search": ["log", 5e-2, 1e0]}
     )
@@ -68,14 +69,16 @@ class Stage:
 
     blocks: Sequence[nn.Module]
     head: nn.Module
+    is_last: bool
+    weights: nn.ModuleList
 
-    def __call__(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Projections, the output of the first block, and that of the last."""
+    def __call__(self, h: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """The loss, and what is handed on: the output of the first block, in the last stage that of the last."""
         first: Tensor = self.blocks[0](h)
         output = first
         for block in self.blocks[1:]:
             output = block(output)
-        return self.head(output), first, output
+        return nt_xent(self.head(output), temperature), output if self.is_last else first
 
 
 @register
@@ -103,7 +106,10 @@ class LoCo(Method):
             self.heads = nn.ModuleList(projection_head(shape, config.projection) for shape in shapes)
         self.net.to(device)
         self.heads.to(device)
-        self.stages = [Stage(pair, head) for pair, head in zip(pairs, self.heads, strict=True)]
+        self.stages = [
+            Stage(pair, head, pair is pairs[-1], nn.ModuleList([*pair, head]))
+            for pair, head in zip(pairs, self.heads, strict=True)
+        ]
         # the second block of a stage steps with the next one, but for the last
         own = [[*pair[:1], head] for pair, head in zip(pairs, self.heads, strict=True)]
         own[-1] += pairs[-1][1:]
@@ -119,22 +125,23 @@ class LoCo(Method):
     def claims(self) -> Claims:
         alone = len(self.stages) == 1
         waits = replace(self.info.claims, updates_wait_for="earlier blocks" if alone else "later blocks")
-        return replace(waits, forward_passes=1 if alone else 2)
+        passes = (1 if alone else 2) * (2 if self.config.gradient == "spsa" else 1)
+        return claims_of(replace(waits, forward_passes=passes), self.config)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
-        h = output = views(x, self.config, self.noise)
+        h = views(x, self.config, self.noise)
         losses = []
         for stage, optimizer in zip(self.stages, self.optimizers, strict=False):
-            z, first, output = stage(h)
-            loss = nt_xent(z, self.config.temperature)
-            torch.autograd.backward(loss)  # adds to what the stage before sent to the shared block
+            # adds to what the stage before sent to the shared block
+            objective = partial(stage, h, self.config.temperature)
+            loss, h = add_gradient(objective, stage.weights, self.config, self.noise)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
-            h = first.detach()
-        readout_loss = F.cross_entropy(self.readout(output.detach()), y.repeat(2))
-        return {"loss": descend(readout_loss, self.optimizers[-1]), "local_loss": torch.stack(losses).mean()}
+            losses.append(loss)
+        objective = partial(classified, self.readout, h, y.repeat(2))
+        readout_loss, _ = learn(objective, self.readout, self.optimizers[-1], self.config, self.noise)
+        return {"loss": readout_loss, "local_loss": torch.stack(losses).mean()}
 
     @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:

@@ -20,6 +20,8 @@ as in the authors' code. Deviations from it: no normalisation, dropout or augmen
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Literal
 
@@ -29,12 +31,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register, step_size
-from methods._shared.descent import descend
 from methods._shared.optimizers import adam
 from methods._shared.schedule import fall
+from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
 
 
-class SigPropSettings(AdamSettings):
+class SigPropSettings(EstimatorSettings, AdamSettings):
     lr: float = step_size(5e-4)
     weight_decay: float = Field(0.0, ge=0, description="Adam's L2 penalty, part of the gradient")
     target: Literal["gram", "label"] = Field("gram", description="nearest context of the layer before, or same class")
@@ -70,7 +72,7 @@ class SigProp(Method):
     net: Net
 
     def __init__(self, task: Task, config: SigPropSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.n_classes = config, task.n_classes
+        self.config, self.n_classes, self.noise = config, task.n_classes, seeds.noise
         self.net = task.build_net(seeds.init)
         *self.hidden, self.output = self.net.blocks
         with torch.no_grad():
@@ -78,26 +80,35 @@ class SigProp(Method):
         self.context = Context(task.n_classes, tuple(units), seeds.init)
         self.net.to(device)
         self.context.to(device)
-        first = [*self.net.blocks[0].parameters(), *self.context.parameters()]
-        weights = [first, *(list(block.parameters()) for block in self.net.blocks[1:])]
-        *self.optimizers, self.output_optimizer = [adam(of, config) for of in weights]
+        first = nn.ModuleList([self.net.blocks[0], self.context])
+        self.weights = [first, *self.net.blocks[1:]] if self.hidden else [self.output]
+        self.optimizers = [adam(of.parameters(), config) for of in self.weights]
+
+    def claims(self) -> Claims:
+        passes = 2 if self.config.gradient == "spsa" else 1
+        return claims_of(replace(self.info.claims, forward_passes=passes), self.config)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
-        for optimizer in (*self.optimizers, self.output_optimizer):
+        for optimizer in self.optimizers:
             fall(optimizer, self.config.lr, progress, at=(0.5, 0.75, 0.875, 0.9375), factor=0.25)
         counts = F.one_hot(y, self.n_classes).sum(0)
-        h, t, same = x, x[:0], y
-        for k, (block, optimizer) in enumerate(zip(self.hidden, self.optimizers, strict=True)):
-            before = t
-            if k == 0:
-                h, t = block(h), self.context()
-            else:
-                h, t = block(torch.cat([h, t])).split([len(y), self.n_classes])
-            nearest = same if k == 0 or self.config.target == "label" else nearest_context(before, counts)[y]
-            descend(similarity_loss(h, t, nearest, counts), optimizer)
-            h, t = h.detach(), t.detach()
-        return {"loss": descend(F.cross_entropy(self.output(h), y), self.output_optimizer)}
+        rows = x  # behind the first block followed by those of the contexts
+        for k, optimizer in enumerate(self.optimizers[: len(self.hidden)]):
+            by_label = k == 0 or self.config.target == "label"
+            nearest = y if by_label else nearest_context(rows[len(y) :], counts)[y]
+            objective = partial(self._judged, k, rows, nearest, counts)
+            _, rows = learn(objective, self.weights[k], optimizer, self.config, self.noise)
+        objective = partial(classified, self.output, rows[: len(y)], y)
+        loss, _ = learn(objective, self.output, self.optimizers[-1], self.config, self.noise)
+        return {"loss": loss}
+
+    def _judged(self, k: int, rows: Tensor, nearest: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.hidden[k](rows)
+        if k == 0:
+            rows = torch.cat([rows, self.context()])
+        h, t = rows.split([len(nearest), self.n_classes])
+        return similarity_loss(h, t, nearest, counts), rows
 
     @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:

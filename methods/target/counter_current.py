@@ -26,6 +26,8 @@ for which all layers would wait for the scores; what these are worth is open.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -37,11 +39,11 @@ from torch.optim import SGD
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
-from methods._shared.descent import descend
+from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
 from methods.target.mirror import Mirror, mirrors, stages
 
 
-class CounterCurrentSettings(StepSize):
+class CounterCurrentSettings(EstimatorSettings, StepSize):
     lr: float = Field(1.0, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-2, 1e1]})
     momentum: float | None = Field(None, ge=0, lt=1, description="of SGD; null: 0 with loss=dot, 0.8 with cosine")
     clip: float = Field(1.0, gt=0, description="most that the norm of a layer's gradient may be")
@@ -67,7 +69,7 @@ class CounterCurrent(Method):
     net: Net
 
     def __init__(self, task: Task, config: CounterCurrentSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.n_classes = config, task.n_classes
+        self.config, self.n_classes, self.noise = config, task.n_classes, seeds.noise
         self.net = task.build_net(seeds.init)
         with drawn_from(seeds.init):
             self.feedback = mirrors(self.net, task.image_shape, bias=False)
@@ -93,17 +95,27 @@ class CounterCurrent(Method):
         optimizer.register_step_pre_hook(tame)
         return optimizer
 
+    def claims(self) -> Claims:
+        # two for the mirror's side: what it says of each class, with and without a step
+        claims = replace(self.info.claims, forward_passes=3 if self.config.gradient == "spsa" else 2)
+        if self.config.gradient != "backprop":
+            # clipped, a step along one direction has one length: what it waits for turns its sign, which seldom shows
+            claims = replace(claims, updates_wait_for=None)
+        return claims_of(claims, self.config)
+
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         h, y = batch
         signals = self._signals()
         losses = []
         for k, stage in enumerate(self.stages):
-            a = stage.pool(stage.weigh(h))
-            seen = self.seen[k](a)
-            losses.append(descend(self._loss(seen, signals[k], y), self.optimizers[k]))
-            descend(self._loss(seen.detach(), self._signal(k, signals[k + 1]), y), self.feedback_optimizers[k])
-            h = stage.activation(a.detach())
-        loss = descend(F.cross_entropy(self.net.blocks[-1](h), y), self.output_optimizer)
+            of_block = partial(self._judged, k, h, signals[k], y)
+            loss, seen = learn(of_block, self.net.blocks[k], self.optimizers[k], self.config, self.noise)
+            losses.append(loss)
+            of_mirror = partial(self._mirrored, k, seen, signals[k + 1], y)
+            learn(of_mirror, self.feedback[k], self.feedback_optimizers[k], self.config, self.noise)
+            h = seen if self.seen[k] is stage.activation else seen.relu()  # relu(elu(a)) = relu(a)
+        of_output = partial(classified, self.net.blocks[-1], h, y)
+        loss, _ = learn(of_output, self.net.blocks[-1], self.output_optimizer, self.config, self.noise)
         return {"loss": loss} | ({"local_loss": torch.stack(losses).mean()} if losses else {})
 
     @torch.no_grad()
@@ -123,6 +135,16 @@ class CounterCurrent(Method):
             above = F.interpolate(above, size=mirror.shape[1:])
         below: Tensor = self.seen[k](mirror(above))
         return below
+
+    def _judged(self, k: int, h: Tensor, signal: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """E of block k by its weights, and what it sees."""
+        seen: Tensor = self.seen[k](self.stages[k].pool(self.stages[k].weigh(h)))
+        return self._loss(seen, signal, y), seen
+
+    def _mirrored(self, k: int, seen: Tensor, above: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """E of block k by the weights of the mirror."""
+        signal = self._signal(k, above)
+        return self._loss(seen, signal, y), signal
 
     def _loss(self, h: Tensor, b: Tensor, y: Tensor) -> Tensor:
         """E of a block. Shape: h (N, *units), b (C, *units), y (N,)."""

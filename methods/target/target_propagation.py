@@ -30,6 +30,7 @@ by its square. Lee et al. begin with the gradient by h_{L-1}, which takes W_L^T,
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,14 +40,14 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
-from methods._shared.descent import descend
 from methods._shared.directions import draw
 from methods._shared.optimizers import adamw
 from methods.feedback.direct import error
+from methods.local.estimators import EstimatorSettings, claims_of, learn
 from methods.target.mirror import mirrors, pooled, stages, unpooled
 
 
-class TargetPropagationSettings(AdamWSettings):
+class TargetPropagationSettings(EstimatorSettings, AdamWSettings):
     rule: Literal["dtp", "l-drl"] = Field("l-drl", description="feedback learns the inverse, or backprop's Jacobian")
     beta: float = Field(
         0.1, gt=0, description="step of the output's target", json_schema_extra={"search": ["log", 1e-2, 1e0]}
@@ -106,7 +107,12 @@ class TargetPropagation(Method):
         self.feedback_optimizers = [adamw(mirror.parameters(), of_feedback) for mirror in self.feedback]
 
     def claims(self) -> Claims:
-        return replace(self.info.claims, forward_passes=2 + (self.config.feedback_steps if len(self.feedback) else 0))
+        steps, each = (
+            self.config.feedback_steps if len(self.feedback) else 0,
+            2 if self.config.gradient == "spsa" else 1,
+        )
+        passes = max(1 + each + steps, each * steps + 1)  # of a layer, and of what mirrors it
+        return claims_of(replace(self.info.claims, forward_passes=passes), self.config)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
@@ -132,8 +138,13 @@ class TargetPropagation(Method):
         return traces
 
     def _step(self, k: int, below: Tensor, target: Tensor) -> None:
-        h = self.net.blocks[k](below)
-        descend((h - target).square().sum() / (2 * len(h)), self.optimizers[k])
+        block = self.net.blocks[k]
+
+        def objective() -> tuple[Tensor, Tensor]:
+            h: Tensor = block(below)
+            return (h - target).square().sum() / (2 * len(h)), h
+
+        learn(objective, block, self.optimizers[k], self.config, self.noise)
 
     @torch.no_grad()
     def _target_below(self, k: int, trace: Trace, target: Tensor) -> Tensor:
@@ -150,13 +161,23 @@ class TargetPropagation(Method):
             with torch.no_grad():
                 lifted = self._lift(k, trace, self.net.blocks[k](below + xi))
             if self.config.rule == "dtp":
-                loss = (self._feed_back(k, lifted) - (below + xi)).square().sum()
+                objective = partial(self._inverts, k, lifted, below + xi)
             else:
                 eta = sigma * draw(h.shape, h, "gaussian", self.noise)
                 moved = torch.cat([lifted - lifted_h, self._lift(k, trace, h + eta) - lifted_h])
-                by_xi, by_eta = self._feed_back(k, moved).chunk(2)  # linear: each is the difference of two G
-                loss = (by_eta.square().sum() - 2 * (xi * by_xi).sum()) / sigma.square()
-            descend(loss / len(h), self.feedback_optimizers[k - 1])
+                objective = partial(self._transposes, k, moved, xi, sigma)
+            learn(objective, self.feedback[k - 1], self.feedback_optimizers[k - 1], self.config, self.noise)
+
+    def _inverts(self, k: int, lifted: Tensor, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """G's loss with dtp, and what it gives back."""
+        back = self._feed_back(k, lifted)
+        return (back - noisy).square().sum() / len(back), back
+
+    def _transposes(self, k: int, moved: Tensor, xi: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """G's loss with l-drl, and what it gives for both differences: it is linear."""
+        back = self._feed_back(k, moved)
+        by_xi, by_eta = back.chunk(2)
+        return (by_eta.square().sum() - 2 * (xi * by_xi).sum()) / sigma.square() / len(xi), back
 
     def _lift(self, k: int, trace: Trace, h: Tensor) -> Tensor:
         """What V of block k acts on. Shape: h (m N, ...), for a trace of N images."""

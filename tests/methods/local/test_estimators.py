@@ -8,9 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench import Batch
 from bench.audit.reverse_mode import forbidden
+from bench.catalog.catalog import Catalog
+from bench.nets.cnn import CNN
+from bench.nets.mlp import MLP
+from bench.testing import CHECKS, Subject, small_task
 from methods._shared.directions import draw
 from methods.local.estimators import EstimatorSettings, estimate
 from tests.methods.gradients import watched
@@ -18,6 +23,7 @@ from tests.methods.local.oracles import START, assert_same, randomise
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 NETS = {"mlp": {"width": 6, "depth": 2}, "cnn": {"width": 2, "depth": 2}}
+CLASSES = {"mlp": MLP, "cnn": CNN}
 Make = Callable[..., Any]
 
 
@@ -107,3 +113,66 @@ def test_a_step_follows_one_direction_a_module(
     tolerance = dict(rtol=1e-9, atol=1e-12) if gradient == "jvp" else dict(rtol=1e-3, atol=1e-5)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, **tolerance)
+
+
+RULES: list[tuple[str, dict[str, Any]]] = [
+    ("cafo", {}),
+    ("channel-goodness", {"form": "cwcomp"}),
+    ("channel-goodness", {"form": "deeper-forward", "predict_by": "classifier"}),
+    ("counter-current", {"loss": "dot", "clip": 1e9}),
+    ("forward-forward", {"predict_by": "goodness"}),
+    ("local-loss", {}),
+    ("loco", {}),
+    ("mono-forward", {}),
+    ("sigprop", {}),
+    ("target-propagation", {"rule": "dtp"}),
+    ("target-propagation", {"rule": "l-drl"}),
+]
+
+
+@pytest.mark.parametrize("gradient", ["jvp", "spsa"])
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("rule", "settings"), RULES)
+def test_every_local_target_takes_an_estimate(
+    make_method: Make, batch: Batch, rule: str, settings: dict[str, Any], net: str, gradient: str
+) -> None:
+    """Of the part that steps first, the estimate is (g . v) v with backprop's g and v of +-1: a target that is left out
+    of the objective, or weights left out of the direction, would show, as would a step along -v."""
+    size = {"width": 12, "depth": 2}  # channel-wise goodness wants a channel for each class
+    exact, estimated = (
+        first_gradient(make_method(rule, net=net, net_settings=size, gradient=kind, eps=1e-4, **settings), batch)
+        for kind in ("backprop", gradient)
+    )
+    v = estimated.sign()
+    tolerance = dict(rtol=1e-3, atol=1e-5) if gradient == "jvp" else dict(rtol=0.05, atol=2e-2)
+    torch.testing.assert_close(estimated, (exact @ v) * v, **tolerance)
+    assert estimated.abs().max() > 0
+
+
+@pytest.mark.parametrize("gradient", ["jvp", "spsa"])
+@pytest.mark.parametrize("net", CLASSES)
+@pytest.mark.parametrize(("rule", "settings"), [*RULES, ("forward-forward", {"negatives": "hard"})])
+def test_an_estimate_sends_nothing_backwards(rule: str, settings: dict[str, Any], net: str, gradient: str) -> None:
+    """Reverse mode is measured as none, and what else is claimed as well; a state that a forward pass changes twice, or
+    that keeps a tangent, would show when a run is resumed."""
+    task = small_task(CLASSES[net], {"width": 12, "depth": 2})
+    settings = {name: value for name, value in settings.items() if name != "clip"}  # without which steps have no end
+    subject = Subject(Catalog().methods[rule].load(), task, {"gradient": gradient, **settings})
+    for check in ("reverse-mode", "passes", "weight-transport", "waiting", "resume"):
+        CHECKS[check](subject)
+
+
+def first_gradient(method: Any, batch: Batch) -> Tensor:
+    """What the optimiser that steps first is given, flat."""
+    found: list[Tensor] = []
+
+    def look(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        of = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        found.append(torch.cat([g.flatten() for g in of]).clone())
+
+    handle = register_optimizer_step_pre_hook(look)
+    try:
+        method.train_step(batch, START)
+    finally:
+        handle.remove()
+    return found[0]
