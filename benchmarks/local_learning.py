@@ -6,6 +6,10 @@ Every method of the families `local` and `target` that takes the net, at batch 1
 at most 1.15x backprop's time on the same net, plus that of what heads compute: `per FLOP` is the ratio of the times
 over that of the FLOPs, where a rule needs more of them than backprop. A step of backprop goes before each step of
 another rule, and ratios are taken within such a pair, so that a busy neighbour slows both alike; medians over rounds.
+Every rule has a backprop of its own beside it: after hundreds of steps on one batch nothing is left to learn, and
+numbers too small for normal arithmetic make backprop twice as slow.
+Of backprop, the share of a forward pass in time and in FLOPs stands above the table: pooling and activations weigh more
+forward than back, so that rules of two forward passes cannot reach 1 per FLOP.
 `retained` is the peak of the bytes that autograd keeps in a step, as every record holds it.
 """
 
@@ -88,24 +92,46 @@ def cost(method: Method, batch: Batch) -> Cost:
     return Cost(work.flops, int(reading()["retained_bytes"] or 0))
 
 
+def forward_share(backprop: Method, batch: Batch, rounds: int) -> float:
+    """Part of a step's time."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        with torch.no_grad():
+            backprop.predict(batch.x)
+        return time.perf_counter() - began
+
+    for _ in range(WARM_UP_STEPS):
+        seconds(backprop, batch)
+        once()
+    return statistics.median(once() / seconds(backprop, batch) for _ in range(rounds))
+
+
+def forward_flops(backprop: Method, batch: Batch) -> int:
+    with torch.no_grad(), counted() as work:
+        backprop.predict(batch.x)
+    return work.flops
+
+
 def table(net: str, wanted: list[str], rounds: int) -> None:
     task = task_on(net)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH_SIZE, *task.image_shape, generator=generator)
     batch = Batch(images, torch.randint(task.n_classes, (BATCH_SIZE,), generator=generator))
     backprop = make("backprop", {}, task)
-    for _ in range(WARM_UP_STEPS):
-        seconds(backprop, batch)
     of_backprop = cost(backprop, batch)
     size = ", ".join(f"{key} {value}" for key, value in NETS[net].items())
     print(
         f"\n{net}, {size}: backprop retains {of_backprop.retained / 2**20:.2f} MiB, {of_backprop.flops / 1e9:.2f} GFLOP"
+        f"; its forward pass is {forward_share(backprop, batch, rounds):.0%} of the time,"
+        f" {forward_flops(backprop, batch) / of_backprop.flops:.0%} of the FLOPs"
     )
     print(f"{'method':<28}{'settings':<28}{'ms':>8}{'x time':>8}{'x FLOPs':>9}{'per FLOP':>10}{'MiB':>8}{'x MiB':>7}")
     for name, settings in rows(task, wanted):
-        method = make(name, settings, task)
+        method, backprop = make(name, settings, task), make("backprop", {}, task)
         for _ in range(WARM_UP_STEPS):
             seconds(method, batch)
+            seconds(backprop, batch)
         own = cost(method, batch)
         pairs = [(seconds(backprop, batch), seconds(method, batch)) for _ in range(rounds)]
         ratio = statistics.median(mine / theirs for theirs, mine in pairs)

@@ -13,7 +13,8 @@ goodness.py. The recipe also gives lr, theta and predict_by where they are not s
 negatives = wrong: z- has one wrong label, drawn evenly; all: each of the C - 1; hard: one drawn as likely as softmax
 of the scores of prediction has it (section 3.3 of the paper), the true one excepted.
 predict_by = head: a softmax layer on norm(h_l) under a neutral label, 1/C at each place, which learns alongside;
-goodness: the score of class c is sum_l G_l of the image with label c: C forward passes, made as one batch.
+goodness: the score of class c is sum_l G_l of the image with label c: C forward passes, made as one batch while that is
+small (see MOST_UNITS).
 Layers learn at once, or in turn over equal parts of training. The net's own classifier takes no part.
 
 Deviations: weights start as backprop's, not from N(0, 1/n_out) with biases 0 (hinton); images are normalised, so that
@@ -40,6 +41,8 @@ from methods.local.estimators import EstimatorSettings, claims_of, classified, l
 from methods.local.goodness import MOMENTUM, RECIPES, Negatives, wrong_labels
 from methods.local.heads import zero_linear
 from methods.local.isolated import output_shapes
+
+MOST_UNITS = 2**20  # of a layer, over a batch: larger tensors cost more in page faults than in work (cnn: 2x the time)
 
 
 class ForwardForwardSettings(EstimatorSettings, StepSize):
@@ -106,6 +109,7 @@ class ForwardForward(Method):
         self.net = task.build_net(seeds.init)
         self.layers = nn.ModuleList(self.recipe.layer(block) for block in self.net.blocks[:-1])
         shapes = output_shapes(self.layers, task.image_shape)
+        self.widest = max(map(prod, shapes))
         self.looks_from = min(self.recipe.looks_from, len(shapes) - 1)
         self.heads = nn.ModuleList()  # one or none
         if config.predict_by == "head":
@@ -213,10 +217,16 @@ class ForwardForward(Method):
         for head in self.heads:
             scores: Tensor = head(self._features(x))
             return scores
-        labels = torch.eye(self.C, dtype=x.dtype, device=x.device).repeat_interleave(len(x), 0)
-        total = sum(self.recipe.goodness(h) for h in self._activities(self._written(x, labels)))
+        classes = torch.eye(self.C, dtype=x.dtype, device=x.device)
+        at_once = max(1, MOST_UNITS // (len(x) * self.widest))
+        return torch.cat([self._goodness(x, some) for some in classes.split(at_once)]).T
+
+    def _goodness(self, x: Tensor, classes: Tensor) -> Tensor:
+        """sum_l G_l of each image with each of these labels. Shape: (B, ...), (m, C) to (m, B)."""
+        h = self._written(x, classes.repeat_interleave(len(x), 0))
+        total = sum(self.recipe.goodness(h) for h in self._activities(h))
         assert isinstance(total, Tensor)
-        return total.view(self.C, -1).T
+        return total.view(len(classes), -1)
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": nn.ModuleList([self.layers, self.heads])}

@@ -42,6 +42,8 @@ from bench.api.seeds import drawn_from
 from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
 from methods.target.mirror import Mirror, mirrors, stages
 
+EPS = 1e-12  # least length of a row, so that one of zeros has a direction, 0
+
 
 class CounterCurrentSettings(EstimatorSettings, StepSize):
     lr: float = Field(1.0, gt=0, description="step size", json_schema_extra={"search": ["log", 1e-2, 1e1]})
@@ -144,11 +146,11 @@ class CounterCurrent(Method):
     def _mirrored(self, k: int, seen: Tensor, above: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """E of block k by the weights of the mirror."""
         signal = self._signal(k, above)
-        return self._loss(seen, signal, y), signal
+        return self._loss(seen, signal, y, h_moves=False), signal
 
-    def _loss(self, h: Tensor, b: Tensor, y: Tensor) -> Tensor:
-        """E of a block. Shape: h (N, *units), b (C, *units), y (N,)."""
-        of = cosine_loss if self.is_cosine else dot_loss
+    def _loss(self, h: Tensor, b: Tensor, y: Tensor, *, h_moves: bool = True) -> Tensor:
+        """E of a block, up to what is constant where h is. Shape: h (N, *units), b (C, *units), y (N,)."""
+        of = partial(cosine_loss, h_moves=h_moves) if self.is_cosine else dot_loss
         if self.config.pairs == "batch":
             return of(h.flatten(1), b.flatten(1)[y], torch.eye(len(y), dtype=h.dtype, device=h.device))
         return of(h.flatten(1), b.flatten(1), F.one_hot(y, self.n_classes).to(h.dtype))
@@ -167,15 +169,36 @@ def dot_loss(h: Tensor, b: Tensor, Y: Tensor) -> Tensor:
     return 128 / h.shape[1] * F.mse_loss(h @ b.T, Y)
 
 
-def cosine_loss(h: Tensor, b: Tensor, Y: Tensor) -> Tensor:
-    """Shape: as above."""
-    h, b = F.normalize(h), F.normalize(b)
-    return F.mse_loss(h @ b.T, Y) + 0.5 * (_spread(h) + _spread(b))
+def cosine_loss(h: Tensor, b: Tensor, Y: Tensor, *, h_moves: bool = True) -> Tensor:
+    """Shape: as above. h_moves: False leaves out the spread of h, a constant that costs more than all else."""
+    of_b = _products(b)
+    lengths_b = _lengths(of_b)
+    spread = _spread(of_b, lengths_b)
+    if h_moves:
+        of_h = _products(h)
+        lengths_h = _lengths(of_h)
+        spread = spread + _spread(of_h, lengths_h)
+    else:
+        lengths_h = torch.linalg.vector_norm(h, dim=1).clamp_min(EPS)
+    return F.mse_loss(h @ b.T / torch.outer(lengths_h, lengths_b), Y) + 0.5 * spread
 
 
-def _spread(rows: Tensor) -> Tensor:
-    """Mean square of R R^T - I: how far rows of norm 1 are from orthogonal."""
-    return F.mse_loss(rows @ rows.T, torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
+def _products(rows: Tensor) -> Tensor:
+    """R R^T, from which lengths and cosines are had without a pass over R.
+
+    Either R gives half of its derivative, by symmetry: that of one, twice, saves a product as large as this.
+    """
+    products = rows @ rows.detach().T
+    return 2 * products - products.detach()
+
+
+def _lengths(products: Tensor) -> Tensor:
+    return products.diagonal().clamp_min(EPS**2).sqrt()
+
+
+def _spread(products: Tensor, lengths: Tensor) -> Tensor:
+    """How far directions are from orthogonal: mean square of their cosines less I."""
+    return F.mse_loss(products / torch.outer(lengths, lengths), torch.eye(len(lengths)).to(products))
 
 
 def centre(parameters: Iterable[Tensor]) -> None:

@@ -17,6 +17,7 @@ from bench.measure.retained import retained_bytes
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
+from methods.local import forward_forward
 from methods.local.forward_forward import ForwardForward, ForwardForwardSettings
 from methods.local.goodness import RECIPES, StraightThroughReLU, wrong_labels
 from tests.methods.gradients import watched
@@ -184,6 +185,16 @@ def test_scores_are_the_goodness_under_each_label(make_method: Make, batch64: Ba
             if recipe == "mean-goodness":
                 expected[:, c] += (h**2).flatten(1).mean(1)
     torch.testing.assert_close(method.predict(x), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_scores_are_the_same_by_one_batch_and_by_several(
+    make_method: Make, batch64: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels by threes, the last one alone; fails with classes in another order, or one left out."""
+    method = made(make_method, "cnn", predict_by="goodness")
+    whole = method.predict(batch64.x)
+    monkeypatch.setattr(forward_forward, "MOST_UNITS", 3 * len(batch64.x) * method.widest)
+    torch.testing.assert_close(method.predict(batch64.x), whole, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("by", ["head", "goodness"])

@@ -140,6 +140,34 @@ def test_losses_vanish_where_all_is_told_apart() -> None:
     assert float(dot_loss(2 * Y, Y, Y)) == pytest.approx(128 / 3 / 3)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+def test_cosine_loss_from_products_of_rows_equals_that_of_normalised_rows() -> None:
+    """Value and derivatives, also of a row of zeros; by forward mode, too, which sees the one-sided product as well."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(6, 9, generator=generator).double()
+    h[2] = 0
+    b, Y = torch.randn(4, 9, generator=generator).double(), torch.eye(6, 4).double()
+
+    def slow(h: Tensor, b: Tensor) -> Tensor:
+        h, b = F.normalize(h), F.normalize(b)
+        spread = sum(((rows @ rows.T - torch.eye(len(rows))) ** 2).mean() for rows in (h, b))
+        return ((h @ b.T - Y) ** 2).mean() + 0.5 * spread
+
+    def fast(h: Tensor, b: Tensor) -> Tensor:
+        return cosine_loss(h, b, Y)
+
+    moved = [i for i in range(6) if i != 2]  # at 0 the direction of a row has no derivative
+    torch.testing.assert_close(fast(h, b), slow(h, b))
+    theirs, mine = (list(torch.func.grad(f, (0, 1))(h, b)) for f in (slow, fast))
+    torch.testing.assert_close([mine[0][moved], mine[1]], [theirs[0][moved], theirs[1]])
+    assert not mine[0][2].isnan().any()
+    held = torch.func.grad(lambda b: cosine_loss(h, b, Y, h_moves=False))(b)
+    torch.testing.assert_close(held, theirs[1])
+    tangents = (torch.randn(h.shape, generator=generator).double() * (h != 0), torch.randn(b.shape).double())
+    slope = torch.func.jvp(fast, (h, b), tangents)[1]
+    torch.testing.assert_close(slope, (mine[0] * tangents[0]).sum() + (mine[1] * tangents[1]).sum())
+
+
 def test_labels_reach_layers_beside_the_images_in_one_step(make_method: Make, batch64: Batch) -> None:
     """And images the mirror beside the labels; neither side is held still."""
     x, y = batch64
