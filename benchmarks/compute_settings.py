@@ -21,7 +21,7 @@ import torch
 from bench import Batch, Method, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
 from bench.measure.clock import synchronize
-from bench.run import compute
+from bench.runner import compute
 
 IMAGE_SHAPE, N_CLASSES, BATCH_SIZE = (1, 28, 28), 10, 128
 START = Progress(0, 1, 0, 1, 0)

@@ -17,8 +17,8 @@ from torch import Tensor
 from bench import Progress
 from bench.catalog.catalog import Catalog
 from bench.data import load
-from bench.run import loop, setup
-from bench.run.state import Training
+from bench.runner import loop, setup
+from bench.runner.state import Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

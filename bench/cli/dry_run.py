@@ -48,8 +48,8 @@ def _timed(run: "Run", options: "Options") -> tuple[float | None, str]:
     """Seconds that a run takes, or why that is not known."""
     import torch
 
-    from bench.run import rehearse
-    from bench.run.state import Place
+    from bench.runner import rehearse
+    from bench.runner.state import Place
 
     try:
         return rehearse.seconds(run.spec, run.load(), Place(torch.device(options.device), options.data_dir)), ""

@@ -58,8 +58,8 @@ def estimate(
     from bench.experiment import rates, sketch
     from bench.measure.peak_flops import matmul_rate
     from bench.report.numbers import shown
-    from bench.run.estimate import columns_by_shapes
-    from bench.run.estimate import estimate as of
+    from bench.runner.estimate import columns_by_shapes
+    from bench.runner.estimate import estimate as of
     from bench.spec.plan import refusal
 
     peak, reached = matmul_rate(torch.device("cpu"), PEAK_S), rates(results, catalog) if results else {}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.executors.local import Listener
-from bench.run.events import Ended, EpochEnded, Event, Kept, Started, Stepped
+from bench.runner.events import Ended, EpochEnded, Event, Kept, Started, Stepped
 from bench.spec.plan import Run
 
 

@@ -14,7 +14,7 @@ from bench.api.status import FINAL, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
 from bench.record.folder import RunFolder
-from bench.run.events import Ended, Event, Kept, Started
+from bench.runner.events import Ended, Event, Kept, Started
 
 KILLS = 3  # from outside, in a row and without getting ahead, after which a run is given up
 

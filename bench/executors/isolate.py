@@ -24,7 +24,7 @@ from typing import Any
 from bench.api.status import Status
 from bench.executors.output import Output
 from bench.record.folder import RunFolder
-from bench.run.events import Event
+from bench.runner.events import Event
 from bench.spec.plan import Run
 
 Summary = dict[str, Any]
@@ -184,8 +184,8 @@ def _run(job: Job, send: Connection) -> Summary:
     from bench.api.errors import BenchError, StoreError
     from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
-    from bench.run.session import Session
-    from bench.run.state import Place
+    from bench.runner.session import Session
+    from bench.runner.state import Place
 
     began, folder = time.time(), job.folder
     torch.set_num_threads(job.threads)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.executors.attempt import Terms, attempt
 from bench.executors.isolate import Job
-from bench.run.events import Event
+from bench.runner.events import Event
 from bench.spec.plan import Run
 
 BUSY_POLL_S = 1.0

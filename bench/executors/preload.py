@@ -13,7 +13,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 for module in (
     "bench.measure.environment",
-    "bench.run.session",
+    "bench.runner.session",
     "sklearn.datasets",
     "torch._dynamo",  # torch's optimisers import it when the first one is made, which takes a second
 ):

@@ -18,8 +18,8 @@ from bench.executors import output
 from bench.executors.attempt import KILLS, Terms
 from bench.executors.local import Options, run_all
 from bench.record.folder import RunFolder
-from bench.run.events import Ended, Event, Started
-from bench.run.setup import TRIAL_STEPS
+from bench.runner.events import Ended, Event, Started
+from bench.runner.setup import TRIAL_STEPS
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, check, plan
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.run import compute
+from bench.runner import compute
 from methods.noprop.ct import NoPropCTSettings
 from methods.noprop.gamma import LearnedSchedule, Schedule
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench import Batch, Task
 from bench.api.errors import ConfigError
-from bench.run import compute
+from bench.runner import compute
 from methods.noprop.denoiser import Denoiser
 from methods.noprop.denoiser_ct import DenoiserCT
 from methods.noprop.labels import Labels, LabelSettings, mean_embedding, squared_distances

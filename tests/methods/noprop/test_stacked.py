@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import Method, Task
-from bench.run import compute
+from bench.runner import compute
 from methods.noprop.denoiser import Denoiser
 from methods.noprop.dt import NoPropDT
 

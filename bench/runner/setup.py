@@ -29,9 +29,9 @@ from bench.api.task import Batch, Progress, Task
 from bench.data import Batches, Dataset
 from bench.measure.clock import Clock, synchronize
 from bench.measure.live_peak import alive
-from bench.run import compute
-from bench.run.evaluate import EVAL_BATCH
-from bench.run.state import Place, Row, Training, seeds_of
+from bench.runner import compute
+from bench.runner.evaluate import EVAL_BATCH
+from bench.runner.state import Place, Row, Training, seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

@@ -17,9 +17,9 @@ from bench.api.instrument import Probe, Reading
 from bench.api.method import Method
 from bench.api.task import Task
 from bench.measure import clock
-from bench.run import checkpoint
-from bench.run.events import EpochEnded, Stepped
-from tests.bench.run.test_session import Toy, Watched, _stop_after, _tensors, least_peak, spec, start
+from bench.runner import checkpoint
+from bench.runner.events import EpochEnded, Stepped
+from tests.bench.runner.test_session import Toy, Watched, _stop_after, _tensors, least_peak, spec, start
 
 STEPS = 10  # an epoch, of the digits in batches of 128
 N_VAL, N_TEST = 144, 360

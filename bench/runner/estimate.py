@@ -23,8 +23,8 @@ from bench.api.task import Task
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined
 from bench.measure.live_peak import alive
-from bench.run import setup
-from bench.run.state import Row, seeds_of
+from bench.runner import setup
+from bench.runner.state import Row, seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

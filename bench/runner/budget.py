@@ -1,6 +1,6 @@
 """When a run ends: after its steps, its seconds, or when validation no longer gets better."""
 
-from bench.run.state import Training
+from bench.runner.state import Training
 
 
 def refusal(run: Training) -> str | None:

@@ -8,9 +8,9 @@ import torch
 from bench.api.status import Status
 from bench.measure.accuracy import Diverged
 from bench.record.folder import RunFolder
-from bench.run import budget, checkpoint, compute, evaluate, loop, setup
-from bench.run.events import EpochEnded, Stepped, Tell
-from bench.run.state import Place, Row, Training
+from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
+from bench.runner.events import EpochEnded, Stepped, Tell
+from bench.runner.state import Place, Row, Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts, refusal
 

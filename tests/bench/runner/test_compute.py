@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.catalog.catalog import Catalog
-from bench.run import compute
+from bench.runner import compute
 from bench.testing.subject import CPU, Subject, Trainee, small_task
 
 STEPS = 30

@@ -15,7 +15,7 @@ from bench.api.seeds import Seeds
 from bench.api.task import Progress, Task
 from bench.data import Batches
 from bench.measure.clock import Clock
-from bench.run.best import Best
+from bench.runner.best import Best
 from bench.spec.identity import RunSpec
 
 Row = dict[str, Value]

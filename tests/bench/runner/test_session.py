@@ -21,10 +21,10 @@ from bench.catalog.catalog import Catalog
 from bench.measure.accuracy import Diverged, accuracy
 from bench.record import artifacts
 from bench.record.folder import RunFolder
-from bench.run import checkpoint
-from bench.run.events import EpochEnded, Event
-from bench.run.session import Session
-from bench.run.state import Place, Training
+from bench.runner import checkpoint
+from bench.runner.events import EpochEnded, Event
+from bench.runner.session import Session
+from bench.runner.state import Place, Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

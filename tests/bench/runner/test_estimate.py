@@ -13,9 +13,9 @@ from bench.data import load
 from bench.data.outline import Outline
 from bench.measure import cpu_memory
 from bench.measure.live_peak import alive
-from bench.run import setup
-from bench.run.estimate import CPU, columns_by_shapes, estimate
-from bench.run.state import seeds_of
+from bench.runner import setup
+from bench.runner.estimate import CPU, columns_by_shapes, estimate
+from bench.runner.state import seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

@@ -7,9 +7,9 @@ import time
 import torch
 
 from bench.measure.clock import synchronize
-from bench.run import compute, evaluate, setup
-from bench.run.evaluate import EVAL_BATCH
-from bench.run.state import Place, Training
+from bench.runner import compute, evaluate, setup
+from bench.runner.evaluate import EVAL_BATCH
+from bench.runner.state import Place, Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import torch
 
 from bench.record.folder import RunFolder
-from bench.run.state import State, Training
+from bench.runner.state import State, Training
 
 EVERY_S = 10.0
 SHARE = 0.03  # of the time of a run that saving may take

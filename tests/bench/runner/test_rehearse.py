@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
-from bench.run import rehearse
-from bench.run.state import Place
+from bench.runner import rehearse
+from bench.runner.state import Place
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 

@@ -10,7 +10,7 @@ from bench.api.instrument import Gauge
 from bench.api.interface import check_metric, loss_of
 from bench.api.task import Progress
 from bench.measure.clock import synchronize
-from bench.run.state import Training
+from bench.runner.state import Training
 
 
 @contextmanager
