@@ -1,6 +1,13 @@
-"""Benchmark suite for learning with and without backprop: public API for authors of methods, nets and data sets.
+"""Benchmark suite for learning with and without backprop.
+
+For authors of methods, nets and data sets:
 
     from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
+
+For users in Python, as the command line has it:
+
+    bench.run(methods=["noprop-dt", "backprop"], seeds=3)
+    bench.load("results/default").summary()
 
 Names are loaded on first use, so that `import bench` stays free of torch.
 """
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from bench.api.settings import AdamSettings, AdamWSettings, StepSize, step_size
     from bench.api.task import Batch, Facts, Progress, Task
     from bench.catalog.register import register
+    from bench.study import Study, load, run
 
 __version__ = "0.1.0"
 
@@ -33,6 +41,7 @@ _NAMES = {
     "bench.api.settings": ("AdamSettings", "AdamWSettings", "StepSize", "step_size"),
     "bench.api.task": ("Batch", "Facts", "Progress", "Task"),
     "bench.catalog.register": ("register",),
+    "bench.study": ("Study", "load", "run"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -64,10 +73,13 @@ __all__ = [
     "Source",
     "Split",
     "StepSize",
+    "Study",
     "Task",
     "Trial",
     "Way",
+    "load",
     "register",
+    "run",
     "step_size",
 ]
 

@@ -15,6 +15,8 @@ from bench.executors import isolate
 from bench.executors.local import Listener, Options, run_all
 from bench.record import searches
 from bench.record.results import MARGIN, Results
+from bench.record.selection import Selection
+from bench.record.standing import save_plan
 from bench.search import outcome, saved, search
 from bench.search.search import Search
 from bench.spec.config import Experiment
@@ -92,6 +94,7 @@ def execute(
         if found is None:
             return Outcome(runs, [None] * len(runs), folder)
         runs = search.tuned(runs, found)
+    save_plan(folder, map(_named, runs))
     with listening(runs) as listen:
         return Outcome(runs, run_all(runs, options, listen, stop), folder)
 
@@ -108,6 +111,7 @@ def tune(
     there = replace(options, experiment=aside.name)
 
     def work(trials: list[Run]) -> list[dict[str, Any] | None]:
+        save_plan(there.root / there.experiment, map(_named, trials))
         with listening(trials) as listen:
             return run_all(trials, there, listen, stop)
 
@@ -118,6 +122,10 @@ def tune(
     searches.save(outcome.found(rows, experiment.tune), aside)
     outcome.write_journal(rows, aside)
     return rows
+
+
+def _named(run: Run) -> dict[str, Any]:
+    return {**run.spec.model_dump(mode="json"), "run_id": run.spec.run_id}
 
 
 def _at_chance(runs: list[Run], options: Options) -> dict[str, float]:
@@ -134,11 +142,14 @@ def results_of(
     catalog: Catalog,
     *,
     all_sources: bool = False,
+    select: Selection | None = None,
     margin: float = MARGIN,
     target: float | None = None,
 ) -> Results:
     """What was measured below a folder, with the columns of the instruments that are within reach."""
-    return Results(folder, columns=catalog.columns(), all_sources=all_sources, margin=margin, target=target)
+    return Results(
+        folder, columns=catalog.columns(), all_sources=all_sources, select=select, margin=margin, target=target
+    )
 
 
 def rates(folder: Path, catalog: Catalog) -> dict[tuple[str, str], float]:

@@ -2,22 +2,38 @@
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from bench import __version__
 from bench.api.errors import BenchError
-from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, tune
-from bench.cli.printing import fail
+from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, status, tune
+from bench.cli.printing import fail, say
 
 CTRL_C = 130
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Benchmark of learning with and without backprop.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Benchmark of learning with and without backprop."""
+
+
 app.command("run")(run.run)
 app.command("tune")(tune.tune)
 app.command("estimate")(estimate.estimate)
@@ -25,7 +41,10 @@ app.command("memory")(memory.memory)
 app.command("audit")(audit.audit)
 app.add_typer(listing.app, name="list")
 app.command("show")(listing.show)
+app.command("status")(status.status)
 app.command("report")(report.report)
+app.command("compare")(report.compare)
+app.command("merge")(report.merge)
 app.command("pack")(report.pack)
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)

@@ -1,4 +1,4 @@
-"""What `bench run` shows while it runs: bars on a terminal, plain lines elsewhere."""
+"""What `bench run` shows while it runs: bars on a terminal and in a notebook, plain lines elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -15,11 +15,19 @@ def listener(runs: list[Run], *, quiet: bool) -> Iterator[Listener]:
     """The listener that suits where the output goes."""
     if quiet:
         yield lambda run, event: None
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() or _in_a_notebook():
         with _bars(runs) as listen:
             yield listen
     else:
         yield _lines(runs)
+
+
+def _in_a_notebook() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
 
 
 def _lines(runs: list[Run]) -> Listener:

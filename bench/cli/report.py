@@ -1,4 +1,4 @@
-"""`bench report` and `bench pack`: what is made of run records."""
+"""`bench report`, `compare`, `merge` and `pack`: what is made of run records."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,16 +6,22 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import AllSources, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, say
+from bench.cli.printing import BAD_INPUT, say, table
+
+Margin = Annotated[
+    float | None, typer.Option(min=0.01, max=100, help="Points within which accuracies are equivalent; else 1.")
+]
+Select = Annotated[
+    str | None, typer.Option(metavar="CONDITIONS", help="Which runs, as in 'method=spsa,backprop dataset=mnist'.")
+]
 
 
 def report(
     results: Annotated[Path, typer.Argument(help="A results folder.")] = Path("results"),
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     all_sources: AllSources = False,
-    margin: Annotated[
-        float | None, typer.Option(min=0.01, max=100, help="Points within which accuracies are equivalent; else 1.")
-    ] = None,
+    select: Select = None,
+    margin: Margin = None,
     target: Annotated[
         float | None,
         typer.Option(min=0, max=100, help="Validation accuracy to be reached, %; else 95% of backprop's last."),
@@ -24,11 +30,51 @@ def report(
 ) -> int:
     """Write tables and figures over run records."""
     from bench.experiment import results_of, write_report
+    from bench.record.selection import selection
 
     catalog, broken = catalog_of(plugin)
     asked = {name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None}
-    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources, **asked), out)}")
+    chosen = selection(select or "")
+    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources, select=chosen, **asked), out)}")
     return BAD_INPUT if broken else 0
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A results folder: an older commit, the reference.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another: a newer commit, another machine.")],
+    select: Select = None,
+    margin: Margin = None,
+    csv: Annotated[Path | None, typer.Option(help="A file for the unrounded numbers.")] = None,
+    plugin: Plugins = None,
+) -> int:
+    """Set two results folders side by side, cell by cell, paired by seed."""
+    from bench.experiment import results_of
+    from bench.record.files import atomic_write
+    from bench.record.results import MARGIN
+    from bench.record.selection import selection
+    from bench.report.numbers import csv as as_csv
+    from bench.report.versus import ratios_of, versus_frame, versus_table
+
+    catalog, broken = catalog_of(plugin)
+    within = MARGIN if margin is None else margin / 100
+    sides = [results_of(side, catalog, select=selection(select or ""), margin=within) for side in (a, b)]
+    frame = versus_frame(*sides)
+    drawn = versus_table(frame, ratios_of(sides[0]))
+    table(drawn.headers, drawn.rows)
+    if csv is not None:
+        atomic_write(csv, as_csv(frame))
+    return BAD_INPUT if broken else 0
+
+
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Results folders, or packs, of several machines.")],
+    out: Annotated[Path, typer.Option(help="The folder that is to hold all of them.")],
+    keep: Annotated[Path | None, typer.Option(help="Of two records that contradict, that of this folder.")] = None,
+) -> None:
+    """Join results folders from several machines; records that contradict each other are named and refused."""
+    from bench.record.merge import merge as join
+
+    say(f"merged: {join(sources, out, keep=keep)} runs in {out}")
 
 
 def pack(

@@ -15,6 +15,7 @@ from bench.record.reader import records
 from bench.record.rows import Row, parsed
 from bench.record.schema import CURVE, IDENTITY, KEY, WORDS
 from bench.record.searches import Found
+from bench.record.selection import Selection, selected
 
 if TYPE_CHECKING:
     from bench.api.artifact import Artifact
@@ -25,9 +26,9 @@ MARGIN = 0.01
 class Results:
     """The records below a folder: of one run, an experiment, or several; in run folders, packed, or both.
 
-    columns: the declared quantities. all_sources: keep also the rows that older code has made. For who judges them,
-    as fractions: margin, within which two test accuracies are equivalent; target, a validation accuracy to be reached
-    (None: one that follows from backprop's).
+    columns: the declared quantities. all_sources: keep also the rows that older code has made. select: leave out runs
+    without these values. For who judges them, as fractions: margin, within which two test accuracies are equivalent;
+    target, a validation accuracy to be reached (None: one that follows from backprop's).
     Every property raises StoreError, naming the file and the mend, where a record is corrupt or there is none.
     """
 
@@ -37,10 +38,12 @@ class Results:
         *,
         columns: Sequence[Column],
         all_sources: bool = False,
+        select: Selection | None = None,
         margin: float = MARGIN,
         target: float | None = None,
     ) -> None:
         self.root = root
+        self.select = select or {}
         self.margin, self.target = margin, target
         self._declared = columns
         self._all_sources = all_sources
@@ -51,12 +54,12 @@ class Results:
 
         Runs that were only probed are left out, unless there are no others.
         """
-        return self._frame([row for row in self.rows if not row.probe_only] or self.rows)
+        return self.frame([row for row in self.rows if not row.probe_only] or self.rows)
 
     @cached_property
     def probed(self) -> pd.DataFrame:
         """As `runs`, with those that were only probed in any case."""
-        return self._frame(self.rows)
+        return self.frame(self.rows)
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -139,9 +142,15 @@ class Results:
     @cached_property
     def rows(self) -> list[Row]:
         """The runs as they were recorded, in the order of all frames."""
-        return rows.labelled(self._read if self._all_sources else rows.newest(self._read))
+        return rows.labelled(self.unlabelled)
 
-    def _frame(self, of: Sequence[Row]) -> pd.DataFrame:
+    @cached_property
+    def unlabelled(self) -> list[Row]:
+        """The same, in no order, before they are told apart: `variant` is empty."""
+        return selected(self._read if self._all_sources else rows.newest(self._read), self.select)
+
+    def frame(self, of: Sequence[Row]) -> pd.DataFrame:
+        """As `runs`, of these rows alone."""
         texts = {*WORDS, *(column.name for column in self.columns if column.text)}
         names = [*IDENTITY, *(column.name for column in self.columns)]
         cells = {name: [_cell(row, name, name in texts) for row in of] for name in names}

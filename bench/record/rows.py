@@ -98,7 +98,7 @@ def read(records: Iterable[Record]) -> list[Row]:
     Raises: StoreError naming a corrupt file.
     """
     rows: dict[str, Row] = {}
-    for row in map(_row, records):
+    for row in map(one, records):
         known = rows.get(row.run_id)
         if known is None or _weight(row) > _weight(known):
             rows[row.run_id] = row
@@ -146,7 +146,8 @@ def parsed(record: Record, name: str, parse: Callable[[bytes], T]) -> T | None:
         raise record.corrupt(name, error) from error
 
 
-def _row(record: Record) -> Row:
+def one(record: Record) -> Row:
+    """Raises: StoreError naming a corrupt file."""
     spec = parsed(record, "spec.json", _object) or {}
     for name, kind in _SPEC.items():
         if not isinstance(spec.get(name), kind):

@@ -15,11 +15,24 @@ def shown(column: Column, mean: float, half_width: float = math.nan) -> str:
     if math.isnan(mean) or mean == column.blank_at:
         return ""
     signed = "+" if column.name.endswith("_diff") else ""
-    text = _number(column.scale * mean, column.decimals, signed)
+    text = _number(in_unit(column, mean), column.decimals, signed)
     if not column.interval or column.decimals is None:
         return text
-    spread = " (n=1)" if math.isnan(half_width) else f" ± {_number(column.scale * half_width, column.decimals)}"
+    spread = " (n=1)" if math.isnan(half_width) else f" ± {_number(in_unit(column, half_width), column.decimals)}"
     return text + spread
+
+
+def in_unit(column: Column, value: float) -> float:
+    """The value in the unit that the column's title names."""
+    return column.scale * value
+
+
+def decimals_of(column: Column, value: float) -> int:
+    """Places behind the point: the column's, else those of three significant digits."""
+    if column.decimals is not None:
+        return column.decimals
+    size = abs(in_unit(column, value))
+    return max(0, 2 - math.floor(math.log10(size))) if size > 0 else 0
 
 
 def exact(value: float) -> str:

@@ -7,6 +7,7 @@ from bench.stats.intervals import Interval, t_interval
 from bench.stats.paired import CONCLUSION, TEST_ACC_DIFF, TESTS, paired_differences
 from bench.stats.targets import TARGETS, costs_to_target
 from bench.stats.twins import REFERENCE
+from bench.stats.versus import VERSUS, versus
 
 __all__ = [
     "CONCLUSION",
@@ -16,6 +17,7 @@ __all__ = [
     "TARGETS",
     "TESTS",
     "TEST_ACC_DIFF",
+    "VERSUS",
     "Interval",
     "costs_to_target",
     "count_runs",
@@ -27,4 +29,5 @@ __all__ = [
     "points",
     "scores_of",
     "t_interval",
+    "versus",
 ]

@@ -1,0 +1,37 @@
+"""`bench status`: where a sweep stands, and when it will end."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.printing import say, table
+
+
+def status(
+    results: Annotated[Path, typer.Argument(help="A results folder, or that of one experiment.")] = Path("results"),
+) -> None:
+    """Tell where a sweep stands: what has ended, what is at work, when the rest will be done."""
+    from bench.record.standing import standings
+
+    found = standings(results)
+    lines = []
+    for standing in found:
+        failed = {name: n for name, n in standing.ended.items() if name != "ok"}
+        told = ", ".join(f"{n} {name}" for name, n in sorted(failed.items()))
+        counts = [standing.planned, standing.ended.get("ok", 0), told or 0, len(standing.at_work), standing.waiting]
+        lines.append([standing.experiment, *map(str, counts), _when(standing.remaining_s)])
+    table(["experiment", "runs", "ok", "else", "at work", "waiting", "left"], lines)
+    for run in (run for standing in found for run in standing.at_work):
+        say(f"at work: {run.label}, epoch {run.epoch:g} of {run.epochs}, {run.seconds:.0f} s")
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known yet"
+    if seconds == 0:
+        return "none"
+    left = datetime.timedelta(seconds=round(seconds))
+    end = datetime.datetime.now() + left
+    return f"{left}, until {end:%a %H:%M}" if left.days else f"{left}, until {end:%H:%M}"

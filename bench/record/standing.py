@@ -1,0 +1,149 @@
+"""Where a sweep stands: what of its plan has ended, what is at work, and how long the rest will take.
+
+results/<experiment>/plan.json      the runs that the last command wanted, in its order
+"""
+
+import csv
+import fcntl
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.api.errors import StoreError
+from bench.api.status import FINAL
+from bench.record.files import atomic_write, json_bytes
+from bench.record.folder import RunFolder
+
+PLAN = "plan.json"
+NAMES = ("run_id", "dataset", "net", "method", "seed", "epochs")
+ALIKE: tuple[tuple[str, ...], ...] = (("dataset", "net", "method"), ("dataset", "net"), ("dataset",), ())
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A run that some process is busy with. epoch: how many are over; seconds: since it was begun or continued."""
+
+    label: str
+    epoch: float
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An experiment's. ended: counts by status; waiting: runs not begun, or to be continued.
+
+    remaining_s: of the work that is left, over as many runs at a time as are at work now; None where nothing tells.
+    """
+
+    experiment: str
+    planned: int
+    ended: Mapping[str, int]
+    at_work: Sequence[AtWork]
+    waiting: int
+    remaining_s: float | None
+
+
+def save_plan(folder: Path, specs: Iterable[Mapping[str, Any]]) -> None:
+    """Raises: StoreError where it cannot be written."""
+    atomic_write(folder / PLAN, json_bytes([{name: spec[name] for name in NAMES} for spec in specs]))
+
+
+def standings(root: Path) -> list[Standing]:
+    """Of an experiment's folder, or of all in a results folder.
+
+    Raises: StoreError where there is no plan, or one that is corrupt.
+    """
+    folders = [root] if (root / PLAN).exists() else sorted(path.parent for path in root.glob(f"*/{PLAN}"))
+    if not folders:
+        raise StoreError(f"{root} holds no {PLAN}; name a folder in which `bench run` or `bench tune` has begun")
+    return [_standing(folder) for folder in folders]
+
+
+def _standing(folder: Path) -> Standing:
+    ended: dict[str, int] = {}
+    seconds: list[tuple[Mapping[str, Any], float]] = []
+    left: list[Mapping[str, Any]] = []
+    at_work: dict[str, AtWork] = {}
+    plan = _plan(folder / PLAN)
+    for run in plan:
+        of_run = RunFolder(folder.parent, folder.name, run["run_id"])
+        summary = of_run.summary() or {}
+        busy_since = _busy_since(of_run.path)
+        if busy_since is not None:
+            at_work[run["run_id"]] = _at_work(run, of_run.path, time.time() - busy_since)
+            left.append(run)
+        elif summary.get("status") in (*FINAL, "skipped"):
+            ended[summary["status"]] = ended.get(summary["status"], 0) + 1
+            seconds.append((run, float(summary.get("wall_s") or 0.0)))
+        else:
+            left.append(run)
+    remaining = _remaining(left, at_work, [(run, s) for run, s in seconds if s > 0])
+    return Standing(folder.name, len(plan), ended, list(at_work.values()), len(left) - len(at_work), remaining)
+
+
+def _plan(path: Path) -> list[dict[str, Any]]:
+    try:
+        plan = json.loads(path.read_bytes())
+        if not isinstance(plan, list) or any(set(NAMES) - set(run) for run in plan):
+            raise ValueError("it is no list of runs")
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} is corrupt ({error}); start the same command again, it writes it anew") from error
+    return plan
+
+
+def _busy_since(path: Path) -> float | None:
+    """When the process that holds the folder took it up; None where none does."""
+    try:
+        fd = os.open(path / ".lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (path / "spec.json").stat().st_mtime if (path / "spec.json").exists() else time.time()
+    finally:
+        os.close(fd)
+    return None
+
+
+def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
+    label = f"{run['method']} on {run['net']}, {run['dataset']}, seed {run['seed']}"
+    try:
+        lines = list(csv.DictReader((path / "curve.csv").read_text().splitlines()))
+        epoch = float(lines[-1]["epoch"])
+    except (OSError, IndexError, KeyError, ValueError):
+        epoch = 0.0
+    return AtWork(label, epoch, run["epochs"], seconds)
+
+
+def _remaining(
+    left: Sequence[Mapping[str, Any]],
+    at_work: Mapping[str, AtWork],
+    seconds: Sequence[tuple[Mapping[str, Any], float]],
+) -> float | None:
+    """By the median of finished runs that are most alike; of a run at work by its own epochs, once it has some."""
+    work = 0.0
+    for run in left:
+        here = at_work.get(run["run_id"])
+        if here is not None and here.epoch > 0:
+            work += here.seconds * max(0.0, run["epochs"] / here.epoch - 1)
+            continue
+        expected = _expected(run, seconds)
+        if expected is None:
+            return None
+        work += max(0.0, expected - (here.seconds if here else 0.0))
+    return work / max(1, len(at_work))
+
+
+def _expected(run: Mapping[str, Any], seconds: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
+    for names in ALIKE:
+        alike = [s for other, s in seconds if all(other[name] == run[name] for name in names)]
+        if alike:
+            return statistics.median(alike)
+    return None

@@ -1,0 +1,138 @@
+"""The suite in Python: run an experiment or load its records, then look at them as frames, tables and figures.
+
+import bench
+
+study = bench.run(methods=["noprop-dt", "backprop"], seeds=3, epochs=5)
+study.summary()                 # a pandas frame; study alone shows the table of results
+study.plot_accuracy()           # a matplotlib figure
+study.to_latex()
+bench.load("results/default").curves
+"""
+
+import html
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from bench.api.errors import PluginError
+from bench.catalog.catalog import Catalog
+from bench.cli.progress import listener
+from bench.executors.attempt import Terms
+from bench.executors.local import Options
+from bench.experiment import execute, prepare, write_report
+from bench.record.results import MARGIN, Results
+from bench.record.selection import Selection
+from bench.report.blocks import Picture
+from bench.report.latex import results_tex
+from bench.report.sections import Section, accuracy, curves, trade_offs
+from bench.report.style import theme
+from bench.report.summary import ordered, results_table, summary_frame
+from bench.spec.config import resolve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Study(Results):
+    """Results with what the report makes of them: `runs`, `curves`, `settings`, `environments` as in Results."""
+
+    def summary(self) -> pd.DataFrame:
+        """A line per data set, method, net and variant: `n_ok`, `n_runs`, and X_mean, X_ci95 of what was measured."""
+        return summary_frame(ordered(self.runs), self.columns, self.margin)
+
+    def plot_accuracy(self) -> "Figure | None":
+        """Test accuracy with its interval, its seeds and the count of runs; None where no run ended well."""
+        return self._picture(accuracy.section, "accuracy")
+
+    def plot_curves(self, x: Literal["epoch", "train_s"] = "epoch") -> "Figure | None":
+        """Validation accuracy, or training loss, by epochs or by seconds of training; None where there is none."""
+        return self._picture(curves.section, curves.CAPTIONS[x][0])
+
+    def plot_trade_off(self, cost: Literal["memory", "time"] = "memory") -> "Figure | None":
+        """Test accuracy against what it costs; None where not all runs have that measured."""
+        return self._picture(trade_offs.section, f"accuracy_{cost}")
+
+    def _picture(self, section: Section, name: str) -> "Figure | None":
+        with theme():
+            pictures = (block for block in section(self) if isinstance(block, Picture))
+            return next((picture.drawing for picture in pictures if picture.name == name), None)
+
+    def to_latex(self, columns: Sequence[str] = ()) -> str:
+        """The table of results for a paper, in booktabs and siunitx; columns by name, else the terminal's."""
+        return results_tex(self, columns)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the report, by default to reports/NAME; return its path."""
+        return write_report(self, None if out is None else Path(out))
+
+    def _repr_html_(self) -> str:
+        table = results_table(self, self.runs, where="terminal")
+        sides = ["left" if header in table.words else "right" for header in table.headers]
+        head, *body = (
+            "".join(f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>' for side, cell in cells)
+            for tag, cells in [("th", zip(sides, table.headers, strict=True))]
+            + [("td", zip(sides, row, strict=True)) for row in table.rows]
+        )
+        lines = "".join(f"<tr>{line}</tr>" for line in body)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def load(
+    folder: str | Path,
+    *,
+    all_sources: bool = False,
+    select: Selection | None = None,
+    margin: float = MARGIN,
+    target: float | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> Study:
+    """What was measured below a folder of records, packed or not; read when it is first asked for.
+
+    select: as {"method": ["spsa"]}. margin, target: fractions, as in Results. Raises: PluginError; StoreError, later,
+    where a record is corrupt or there is none.
+    """
+    columns = _catalog(plugins).columns()
+    return Study(Path(folder), columns=columns, all_sources=all_sources, select=select, margin=margin, target=target)
+
+
+def run(
+    methods: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    *,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    plugins: Sequence[str | Path] = (),
+    jobs: int = 1,
+    timeout: float | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    **experiment: Any,
+) -> Study:
+    """Train and measure as `bench run` does, and return what came of it. Finished runs are kept.
+
+    settings: by method or net name, as {"mlp": {"width": 512}}. experiment: any other key of an experiment, such as
+    net, seeds, epochs, batch_size, instruments, tune (see bench.spec.config.Experiment). data_dir: else $BENCH_DATA.
+    Raises: ConfigError, DataError, PluginError, StoreError. A run that fails is a row of the results that says how.
+    """
+    given = {"methods": methods, "datasets": datasets, "settings": settings, **experiment}
+    asked = resolve(preset, None if config is None else Path(config), given, [])
+    catalog = _catalog(plugins)
+    where = None if data_dir is None else Path(data_dir)
+    runs, device = prepare(asked, catalog, data_dir=where, download=download)
+    options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
+    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), threading.Event())
+    return Study(outcome.folder, columns=catalog.columns())
+
+
+def _catalog(plugins: Sequence[str | Path]) -> Catalog:
+    catalog = Catalog([Path(plugin) for plugin in plugins])
+    for problem in catalog.problems:
+        raise PluginError(problem)
+    return catalog

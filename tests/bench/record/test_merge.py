@@ -1,0 +1,97 @@
+"""Records of several machines as one: every run once, and no contradiction swept under."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.api.column import Column
+from bench.api.errors import StoreError
+from bench.record import searches
+from bench.record.folder import RunFolder
+from bench.record.merge import merge
+from bench.record.pack import pack
+from bench.record.results import Results
+from bench.record.searches import Found
+
+COLUMNS = (Column("test_acc", "test acc, %", "accuracy"),)
+SPEC = dict(method="m", method_settings={}, net="n", net_settings={}, dataset="d", epochs=1, batch_size=2)
+
+
+def add(root: Path, seed: int, **summary: Any) -> RunFolder:
+    folder = RunFolder(root, "exp", f"run{seed}")
+    folder.create({**SPEC, "seed": seed}, {"env_id": root.name})
+    folder.write_curve([{"epoch": 1, "step": 1, "train_loss": 0.5}])
+    folder.stderr.write_text("a line\n")
+    (folder.path / ".lock").touch()
+    if summary:
+        folder.finish({"status": "ok", "reason": None, "test_acc": 0.5, **summary})
+    return folder
+
+
+def search(best: float) -> Found:
+    return Found(
+        method="m", net="n", dataset="d", fixed={}, net_settings={}, best={"lr": best}, val_acc=0.5, verdict="solved",
+        n_trials=1, epochs=1, reported_epochs=1, batch_size=2, seed=1000, sampler="sobol", date=None, commit=None,
+        source=None, variant="", declared={}, searched={}, at_chance=0.1, tried=[],
+    )  # fmt: skip
+
+
+def runs(root: Path) -> pd.DataFrame:
+    return Results(root, columns=COLUMNS).runs
+
+
+def test_every_run_is_there_once_with_all_its_files(tmp_path: Path) -> None:
+    """From folders and from packs, what both have included; locks stay behind."""
+    a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "out"
+    for seed in (0, 1):
+        add(a, seed, test_acc=seed / 10)
+    for seed in (1, 2):
+        add(b, seed, test_acc=seed / 10)
+    pack(b / "exp", tmp_path / "packed" / "exp")
+    assert merge([a, tmp_path / "packed"], out) == 3
+    assert list(runs(out)["test_acc"]) == [0.0, 0.1, 0.2]
+    assert sorted(path.name for path in (out / "exp" / "run0").iterdir()) == [
+        "curve.csv", "env.json", "spec.json", "stderr.txt", "summary.json",
+    ]  # fmt: skip
+    assert merge([b], out) == 3  # what is in `out` takes part
+    assert list(runs(out)["test_acc"]) == [0.0, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("other", [{"test_acc": 0.25}, {"status": "oom", "test_acc": None}])
+def test_a_contradiction_is_named_and_nothing_written(tmp_path: Path, other: dict[str, Any]) -> None:
+    a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "out"
+    add(a, 0, test_acc=0.5)
+    add(b, 0, **other)
+    with pytest.raises(StoreError, match=r"m on n, d, seed 0 ended in two ways: .*a/exp/run0.*b/exp/run0.*--keep"):
+        merge([a, b], out)
+    assert not out.exists()
+    merge([a, b], out, keep=b)
+    assert json.loads((out / "exp" / "run0" / "summary.json").read_text())["test_acc"] == other["test_acc"]
+    with pytest.raises(StoreError, match="is none of the folders"):
+        merge([a], out, keep=b)
+
+
+def test_what_has_ended_goes_before_what_was_stopped(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    add(a, 0, status="interrupted", test_acc=None)
+    add(b, 0, test_acc=0.75)
+    add(a, 1)  # begun, and not ended anywhere
+    merge([a, b], tmp_path / "out")
+    assert list(runs(tmp_path / "out")["status"]) == ["ok", "interrupted"]
+    assert runs(tmp_path / "out")["test_acc"][0] == 0.75
+
+
+def test_what_searches_found_comes_along_and_must_agree(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for root, best in ((a, 0.1), (b, 0.1)):
+        add(root, 0, test_acc=0.5)
+        searches.save([search(best)], searches.beside(root / "exp"))
+    merge([a, b], tmp_path / "out")
+    assert Results(tmp_path / "out", columns=COLUMNS).searches == [search(0.1)]
+    searches.save([search(0.3)], searches.beside(b / "exp"))
+    with pytest.raises(StoreError, match=r"the search for m on n, d found \{'lr': 0.1\} in one folder"):
+        merge([a, b], tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,63 @@
+"""The suite from Python: the same runs and numbers as the command line's."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import bench
+from bench.api.errors import ConfigError, PluginError, StoreError
+from bench.record.pack import pack
+
+SMALL = {"net": "mlp", "settings": {"mlp": {"width": 8, "depth": 1}}, "epochs": 1, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> bench.Study:
+    results = tmp_path_factory.mktemp("results")
+    return bench.run(["backprop", "cafo"], seeds=2, experiment="small", results=results, **SMALL)
+
+
+def test_a_run_gives_frames_a_summary_and_figures(study: bench.Study) -> None:
+    assert list(study.runs["status"]) == ["ok"] * 4
+    summary = study.summary().set_index("method")
+    assert list(summary["n_ok"]) == [2, 2]
+    backprop = study.runs[study.runs["method"] == "backprop"]["test_acc"]
+    assert summary["test_acc_mean"]["backprop"] == pytest.approx(backprop.mean())
+    assert len(study.curves) == 4
+    assert study.plot_accuracy() is not None
+    assert study.plot_curves("train_s") is not None
+    assert study.plot_trade_off("time") is not None
+    assert "backprop" in study.to_latex(["test_acc"])
+
+
+def test_a_notebook_shows_the_table_of_results(study: bench.Study) -> None:
+    shown = study._repr_html_()
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", shown)
+    assert shown.count("<tr>") == 3
+    assert [cell for cell in cells if cell in ("backprop", "cafo")] == ["backprop", "cafo"]
+
+
+def test_finished_runs_are_kept_and_read_again_packed_or_not(study: bench.Study, tmp_path: Path) -> None:
+    ended = [row.finished_at for row in study.rows]
+    again = bench.run(["backprop", "cafo"], seeds=2, experiment="small", results=study.root.parent, **SMALL)
+    pack(study.root, tmp_path / "small")
+    for other in (again, bench.load(study.root), bench.load(str(tmp_path / "small"))):
+        pd.testing.assert_frame_equal(other.summary(), study.summary())
+    assert [row.finished_at for row in again.rows] == ended
+    assert set(bench.load(study.root, select={"method": ["cafo"]}).runs["method"]) == {"cafo"}
+
+
+def test_bad_input_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown method 'bakprop'; did you mean backprop"):
+        bench.run(["bakprop"], results=tmp_path)
+    with pytest.raises(ConfigError, match="unknown key 'epoch'; did you mean epochs"):
+        bench.run(["backprop"], results=tmp_path, epoch=3)
+    with pytest.raises(StoreError, match="no such folder"):
+        bench.load(tmp_path / "nothing").summary()
+    with pytest.raises(ConfigError, match=r"nothing\.py: no such file"):
+        bench.load(tmp_path, plugins=[tmp_path / "nothing.py"])
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
+    with pytest.raises(PluginError, match=r"broken\.py"):
+        bench.load(tmp_path, plugins=[tmp_path / "broken.py"])
