@@ -7,8 +7,8 @@ towards what the one before guessed, as in the net's own forward pass (Li, Teh, 
 
     z <- (1 - g_k) z + g_k softmax(logits_k) W_embed,   g_k = tanh(w_k)
 
-Source: adaptive normalisation's scale and shift (Peebles, Xie 2023, "Scalable diffusion models with transformers"), once
-a block.
+Source: the scale and shift of adaptive layer norm (Peebles, Xie 2023, "Scalable diffusion models with transformers"),
+here once a block.
 """
 
 from collections.abc import Sequence
