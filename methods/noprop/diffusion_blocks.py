@@ -16,7 +16,8 @@ noprop-dt); the net is NoProp's denoiser in place of a ViT, each of its blocks o
 (within a group z runs along the net's own gated path, Eq. 18 of arXiv 2503.24322); as those blocks end in logits,
 F_b = logits W_embed; c_noise enters by one scale and shift of the features before a block's head, zero at the start,
 not by AdaLN in each layer, and not before theta_out, which all blocks share; embeddings are the net's, fixed one-hot by
-default, and have unit length in training (the paper's) and in inference alike. Left open by it: weight decay.
+default, of unit length wherever they are used (the authors' code predicts with them as they are, and starts z with a
+variance of 1 + sigma_max^2). Left open by the paper: weight decay.
 """
 
 from collections.abc import Iterator, Mapping
