@@ -23,6 +23,7 @@ variance of 1 + sigma_max^2). Left open by the paper: weight decay.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -107,8 +108,9 @@ class DiffusionBlocks(Method):
         assert isinstance(net, Denoiser)
         self.net, self.config, self.seed = net, config, seeds.seed
         members = [block for block in net.blocks if isinstance(block, DenoiserBlock)]
-        groups = torch.arange(len(members)).tensor_split(config.blocks or len(members))
-        self.units = nn.ModuleList(LevelBlock([members[k] for k in group.tolist()], device) for group in groups)
+        T, B = len(members), config.blocks or len(members)
+        cuts = [-(-k * T // B) for k in range(B + 1)]
+        self.units = nn.ModuleList(LevelBlock(members[a:b], device) for a, b in pairwise(cuts))
         self.levels = NoiseLevels.of(config)
         self.intervals = [own.widened(config.gamma, self.levels.whole) for own in self.levels.shares(len(self.units))]
         # one generator and one optimiser per block: blocks share nothing, in whatever order they run
