@@ -1,4 +1,5 @@
-"""A training step of NoProp-DT: how fast against a plain loop and the machine's limit, how light against backprop.
+"""A training step of NoProp-DT: how fast against a plain loop and the machine's limit, how light against backprop; and
+one of DiffusionBlocks on the same net, which may take 1.15x as long.
 
     python benchmarks/noprop_step.py [--rounds 5] [--threads 2]
 
@@ -162,6 +163,8 @@ def time_table(name: str, settings: Mapping[str, int], rounds: int) -> None:
         "noprop-dt loop": loop,
         "noprop-dt parallel": made("noprop-dt", settings, T, execution="parallel"),
         "noprop-dt stacked": made("noprop-dt", settings, T, execution="stacked"),
+        "diffusion-blocks loop": made("diffusion-blocks", settings, T, execution="loop"),
+        "diffusion-blocks parallel": made("diffusion-blocks", settings, T, execution="parallel"),
         "backprop": made("backprop", settings, T),
     }
     plain = PlainLoop(loop.net, settings)
@@ -183,14 +186,17 @@ def time_table(name: str, settings: Mapping[str, int], rounds: int) -> None:
     walls = [peak.wall for peak in peaks]
     print(f"\n{name} width {dict(settings)}, T = {T}: {gflop:.1f} GFLOP a step; products at ", end="")
     print(f"{median(walls):.0f} GFLOP/s (median of rounds; best {max(walls):.0f})")
-    print(f"{'':<20}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}{'cpu':>9}{'x plain':>9}")
+    print(f"{'':<26}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}{'cpu':>9}{'x plain':>9}")
     for candidate in acts:
         s = median(t[candidate].wall for t in times)
         shares = ([gflop / t[candidate][k] / p[k] for t, p in zip(times, peaks, strict=True)] for k in (0, 1))
         of_peak, cpu = map(median, shares)
         faster = median(t["plain loop"].wall / t[candidate].wall for t in times)
-        print(f"{candidate:<20}{s * 1e3:>9.1f}{BATCH_SIZE / s:>10.0f}{gflop / s:>9.1f}", end="")
+        print(f"{candidate:<26}{s * 1e3:>9.1f}{BATCH_SIZE / s:>10.0f}{gflop / s:>9.1f}", end="")
         print(f"{of_peak:>9.1%}{cpu:>9.1%}{faster:>9.2f}")
+    for how in ("loop", "parallel"):
+        ratios = (t[f"diffusion-blocks {how}"].wall / t[f"noprop-dt {how}"].wall for t in times)
+        print(f"diffusion-blocks over noprop-dt, {how}: {median(ratios):.2f}")
 
 
 def memory_table() -> None:

@@ -34,7 +34,7 @@ def step_without_gradient(method: Method) -> Mapping[nn.Parameter, Tensor]:
     return {p: (before - p.detach()) / before for p, before in moved.items()}
 
 
-@pytest.mark.parametrize("name", ["noprop-dt", "adjoint", "backprop"])
+@pytest.mark.parametrize("name", ["noprop-dt", "diffusion-blocks", "adjoint", "backprop"])
 def test_decay_is_apart_from_the_gradient(name: str, make_method: Callable[..., Method]) -> None:
     net = None if name != "backprop" else "denoiser"
     moved = step_without_gradient(make_method(name, net=net, lr=LR, weight_decay=DECAY))
@@ -67,6 +67,6 @@ def test_defaults_are_table_3_s(name: str, defaults: dict[str, float], catalog: 
 
 
 def test_every_weight_that_learns_is_in_one_optimiser(make_method: Callable[..., Method], batch: Batch) -> None:
-    for name in ("noprop-dt", "noprop-ct", "noprop-fm", "adjoint"):
+    for name in ("noprop-dt", "diffusion-blocks", "noprop-ct", "noprop-fm", "adjoint"):
         held = [p for of in optimizers(make_method(name)) for group in of.param_groups for p in group["params"]]
         assert len(held) == len(set(held)), name
