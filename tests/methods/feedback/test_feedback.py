@@ -17,7 +17,8 @@ from bench.testing import small_task
 from methods.feedback.direct import cut, error
 from methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
 from methods.feedback.drtp import DRTP
-from methods.feedback.feedback_alignment import FeedbackAlignment, _forward
+from methods.feedback.feedback_alignment import FeedbackAlignment
+from methods.feedback.layered import routed
 
 START = Progress(0, 1, 0, 1, 0)
 CLASSES = {"mlp": MLP, "cnn": CNN}
@@ -124,7 +125,7 @@ def test_conv_message_is_the_transposed_convolution_with_b() -> None:
     layer = nn.Conv2d(2, 3, 3, padding=1).double()
     x, delta = torch.randn(1, 2, 4, 5).double().requires_grad_(), torch.randn(1, 3, 4, 5).double()
     B = torch.randn(3, 2, 3, 3).double()
-    _forward(layer, B, x).backward(delta)
+    routed(layer, B, x).backward(delta)
     slow = torch.zeros(1, 2, 4, 5).double()
     for i in range(4):
         for j in range(5):
@@ -143,7 +144,7 @@ def test_conv_of_any_shape(shape: dict[str, Any]) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, **shape).double()
     x, B = torch.randn(2, 4, 7, 7).double().requires_grad_(), torch.randn_like(layer.weight)
-    y = _forward(layer, B, x)
+    y = routed(layer, B, x)
     torch.testing.assert_close(y, layer(x))
     delta = torch.randn_like(y)
     found = torch.autograd.grad(y, (x, layer.weight, layer.bias), delta)
