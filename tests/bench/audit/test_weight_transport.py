@@ -60,7 +60,8 @@ def test_on_a_net_whose_every_layer_can_be_tried(
 
 @pytest.mark.parametrize(
     ("name", "net"),
-    [("backprop", "cnn"), ("backprop", "localmixer"), ("backprop-micro-batch", "denoiser"), ("noprop-dt", "denoiser"),
+    [("backprop", "cnn"), ("backprop-reversible", "reversible"), ("backprop", "localmixer"),
+     ("backprop-micro-batch", "denoiser"), ("noprop-dt", "denoiser"),
      ("noprop-ct", "denoiser-ct"), ("noprop-fm", "denoiser-ct"), ("adjoint", "denoiser-ct")],
 )  # fmt: skip
 def test_one_layer_in_which_it_shows_is_enough(name: str, net: str) -> None:

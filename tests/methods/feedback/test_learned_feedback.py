@@ -92,7 +92,7 @@ def test_kolen_pollack_against_a_loop_without_autograd(make_method: Make, batch6
             h = block(h)
             masks.append(h > 0)
 
-        def send(k: int, e: Tensor, masks: list[Tensor] = masks) -> Tensor:
+        def send(k: int, e: Tensor, masks: list[Tensor] = masks, B: list[Tensor] = B) -> Tensor:
             delta = e
             for above in reversed(range(k, len(masks))):
                 message = torch.einsum("nm,mi->ni", delta, B[above])
