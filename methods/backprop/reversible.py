@@ -83,12 +83,15 @@ class _Couplings(Function):
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         (y1, y2), (d1, d2) = y.chunk(2, dim=1), delta.chunk(2, dim=1)
+        del y, delta  # whose halves are let go as soon as there are new ones
         gradients: list[Tensor] = []
         for coupling in reversed(ctx.couplings):
             g, back, of_g = _again(coupling.g, y1, d2)
-            x2, d1 = y2 - g, d1 + back
-            f, back, of_f = _again(coupling.f, x2, d1)
-            y1, y2, d2 = y1 - f, x2, d2 + back
+            y2, d1 = y2 - g, d1 + back
+            del g, back
+            f, back, of_f = _again(coupling.f, y2, d1)
+            y1, d2 = y1 - f, d2 + back
+            del f, back
             gradients = [*of_f, *of_g, *gradients]
         return torch.cat([d1, d2], dim=1), None, *gradients
 

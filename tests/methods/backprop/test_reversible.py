@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from bench import Batch, Facts, Progress
 from bench.api.errors import ConfigError
 from bench.audit.passes import passes
+from bench.measure.live_peak import LivePeak
 from bench.measure.retained import retained_bytes
 from bench.nets.reversible import Reversible
 from bench.testing import small_task
@@ -74,6 +75,20 @@ def test_what_it_retains_does_not_grow_with_depth(make_method: Make, batch: Batc
     streams = 16 * 8 * 4 * (64 if layers == "conv" else 1)  # bytes of what one coupling gives
     assert kept("backprop", 12) - kept("backprop", 2) >= 10 * streams
     assert kept("backprop-reversible", 2) < kept("backprop", 2)
+
+
+def test_activations_alive_do_not_grow_with_depth(make_method: Make, batch: Batch) -> None:
+    """Nor in the step as a whole, where graphs are not all there is; weights and their gradients do."""
+
+    def alive(name: str, depth: int) -> int:
+        method = make_method(name, net="reversible", net_settings={"layers": "conv", "width": 8, "depth": depth})
+        method.train_step(batch, START)
+        with LivePeak().watch(method, [batch.x, batch.y]) as peak:
+            method.train_step(batch, START)
+        return int(peak()["live_activations_bytes"])
+
+    assert alive("backprop-reversible", 3) == alive("backprop-reversible", 12)
+    assert alive("backprop", 12) > 2 * alive("backprop-reversible", 12)
 
 
 def test_of_the_couplings_the_output_alone_is_kept(make_method: Make, batch: Batch) -> None:
