@@ -66,7 +66,8 @@ class DirectKolenPollack(Method):
         e = error(logits, batch.y)
         backward(hidden, logits, e, self.feedback, e)
         for h, B in zip(hidden, self.feedback, strict=True):
-            B.grad = (e.T @ h.detach().flatten(1)).view_as(B)
+            # in B's own precision and memory format, which the optimiser takes for granted
+            B.grad = torch.empty_like(B).copy_((e.T @ h.detach().flatten(1)).view_as(B))
         self.optimizer.step()
         return {"loss": F.cross_entropy(logits.detach(), batch.y)}
 

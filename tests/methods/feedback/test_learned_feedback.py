@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Batch, Progress
+from bench.run import compute
 from methods.feedback.direct_kolen_pollack import DirectKolenPollack
 from methods.feedback.kolen_pollack import KolenPollack
 from methods.feedback.weight_mirror import WeightMirror
@@ -160,6 +161,28 @@ def test_direct_feedback_at_rest_is_direct_feedback_alignment(make_method: Make,
         dfa.train_step(batch, START)
     pairs = zip([*dkp.net.parameters(), *dkp.feedback], [*dfa.net.parameters(), *dfa.feedback], strict=True)
     assert all(torch.equal(p, q) for p, q in pairs)
+
+
+# --- all three
+
+
+@pytest.mark.parametrize("name", ["kolen-pollack", "direct-kolen-pollack", "weight-mirror"])
+def test_feedback_learns_the_same_in_any_format_and_precision(
+    make_method: Make, batch: Batch, name: str
+) -> None:
+    """Steps of B are in its own format and dtype: a fused optimiser reads memory as it lies."""
+    cpu, found = torch.device("cpu"), []
+    for last, precision in ((False, "float32"), (True, "float32"), (False, "bfloat16")):
+        method = make_method(name, net="cnn", net_settings={"width": 4, "depth": 3})
+        if last:
+            compute.to_channels_last(method)
+        with compute.precision(precision, cpu):
+            for _ in range(4):
+                method.train_step(batch, START)
+        found.append([B.detach().clone() for B in method.feedback])
+    for B, same, near in zip(*found, strict=True):
+        torch.testing.assert_close(same, B, rtol=1e-4, atol=1e-6)
+        assert float(F.cosine_similarity(near.flatten(), B.flatten(), dim=0)) > 0.99
 
 
 # --- weight mirror
