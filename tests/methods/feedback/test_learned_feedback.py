@@ -167,9 +167,7 @@ def test_direct_feedback_at_rest_is_direct_feedback_alignment(make_method: Make,
 
 
 @pytest.mark.parametrize("name", ["kolen-pollack", "direct-kolen-pollack", "weight-mirror"])
-def test_feedback_learns_the_same_in_any_format_and_precision(
-    make_method: Make, batch: Batch, name: str
-) -> None:
+def test_feedback_learns_the_same_in_any_format_and_precision(make_method: Make, batch: Batch, name: str) -> None:
     """Steps of B are in its own format and dtype: a fused optimiser reads memory as it lies."""
     cpu, found = torch.device("cpu"), []
     for last, precision in ((False, "float32"), (True, "float32"), (False, "bfloat16")):
