@@ -27,6 +27,7 @@ from bench.nets.localmixer import LocalMixer
 from bench.nets.mlp import MLP
 from methods.backprop.backprop import Backprop
 from methods.forward.forward_gradient import ForwardGradient, activity_estimate, weight_estimate
+from methods.forward.guided_forward_gradient import GuidedForwardGradient
 from methods.forward.local_forward_gradient import LocalForwardGradient
 
 ROUNDS = 15
@@ -62,6 +63,8 @@ def steps_against_backprop(task: Task, batch: Batch) -> None:
         for space in ("weight", "activity"):
             for directions in ("gaussian", "rademacher"):
                 methods[f"{name} {space} {directions}"] = made(cls, task, space=space, directions=directions)
+    for space in ("weight", "activity"):
+        methods[f"guided-forward-gradient {space}"] = made(GuidedForwardGradient, task, space=space)
     ms = medians({name: partial(m.train_step, batch, PROGRESS) for name, m in methods.items()})
     print(f"\n{task.net} {task.image_shape}, batch {len(batch.y)}, k = 1: ms per training step, times backprop's")
     for name, value in ms.items():

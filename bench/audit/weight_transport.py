@@ -9,7 +9,8 @@ An optimiser that divides by the size of a gradient makes steps of mere rounding
 bias which a normalisation takes away again, for one), so a change counts if rounding by itself makes none like it.
 
 Not seen: layers that are not linear, those outside the shared net, and those whose inputs of one step span all that
-they could be. Where one of them learns, what was not seen is not said to be absent.
+they could be. Where one of them learns, what was not seen is not said to be absent. A list of weights that ask for no
+gradient is feedback: nothing passes forward through it that could be transported.
 """
 
 from collections import defaultdict
@@ -89,8 +90,13 @@ def weight_transport(method: Method, seeds: Seeds, batch: Batch, progress: Progr
             rounding = _compared(usual, updates(k, _rounding(change)), k)
             if any(by > max(CHANGED, UNLIKE_ROUNDING * alone) for by, alone in zip(found, rounding, strict=True)):
                 return True
-    untried = [layer for k, layer in enumerate(every) if changes.get(k) is None and usual[k].any()]
+    moved = [(k, layer) for k, layer in enumerate(every) if usual[k].any() and not _is_feedback(layer)]
+    untried = [layer for k, layer in moved if changes.get(k) is None]
     return None if any(p.dim() > 1 for layer in untried for p in layer.parameters(recurse=False)) else False
+
+
+def _is_feedback(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.ParameterList) and not any(p.requires_grad for p in layer.parameters(recurse=False))
 
 
 def _weights(layer: nn.Module) -> Tensor:

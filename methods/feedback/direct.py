@@ -6,6 +6,7 @@ say, takes the signal at its output. B_l is dense: every unit at every position 
 B_l ~ U(-1, 1) / sqrt(n_l) for n_l units, the scale at which a linear readout of these units would start.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod, sqrt
 
@@ -60,3 +61,18 @@ def error(logits: Tensor, y: Tensor) -> Tensor:
     e = logits.detach().softmax(dim=1)
     e[torch.arange(len(y), device=y.device), y] -= 1
     return e.div_(len(y))
+
+
+def forward(net: Net, stages: list[Stage], x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What hidden blocks give where the signal enters, and the scores: graphs that end at each block's input."""
+    h, hidden = x, list[Tensor]()
+    for stage in stages:
+        hidden.append(stage.learn(h))
+        h = stage.pool(hidden[-1].detach())
+    return hidden, net.blocks[-1](h)
+
+
+def backward(hidden: list[Tensor], logits: Tensor, sent: Tensor, feedback: Iterable[Tensor], e: Tensor) -> None:
+    """Each layer's own gradient: hidden ones for the signal B_l `sent`, the output for its error e."""
+    deltas = [(sent @ B.flatten(1)).view_as(a) for a, B in zip(hidden, feedback, strict=True)]
+    torch.autograd.backward([*hidden, logits], [*deltas, e])

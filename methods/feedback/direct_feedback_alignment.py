@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from methods._shared.optimizers import adamw
-from methods.feedback.direct import cut, direct_feedback, error
+from methods.feedback.direct import backward, cut, direct_feedback, error, forward
 
 
 class DirectFeedbackAlignmentSettings(AdamWSettings):
@@ -61,15 +61,9 @@ class DirectFeedbackAlignment(Method):
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        h, hidden = batch.x, list[Tensor]()
-        for stage in self.stages:
-            hidden.append(stage.learn(h))
-            h = stage.pool(hidden[-1].detach())
-        logits = self.net.blocks[-1](h)
+        hidden, logits = forward(self.net, self.stages, batch.x)
         e = error(logits, batch.y)
-        sent = e.sign() / len(e) if self.config.mode == "sdfa" else e
-        deltas = [(sent @ B.flatten(1)).view_as(a) for a, B in zip(hidden, self.feedback, strict=True)]
-        torch.autograd.backward([*hidden, logits], [*deltas, e])
+        backward(hidden, logits, e.sign() / len(e) if self.config.mode == "sdfa" else e, self.feedback, e)
         self.optimizer.step()
         return {"loss": F.cross_entropy(logits.detach(), batch.y)}
 

@@ -21,18 +21,17 @@ Deviations from the papers: that optimiser; magnitudes in the scale of the nets'
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from math import sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from methods._shared.optimizers import adamw
+from methods.feedback.layered import Layer, bound, lay, sending_layers, uniform
 
 
 class FeedbackAlignmentSettings(AdamWSettings):
@@ -57,13 +56,8 @@ class FeedbackAlignment(Method):
     def __init__(self, task: Task, config: FeedbackAlignmentSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.noise = config, seeds.noise
         self.net = task.build_net(seeds.init).to(device)
-        _, *self.layers = (m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
-        self.feedback = nn.ParameterList(
-            nn.Parameter(_magnitude(layer, config.mode, seeds.init).to(device), requires_grad=False)
-            for layer in self.layers
-        )
-        for layer, B in zip(self.layers, self.feedback, strict=True):
-            layer.forward = partial(_forward, layer, B)  # type: ignore[method-assign]
+        self.layers = sending_layers(self.net)
+        self.feedback = lay(self.layers, [_magnitude(layer, config.mode, seeds.init) for layer in self.layers])
         self.optimizer = adamw(self.net.parameters(), config)
 
     def claims(self) -> Claims:
@@ -85,7 +79,7 @@ class FeedbackAlignment(Method):
             return
         for layer, B in zip(self.layers, self.feedback, strict=True):
             if self.config.mode == "brsf":
-                B.uniform_(0, _bound(layer), generator=self.noise)
+                B.uniform_(0, bound(layer), generator=self.noise)
             B.copysign_(layer.weight)
 
     @torch.no_grad()
@@ -97,64 +91,6 @@ class FeedbackAlignment(Method):
         return {"inference": self.net, "frozen": self.feedback}
 
 
-def _bound(layer: nn.Linear | nn.Conv2d) -> float:
-    return 1 / sqrt(layer.weight[0].numel())
-
-
-def _magnitude(layer: nn.Linear | nn.Conv2d, mode: str, init: torch.Generator) -> Tensor:
-    """B at the start. Drawn after the net, whose weights thus are those of every other method."""
-    b = _bound(layer)
-    if mode == "usf":
-        return torch.full(layer.weight.shape, b / sqrt(3))
-    return torch.empty(layer.weight.shape).uniform_(-b, b, generator=init)
-
-
-class _Linear(Function):
-    """y = x W^T + bias, whose message back is delta B. Shape: x (N, n), W and B (m, n), y (N, m)."""
-
-    @staticmethod
-    def forward(x: Tensor, W: Tensor, bias: Tensor, B: Tensor) -> Tensor:
-        return F.linear(x, W, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, _, _, B = inputs
-        ctx.save_for_backward(x, B)
-
-    @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, B = ctx.saved_tensors
-        return delta @ B, delta.T @ x, delta.sum(0), None
-
-
-class _Conv2d(Function):
-    """y = conv(x, W) + bias, whose message back is the transposed convolution of delta with B."""
-
-    @staticmethod
-    def forward(x: Tensor, W: Tensor, bias: Tensor, B: Tensor, layer: nn.Conv2d) -> Tensor:
-        return F.conv2d(x, W, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, _, _, B, ctx.layer = inputs
-        ctx.save_for_backward(x, B)
-
-    @staticmethod
-    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
-        x, B = ctx.saved_tensors
-        layer: nn.Conv2d = ctx.layer
-        # the weight enters backprop's kernel in the message alone, so B in its place is the whole rule
-        message, grad_W, grad_bias = torch.ops.aten.convolution_backward(
-            delta, x, B, [layer.out_channels], layer.stride, layer.padding, layer.dilation, False, [0, 0],
-            layer.groups, [True, True, True],
-        )  # fmt: skip
-        return message, grad_W, grad_bias, None, None
-
-
-def _forward(layer: nn.Linear | nn.Conv2d, B: Tensor, x: Tensor) -> Tensor:
-    """What the layer computes, with B on the way back."""
-    if isinstance(layer, nn.Linear):
-        y: Tensor = _Linear.apply(x, layer.weight, layer.bias, B)
-    else:
-        y = _Conv2d.apply(x, layer.weight, layer.bias, B, layer)
-    return y
+def _magnitude(layer: Layer, mode: str, init: torch.Generator) -> Tensor:
+    """B at the start."""
+    return torch.full(layer.weight.shape, bound(layer) / sqrt(3)) if mode == "usf" else uniform(layer, init)

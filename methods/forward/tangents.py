@@ -94,6 +94,29 @@ class Activities:
         self.sites[-1].noise = _gate(self.sites[-1].noise, y)
 
 
+@dataclass
+class Carried:
+    """Tangents on their way, to the last of which the layers' weights add where they have a direction."""
+
+    last: Mapping[Tensor, Tensor] | None = None  # by weight, (1, *weight)
+
+    def through(self, layer: nn.Module, x: Tensor, t: Tangent) -> Tangent:
+        moved = None if t is None else along_input(layer, t)
+        if self.last is None:
+            return moved
+        own = along_weights(layer, x, *(self.last[p] for p in layer.parameters()))
+        if moved is None:
+            return own
+        moved[-1:] += own
+        return moved
+
+    def behind(self, layer: nn.Module, x: Tensor, y: Tensor, t: Tangent, norm: "Norm | None" = None) -> Tangent:
+        return t
+
+    def rectified(self, y: Tensor) -> None:
+        """There is no noise."""
+
+
 def forward(module: nn.Module, x: Tensor, space: Space) -> tuple[Tensor, Tensor]:
     """A module's output and its tangents. Shape: x (B, ...) to (B, ...), (k, B, ...). Raises: TypeError, see `push`."""
     y, t = push(module, x, None, space)

@@ -42,10 +42,14 @@ def measured(trainee: Trainee) -> Tensor:
         ("backprop", "mlp", FULL, "later blocks"),
         # its messages go along B, but through the derivatives of the blocks on their way
         ("feedback-alignment", "mlp", FULL, "later blocks"),
+        ("kolen-pollack", "mlp", FULL, "later blocks"),
+        ("weight-mirror", "mlp", FULL, "later blocks"),
         # estimates of the gradient, which depends on all weights between a block and the loss
         ("spsa", "mlp", FULL, "later blocks"),
         ("forward-gradient", "mlp", FULL, "later blocks"),
+        ("guided-forward-gradient", "mlp", FULL, "later blocks"),
         ("direct-feedback-alignment", "mlp", LOWER_AND_LAST, "the output"),
+        ("direct-kolen-pollack", "mlp", LOWER_AND_LAST, "the output"),
         ("drtp", "mlp", LOWER, "earlier blocks"),
         ("local-forward-gradient", "localmixer", LOWER, "earlier blocks"),
         ("local-loss", "mlp", LOWER, "earlier blocks"),

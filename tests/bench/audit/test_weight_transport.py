@@ -43,6 +43,9 @@ def measured(trainee: Trainee) -> bool | None:
         ("direct-feedback-alignment", {}, False),
         ("direct-feedback-alignment", {"mode": "sdfa"}, False),
         ("drtp", {}, False),
+        ("kolen-pollack", {}, False),
+        ("direct-kolen-pollack", {}, False),
+        ("weight-mirror", {}, False),
         ("forward-gradient", {}, False),
         ("node-perturbation", {}, False),
         ("spsa", {}, False),
@@ -57,7 +60,8 @@ def test_on_a_net_whose_every_layer_can_be_tried(
 
 @pytest.mark.parametrize(
     ("name", "net"),
-    [("backprop", "cnn"), ("backprop", "localmixer"), ("backprop-micro-batch", "denoiser"), ("noprop-dt", "denoiser"),
+    [("backprop", "cnn"), ("backprop-reversible", "reversible"), ("backprop", "localmixer"),
+     ("backprop-micro-batch", "denoiser"), ("noprop-dt", "denoiser"),
      ("noprop-ct", "denoiser-ct"), ("noprop-fm", "denoiser-ct"), ("adjoint", "denoiser-ct")],
 )  # fmt: skip
 def test_one_layer_in_which_it_shows_is_enough(name: str, net: str) -> None:
@@ -65,7 +69,7 @@ def test_one_layer_in_which_it_shows_is_enough(name: str, net: str) -> None:
     assert measured(trained(name, net)) is True
 
 
-@pytest.mark.parametrize("name", ["feedback-alignment", "direct-feedback-alignment", "drtp"])
+@pytest.mark.parametrize("name", ["feedback-alignment", "direct-feedback-alignment", "drtp", "weight-mirror"])
 def test_convolutions_that_learn_unseen_are_not_acquitted(name: str) -> None:
     assert measured(trained(name, "cnn")) is None
 

@@ -11,17 +11,15 @@ from torch import Tensor, nn
 from bench import Batch, Progress, Seeds, Task
 from bench.api.net import Net
 from bench.audit.dependency import update_dependency
-from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
-from bench.testing import small_task
 from methods.feedback.direct import cut, error
 from methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
 from methods.feedback.drtp import DRTP
-from methods.feedback.feedback_alignment import FeedbackAlignment, _forward
+from methods.feedback.feedback_alignment import FeedbackAlignment
+from methods.feedback.layered import routed
+from tests.methods.feedback.oracles import NETS, assert_same, by_hand, doubled, grads, twin
 
 START = Progress(0, 1, 0, 1, 0)
-CLASSES = {"mlp": MLP, "cnn": CNN}
-NETS = {"mlp": {"width": 12, "depth": 3}, "cnn": {"width": 3, "depth": 3}}
 MODES = {"fa", "usf", "brsf", "frsf"}
 Make = Callable[..., Any]
 
@@ -31,62 +29,13 @@ def batch64(batch: Batch) -> Batch:
     return Batch(batch.x.double(), batch.y)
 
 
-def doubled(method: Any) -> Any:
-    """The method in float64, so that rounding cannot hide a wrong factor."""
-    method.net.double()
-    method.feedback.double()
-    return method
-
-
-def twin(net: str, of: nn.Module) -> Net:
-    """A net of the same weights that knows nothing of feedback."""
-    task = small_task(CLASSES[net], NETS[net])
-    plain = CLASSES[net].build(task.image_shape, task.n_classes, NETS[net], torch.Generator()).double()
-    plain.load_state_dict(of.state_dict())
-    return plain
-
-
-def grads(net: nn.Module) -> list[Tensor]:
-    return [p.grad for p in net.parameters() if p.grad is not None]
-
-
-def assert_same(one: list[Tensor], other: list[Tensor]) -> None:
-    assert len(one) == len(other) > 0
-    for a, b in zip(one, other, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
-
-
-def by_hand(net: Net, x: Tensor, y: Tensor, send: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-    """Gradients of all parameters when hidden block l gets send(l, e) at its activation; ReLU nets, no autograd."""
-    with torch.no_grad():
-        rows, h = [], x
-        for block in net.blocks[:-1]:
-            layer = next(m for m in block if isinstance(m, (nn.Linear, nn.Conv2d)))
-            h = h.flatten(1) if isinstance(layer, nn.Linear) else h
-            a = layer(h)
-            rows.append((layer, h, a))
-            h = F.max_pool2d(a.relu(), 2) if isinstance(block[-1], nn.MaxPool2d) else a.relu()
-        h = h.flatten(1)
-        logits = net.blocks[-1](h)
-        e = (logits.softmax(1) - F.one_hot(y, 10)) / len(y)
-        found: list[Tensor] = []
-        for k, (layer, below, a) in enumerate(rows):
-            delta = send(k, e) * (a > 0)
-            if isinstance(layer, nn.Conv2d):
-                patches = F.unfold(below, 3, padding=1)
-                grad = torch.einsum("nop,nkp->ok", delta.flatten(2), patches).view_as(layer.weight)
-                found += [grad, delta.sum((0, 2, 3))]
-            else:
-                found += [torch.einsum("no,ni->oi", delta, below), delta.sum(0)]
-        return [*found, torch.einsum("no,ni->oi", e, h), e.sum(0)]
-
-
 # --- feedback alignment
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_fa_with_the_weights_as_feedback_is_backprop(make_method: Make, batch64: Batch, net: str) -> None:
-    fa = doubled(make_method("feedback-alignment", net=net, net_settings=NETS[net]))
+@pytest.mark.parametrize("name", ["feedback-alignment", "kolen-pollack", "weight-mirror"])
+def test_with_the_weights_as_feedback_it_is_backprop(make_method: Make, batch64: Batch, net: str, name: str) -> None:
+    fa = doubled(make_method(name, net=net, net_settings=NETS[net]))
     with torch.no_grad():
         for layer, B in zip(fa.layers, fa.feedback, strict=True):
             B.copy_(layer.weight)
@@ -124,7 +73,7 @@ def test_conv_message_is_the_transposed_convolution_with_b() -> None:
     layer = nn.Conv2d(2, 3, 3, padding=1).double()
     x, delta = torch.randn(1, 2, 4, 5).double().requires_grad_(), torch.randn(1, 3, 4, 5).double()
     B = torch.randn(3, 2, 3, 3).double()
-    _forward(layer, B, x).backward(delta)
+    routed(layer, B, x).backward(delta)
     slow = torch.zeros(1, 2, 4, 5).double()
     for i in range(4):
         for j in range(5):
@@ -143,7 +92,7 @@ def test_conv_of_any_shape(shape: dict[str, Any]) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, **shape).double()
     x, B = torch.randn(2, 4, 7, 7).double().requires_grad_(), torch.randn_like(layer.weight)
-    y = _forward(layer, B, x)
+    y = routed(layer, B, x)
     torch.testing.assert_close(y, layer(x))
     delta = torch.randn_like(y)
     found = torch.autograd.grad(y, (x, layer.weight, layer.bias), delta)
@@ -185,14 +134,15 @@ def test_feedback_has_the_scale_of_fresh_weights(make_method: Make, batch: Batch
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("rule", ["dfa", "sdfa", "drtp"])
+@pytest.mark.parametrize("rule", ["dfa", "sdfa", "drtp", "dkp"])
 def test_direct_rules_follow_their_equations(make_method: Make, batch64: Batch, net: str, rule: str) -> None:
-    choice = {"name": "drtp"} if rule == "drtp" else {"name": "direct-feedback-alignment", "mode": rule}
+    choices = {"drtp": {"name": "drtp"}, "dkp": {"name": "direct-kolen-pollack"}}
+    choice = choices.get(rule, {"name": "direct-feedback-alignment", "mode": rule})
     method = doubled(make_method(**choice, net=net, net_settings=NETS[net]))
     plain, (x, y), B = twin(net, method.net), batch64, [b.clone() for b in method.feedback]
 
     def send(k: int, e: Tensor) -> Tensor:
-        signal = {"drtp": F.one_hot(y, 10) / len(y), "sdfa": torch.sign(e) / len(y), "dfa": e}[rule]
+        signal = {"drtp": F.one_hot(y, 10) / len(y), "sdfa": torch.sign(e) / len(y)}.get(rule, e)
         return torch.einsum("nc,c...->n...", signal.double(), B[k])
 
     expected = F.cross_entropy(plain(x), y).detach()
@@ -202,11 +152,12 @@ def test_direct_rules_follow_their_equations(make_method: Make, batch64: Batch, 
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_dfa_with_the_downstream_jacobian_is_backprop_on_a_linear_net(
-    make_method: Make, batch64: Batch, net: str
+@pytest.mark.parametrize("name", ["direct-feedback-alignment", "direct-kolen-pollack"])
+def test_with_the_downstream_jacobian_direct_rules_are_backprop_on_a_linear_net(
+    make_method: Make, batch64: Batch, net: str, name: str
 ) -> None:
     """Identity for ReLU and mean for max-pooling; B_l^T is then d logits / d h_l, the same for every example."""
-    dfa: DirectFeedbackAlignment = doubled(make_method("direct-feedback-alignment", net=net, net_settings=NETS[net]))
+    dfa = doubled(make_method(name, net=net, net_settings=NETS[net]))
     plain = twin(net, dfa.net)
     for blocks in (dfa.net.blocks, plain.blocks):
         for block in blocks[:-1]:
@@ -232,7 +183,9 @@ def test_dfa_with_the_downstream_jacobian_is_backprop_on_a_linear_net(
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("name", ["feedback-alignment", "direct-feedback-alignment", "drtp"])
+@pytest.mark.parametrize("name", [
+    "feedback-alignment", "direct-feedback-alignment", "drtp", "kolen-pollack", "direct-kolen-pollack", "weight-mirror",
+])  # fmt: skip
 def test_without_feedback_hidden_blocks_get_nothing(make_method: Make, batch: Batch, net: str, name: str) -> None:
     method = make_method(name, net=net, net_settings=NETS[net])
     with torch.no_grad():
