@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Batch, Progress
-from bench.run import compute
+from bench.runner import compute
 from methods.feedback.direct_kolen_pollack import DirectKolenPollack
 from methods.feedback.kolen_pollack import KolenPollack
 from methods.feedback.weight_mirror import WeightMirror
