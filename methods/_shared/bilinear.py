@@ -19,9 +19,12 @@ Gradient = dict[Tensor, Tensor]  # by weight
 
 
 def hand_over(gradient: Gradient) -> None:
-    """Make these the parameters' gradients, in the parameters' own precision."""
+    """Make these the parameters' gradients, in the parameters' own precision and memory format.
+
+    Fused optimisers read both as they lie in memory: a gradient in another format would meet the wrong weights.
+    """
     for p, g in gradient.items():
-        p.grad = g.to(p.dtype)
+        p.grad = g if g.dtype == p.dtype and g.stride() == p.stride() else torch.empty_like(p).copy_(g)
 
 
 @singledispatch

@@ -28,7 +28,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from bench import Claims
-from methods._shared.bilinear import Gradient
+from methods._shared.bilinear import Gradient, hand_over
 from methods._shared.directions import Directions, draw
 from methods.forward.forward_gradient import split, weight_directions
 from methods.forward.tangents import Draw
@@ -69,7 +69,10 @@ def add_gradient(
         objective, weights, config, lambda shape, like: draw(shape, like, config.directions, noise)
     )
     for p, g in gradient.items():
-        p.grad = g.to(p.dtype) if p.grad is None else p.grad.add_(g)
+        if p.grad is None:
+            hand_over({p: g})
+        else:
+            p.grad.add_(g)
     return loss, output
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Batch
+from methods._shared.bilinear import hand_over
 
 OptimizerName = Literal["sgd", "momentum", "adam"]
 Shaping = Literal["centred-ranks", "z-score", "raw"]
@@ -110,6 +111,6 @@ def apply(optimizer: torch.optim.Optimizer, estimates: Iterable[Tensor]) -> None
     parameters = optimizer.param_groups[0]["params"]
     with torch.autocast(parameters[0].device.type, enabled=False):
         for p, estimate in zip(parameters, estimates, strict=True):
-            p.grad = estimate.to(p.dtype)
+            hand_over({p: estimate})
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

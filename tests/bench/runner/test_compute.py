@@ -109,6 +109,18 @@ def test_channels_last_changes_the_format_and_no_number(catalog: Catalog) -> Non
     torch.testing.assert_close(last.train(5), plain.train(5), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["forward-gradient", "guided-forward-gradient", "local-forward-gradient"])
+def test_estimates_step_the_same_weights_in_channels_last(catalog: Catalog, name: str) -> None:
+    """Gradients written out by hand are in any format; a fused optimiser takes them as they lie."""
+    plain, last = trainee(catalog, name, "cnn"), trainee(catalog, name, "cnn")
+    compute.to_channels_last(last.method)
+    plain.train(3)
+    last.train(3)
+    parts = (each.method.modules()["inference"].parameters() for each in (plain, last))
+    for p, q in zip(*parts, strict=True):
+        torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow  # compiling takes a quarter of a minute
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks there itself
 def test_compiled_blocks_learn_the_same(catalog: Catalog) -> None:
