@@ -47,7 +47,7 @@ def panel_per(
 
 def line_handle(style: Look) -> Line2D:
     """What stands for a row in the legend of a figure of lines."""
-    return Line2D([], [], color=style.colour, ls=style.dashes, marker=style.marker, ms=5)
+    return Line2D([], [], **style.line, ms=5)
 
 
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:

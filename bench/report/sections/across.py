@@ -52,10 +52,8 @@ def profiles(runs: pd.DataFrame, look: dict[Key, Look], *, bands: bool) -> Figur
         ax.plot(
             x,
             share[steps],
-            color=style.colour,
-            linestyle=style.dashes,
             drawstyle="steps-post",
-            marker=style.marker,
+            **style.line,
             markersize=4,
             markevery=[0, -1],
         )

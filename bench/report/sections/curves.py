@@ -56,9 +56,7 @@ def learning_curves(points: pd.DataFrame, look: dict[Key, Look], x: Literal["epo
             ax.plot(
                 line["x"],
                 line["y"],
-                color=style.colour,
-                linestyle=style.dashes,
-                marker=style.marker,
+                **style.line,
                 markersize=4,
                 markevery=len(line) // 12 + 1,
             )

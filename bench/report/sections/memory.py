@@ -139,9 +139,7 @@ def _retained(ax: Axes, of_axis: Mapping[Key, pd.DataFrame], axis: str, look: Ma
         ax.plot(
             line[axis],
             MIB * line[RETAINED],
-            color=style.colour,
-            linestyle=style.dashes,
-            marker=style.marker,
+            **style.line,
             markersize=4,
             clip_on=False,
         )

@@ -48,7 +48,7 @@ def by_layer(points: pd.DataFrame, look: dict[Key, Look], *, intervals: bool = T
             layers = sorted(group["layer"].unique().tolist())
             of_layers = [t_interval(100 * group.loc[group["layer"] == layer, "accuracy"]) for layer in layers]
             means = [interval.mean for interval in of_layers]
-            ax.plot(layers, means, color=style.colour, ls=style.dashes, marker=style.marker, ms=4)
+            ax.plot(layers, means, **style.line, ms=4)
             for layer, interval in zip(layers, of_layers, strict=True) if intervals else ():
                 ax.errorbar(layer, interval.mean, yerr=bar(interval), color=style.colour, alpha=0.5, lw=1)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

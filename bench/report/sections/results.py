@@ -10,11 +10,12 @@ from bench.stats import finished
 
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
+    frame = summary_frame(runs, results.columns, results.margin)
     yield Data("runs", runs)
-    yield Data("summary", summary_frame(runs, results.columns, results.margin))
+    yield Data("summary", frame)
     yield Heading("Results")
     if finished(runs).empty:
         yield Text("No run ended well, so there is no figure to show.")
-    for dataset, group in runs.groupby("dataset"):
+    for dataset, rows in frame.groupby("dataset"):
         yield Heading(str(dataset), 3)
-        yield results_table(results, group, where="page")
+        yield results_table(rows, results.columns, where="page")

@@ -65,9 +65,7 @@ def accuracy_steps(points: pd.DataFrame, look: Mapping[Key, Look]) -> Figure | N
                 ax.plot(
                     line["steps"],
                     100 * line["accuracy"],
-                    color=style.colour,
-                    linestyle=style.dashes,
-                    marker=style.marker,
+                    **style.line,
                     markersize=3.5,
                 )
         log_axis(ax, (1.0, 2.0, 5.0))

@@ -226,17 +226,6 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
         assert dict(mpl.rcParams) == before
 
 
-def test_a_method_keeps_its_colour_and_every_row_its_look() -> None:
-    names = [f"rule-{i}" for i in range(9)]
-    runs = [run(m, net=n) for m in names for n in ("mlp", "cnn")]
-    runs.append(run(variant="T=5"))
-    look = looks(frame(runs))
-    assert len({(style.colour, style.marker) for style in look.values()}) == len(runs)
-    assert look["rule-3", "mlp", ""].colour == look["rule-3", "cnn", ""].colour
-    assert look["rule-3", "mlp", ""].label == "rule-3 (mlp)"
-    assert look["backprop", "denoiser", "T=5"].label == "backprop T=5"
-
-
 def test_curves_against_time_keep_rows_apart_whatever_their_epochs() -> None:
     """20 epochs of 0.1 s and 4 of 10 s: each line at its own seconds, the mean over seeds, on a logarithmic axis."""
     epochs = {"noprop-fm": (20, 0.1), "adjoint": (4, 10.0)}
