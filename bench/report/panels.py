@@ -69,10 +69,9 @@ def stacked(label: str) -> str:
     return textwrap.fill(label.replace("\n", " "), 27, break_long_words=False, break_on_hyphens=False)
 
 
-def log_if_wide(ax: Axes, values: "pd.Series[float]") -> None:
-    """A logarithmic x axis where costs differ more than 10-fold: a linear one would heap up the cheap."""
-    if values.min() > 0 and values.max() > 10 * values.min():
-        log_axis(ax, (1.0, 2.0, 5.0) if values.max() < 100 * values.min() else (1.0, 3.0))
+def is_wide(values: "pd.Series[float]") -> bool:
+    """Whether positive values differ more than 10-fold."""
+    return bool(values.min() > 0 and values.max() > 10 * values.min())
 
 
 def log_axis(ax: Axes, subs: tuple[float, ...]) -> None:

@@ -13,7 +13,9 @@ TEST_ACCURACY = "test accuracy, %"
 
 def counted(runs: pd.DataFrame) -> dict[Key, Look]:
     """Each row's look, its label with the count of runs where not all ended well: only those that did are drawn."""
-    counts = (runs["status"] == "ok").groupby([runs[name] for name in ("method", "net", "variant")]).agg(["sum", "size"])
+    counts = (
+        (runs["status"] == "ok").groupby([runs[name] for name in ("method", "net", "variant")]).agg(["sum", "size"])
+    )
     found = {}
     for key, style in looks(runs).items():
         n_ok, n = counts.loc[key]

@@ -1,7 +1,7 @@
 """One line per row of the tables: means over the seeds that ended well, by the columns that instruments declare."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from bench.api.column import Column
 from bench.record.results import Results
-from bench.report.blocks import Table
+from bench.report.blocks import Board, Table
 from bench.report.numbers import shown
 from bench.report.text import one_line
 from bench.stats import (
@@ -59,22 +59,24 @@ def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], margin: float) 
     return count_runs(runs).merge(means, on=ROW, how="left").merge(paired_differences(runs, margin), on=ROW, how="left")
 
 
-def results_table(frame: pd.DataFrame, columns: Sequence[Column], *, where: str) -> Table:
-    """The cells of some rows of `summary_frame`; columns in which every cell is empty are left out.
-
-    where: `terminal`, which has fewer columns, or `page`, which names its data set elsewhere.
-    """
-    wanted = [c for c in _with_difference(columns) if c.shown == "terminal" or c.shown == where]
+def board(frame: pd.DataFrame, columns: Sequence[Column], costs: Sequence[Column]) -> Board:
+    """The rows of `summary_frame`, which may have costs beside it, with every declared column that is not empty."""
+    columns = [*_with_difference(columns), *costs]
     lines: list[dict[Any, Any]] = frame.to_dict("records")
-    cells = {title: [str(line[name]) for line in lines] for name, title in NAMES.items()}
-    if where == "page":
-        del cells["data set"]
-    cells[RUNS_OK] = [_runs_ok(line) for line in lines]
-    for column in wanted:
-        cells[column.title] = [_cell(column, line) for line in lines]
-    kept = {title: values for title, values in cells.items() if any(values)}
-    rows = [[value or "-" for value in row] for row in zip(*kept.values(), strict=True)]
-    return Table(list(kept), rows, WORDS | {c.title for c in wanted if c.text})
+    filled = [(column, [_cell(column, line) for line in lines]) for column in columns]
+    filled = [(column, cells) for column, cells in filled if any(cells)]
+    texts = [[str(line[name]) for name in NAMES] + [_runs_ok(line)] for line in lines]
+    rows = [[*text, *(cells[k] for _, cells in filled)] for k, text in enumerate(texts)]
+    values = [
+        [*[None] * len(NAMES), line["n_ok"] / line["n_runs"], *(_value(column, line) for column, _ in filled)]
+        for line in lines
+    ]
+    headers = [*NAMES.values(), RUNS_OK, *(column.title for column, _ in filled)]
+    words = WORDS | {column.title for column, _ in filled if column.text}
+    keys = [(line["dataset"], (line["method"], line["net"], line["variant"])) for line in lines]
+    more = frozenset(c.title for c, _ in filled if c.shown == "csv") | {c.title for c in costs}
+    better = {column.title: column.better for column, _ in filled if column.better}
+    return Board(Table(headers, rows, words), keys, values, more, better)
 
 
 def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:
@@ -83,8 +85,17 @@ def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:
     The cells are not rich markup: print them as `rich.text.Text`, so that a `[name]` stays one.
     """
     frame = summary_frame(ordered(results.runs), results.columns, results.margin)
-    table = results_table(frame, results.columns, where="terminal")
-    return list(table.headers), [[one_line(value, limit=60) for value in row] for row in table.rows]
+    shown = {column.title for column in _with_difference(results.columns) if column.shown == "terminal"}
+    table = board(frame, results.columns, ()).table
+    kept = kept_columns(table, lambda header: header in {*NAMES.values(), RUNS_OK, *shown})
+    return list(kept.headers), [[one_line(value, limit=60) for value in row] for row in kept.rows]
+
+
+def kept_columns(table: Table, wanted: Callable[[str], bool]) -> Table:
+    """The columns that are wanted and not empty throughout, their empty cells as a dash."""
+    kept = [k for k, header in enumerate(table.headers) if wanted(header) and any(row[k] for row in table.rows)]
+    rows = [[row[k] or "-" for k in kept] for row in table.rows]
+    return Table([table.headers[k] for k in kept], rows, table.words)
 
 
 def shown_columns(results: Results) -> list[Column]:
@@ -109,6 +120,12 @@ def _cell(column: Column, line: Mapping[str, Any]) -> str:
     if text and column is TEST_ACC_DIFF and 1 < line["n_pairs"] < line["n_ok"]:
         return f"{text} (n={line['n_pairs']:.0f})"
     return text
+
+
+def _value(column: Column, line: Mapping[str, Any]) -> float | None:
+    """What its cell is sorted by."""
+    value = line.get(f"{column.name}_mean", line.get(column.name))
+    return float(value) if isinstance(value, (int, float)) and value == value else None
 
 
 def _runs_ok(line: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Heading, Picture
+from bench.report.blocks import Block, Picture
 from bench.report.panels import HIGHEST, by_row, datasets_of, make_room, panel_per
 from bench.report.rows import TEST_ACCURACY, bar, mark
 from bench.report.style import Key, Look, looks
@@ -23,7 +23,6 @@ def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     drawn = accuracy(runs, looks(runs))
     if drawn is not None:
-        yield Heading("Figures")
         yield Picture("accuracy", CAPTION, drawn)
 
 

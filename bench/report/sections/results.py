@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from bench.record.results import Results
 from bench.report.blocks import Block, Data, Heading, Text
-from bench.report.summary import ordered, results_table, summary_frame
-from bench.stats import finished
+from bench.report.summary import board, ordered, summary_frame
+from bench.stats import ROW, TARGETS, costs_to_target, finished
+
+COSTS = [column for column in TARGETS if column.name.endswith("_to_target")]
 
 
 def section(results: Results) -> Iterator[Block]:
@@ -16,6 +18,6 @@ def section(results: Results) -> Iterator[Block]:
     yield Heading("Results")
     if finished(runs).empty:
         yield Text("No run ended well, so there is no figure to show.")
-    for dataset, rows in frame.groupby("dataset"):
-        yield Heading(str(dataset), 3)
-        yield results_table(rows, results.columns, where="page")
+    if len(frame):
+        costs = costs_to_target(runs, results.curves, results.target)[[*ROW, *(column.name for column in COSTS)]]
+        yield board(frame.merge(costs, on=ROW, how="left"), results.columns, COSTS)
