@@ -1,12 +1,12 @@
 """`bench report` and `bench pack`: what is made of run records."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bench.cli.options import AllSources, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, say
+from bench.cli.printing import BAD_INPUT, fail, say
 
 
 def report(
@@ -26,9 +26,14 @@ def report(
     from bench.experiment import results_of, write_report
 
     catalog, broken = catalog_of(plugin)
-    asked = {name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None}
-    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources, **asked), out)}")
-    return BAD_INPUT if broken else 0
+    asked: dict[str, Any] = {
+        name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None
+    }
+    measured = results_of(results, catalog, all_sources=all_sources, lenient=True, **asked)
+    say(f"report: {write_report(measured, out)}")
+    for problem in measured.problems:
+        fail(problem)
+    return BAD_INPUT if broken or measured.problems else 0
 
 
 def pack(

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from bench.report import image
-from bench.report.style import Key
+from bench.report.style import Key, Look
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,15 @@ class Table:
 class Board:
     """A table with a line for each row of results, of all data sets, which a page sorts and filters.
 
-    lines: data set and key of each row. values: what its cells sort by, the cells themselves where None.
+    lines: data set and key of each row. reach: of reverse mode, as measured, for each. look: of each key.
+    values: what its cells sort by, the cells themselves where None.
     more: headers of columns that are shown on demand. better: which way a column is better, by header.
     """
 
     table: Table
     lines: Sequence[tuple[str, Key]]
+    reach: Sequence[str]
+    look: Mapping[Key, Look]
     values: Sequence[Sequence[float | None]]
     more: frozenset[str] = field(default_factory=frozenset)
     better: Mapping[str, str] = field(default_factory=dict)
@@ -69,13 +72,14 @@ class Board:
 class Cards:
     """Every run, to be opened: a table with a line each, and behind it what the run was asked to do and how it ended.
 
-    lines: data set and key. about: facts that are told of a run, by their title; settings among them as mappings.
+    lines: data set and key. look: of each key. about: facts that are told of a run, by their title; settings among them
+    as mappings.
     Markdown leaves them to CSV files.
     """
 
     table: Table
     lines: Sequence[tuple[str, Key]]
-    values: Sequence[Sequence[float | None]]
+    look: Mapping[Key, Look]
     about: Sequence[Mapping[str, Any]]
 
 
@@ -129,12 +133,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, as files of its own. name: without an ending. panels: its content, for a page to draw."""
+    """A figure, as files of its own. name: without an ending. panels: its content, for a page to draw in these looks."""
 
     name: str
     caption: str
     drawing: Drawing
     panels: Sequence[Panel] = ()
+    look: Mapping[Key, Look] = field(default_factory=dict)
 
     @cached_property
     def png(self) -> bytes:

@@ -1,6 +1,6 @@
 """Panels of lines and marks as a figure: what a page draws by itself, drawn once more for paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.blocks import Axis, Panel, Series
+from bench.report.blocks import Axis, Panel, Picture, Series
 from bench.report.panels import HIGHEST, is_wide, legend, line_handle, log_axis, panel_per
 from bench.report.rows import TEST_ACCURACY, mark
 from bench.report.style import Key, Look
@@ -21,6 +21,13 @@ ACCURACY = Axis(TEST_ACCURACY, highest=HIGHEST)
 def cost_axis(title: str, values: "pd.Series[float]") -> Axis:
     """Logarithmic where costs differ more than 10-fold: a linear one would heap up the cheap."""
     return Axis(title, log=is_wide(values))
+
+
+def picture(name: str, caption: str, panels: Sequence[Panel], look: Mapping[Key, Look]) -> Iterator[Picture]:
+    """The figure of some panels, if there are any."""
+    figure = drawn(panels, look)
+    if figure is not None:
+        yield Picture(name, caption, figure, panels, look)
 
 
 def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
@@ -72,7 +79,7 @@ def _series(ax: Axes, series: Series, style: Look) -> None:
 def _names(panels: Sequence[Panel], look: Mapping[Key, Look]) -> dict[str, Artist]:
     series = [series for panel in panels for series in panel.series if series.kind != "front"]
     shown, marked = {of.row for of in series}, all(of.kind in ("mean", "seeds") for of in series)
-    told = {of.note: of.dashes for of in series if of.dashes is not None}
+    told = dict(sorted({of.note: of.dashes for of in series if of.dashes is not None}.items()))
     plain = marked or bool(told)  # the dashes of a row say nothing here
     names: dict[str, Artist] = {
         style.label: line_handle(style._replace(dashes="") if plain else style)

@@ -11,6 +11,7 @@ from bench.api.column import Column
 from bench.record.results import Results
 from bench.report.blocks import Board, Table
 from bench.report.numbers import shown
+from bench.report.style import looks
 from bench.report.text import one_line
 from bench.stats import (
     CONCLUSION,
@@ -24,6 +25,7 @@ from bench.stats import (
 
 NAMES = {"dataset": "data set", "method": "method", "variant": "variant", "net": "net"}
 RUNS_OK = "runs ok"
+REACH = "reverse_mode"
 WORDS = frozenset(NAMES.values())
 
 
@@ -76,7 +78,8 @@ def board(frame: pd.DataFrame, columns: Sequence[Column], costs: Sequence[Column
     keys = [(line["dataset"], (line["method"], line["net"], line["variant"])) for line in lines]
     more = frozenset(c.title for c, _ in filled if c.shown == "csv") | {c.title for c in costs}
     better = {column.title: column.better for column, _ in filled if column.better}
-    return Board(Table(headers, rows, words), keys, values, more, better)
+    reach = [line[REACH] if isinstance(line.get(REACH), str) else "" for line in lines]
+    return Board(Table(headers, rows, words), keys, reach, looks(frame), values, more, better)
 
 
 def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from bench.record.results import Results
-from bench.report.blocks import Axis, Block, Data, Heading, Panel, Picture, Series, Text
-from bench.report.charts import drawn
+from bench.report.blocks import Axis, Block, Data, Heading, Panel, Series, Text
+from bench.report.charts import picture
 from bench.report.derived import table
 from bench.report.rows import TEST_ACCURACY, counted
 from bench.report.summary import ordered
@@ -34,9 +34,7 @@ def section(results: Results) -> Iterator[Block]:
     yield from table(means, IQM)
     banded = len(scores_of(runs)) <= MOST_BANDS
     panels = [profiles(runs, bands=banded)]
-    figure = drawn(panels, counted(runs))
-    assert figure is not None
-    yield Picture("performance_profile", BANDS if banded else CAPTION, figure, panels)
+    yield from picture("performance_profile", BANDS if banded else CAPTION, panels, counted(runs))
 
 
 def profiles(runs: pd.DataFrame, *, bands: bool) -> Panel:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.record.results import Results
-from bench.report.blocks import Block, Heading, Panel, Picture, Series, Text
-from bench.report.charts import ACCURACY, cost_axis, drawn
+from bench.report.blocks import Block, Heading, Panel, Series, Text
+from bench.report.charts import ACCURACY, cost_axis, picture
 from bench.report.numbers import shown
 from bench.report.panels import by_row
 from bench.report.rows import bar, counted
@@ -43,9 +43,7 @@ def section(results: Results) -> Iterator[Block]:
     look = counted(runs)
     for cost, names in COSTS.items():
         panels = accuracy_against(ok, [known[name] for name in names if name in known])
-        figure = drawn(panels, look)
-        if figure is not None:
-            yield Picture(f"accuracy_{cost}", CAPTIONS[cost], figure, panels)
+        yield from picture(f"accuracy_{cost}", CAPTIONS[cost], panels, look)
 
 
 def sentence(

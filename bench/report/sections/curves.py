@@ -6,8 +6,8 @@ from typing import Literal
 import pandas as pd
 
 from bench.record.results import Results
-from bench.report.blocks import Axis, Block, Panel, Picture, Series
-from bench.report.charts import cost_axis, drawn
+from bench.report.blocks import Axis, Block, Panel, Series
+from bench.report.charts import cost_axis, picture
 from bench.report.panels import HIGHEST, datasets_of
 from bench.report.rows import counted
 from bench.report.style import Key
@@ -32,10 +32,7 @@ def section(results: Results) -> Iterator[Block]:
     per_step = points["run_id"].map(ok["flops_per_step"]) if "flops_per_step" in ok else float("nan")
     points = points.assign(train_tflop=1e-12 * points["step"] * per_step)
     for x, (name, caption) in CAPTIONS.items():
-        panels = learning_curves(points, x)
-        figure = drawn(panels, look)
-        if figure is not None:
-            yield Picture(name, caption, figure, panels)
+        yield from picture(name, caption, learning_curves(points, x), look)
 
 
 def learning_curves(points: pd.DataFrame, x: Abscissa) -> list[Panel]:

@@ -10,6 +10,7 @@ from bench.record.results import Results
 from bench.report.blocks import Block, Cards, Heading, Table, Text
 from bench.report.numbers import exact, shown
 from bench.report.reproduce import command
+from bench.report.style import looks
 from bench.report.summary import NAMES, ordered
 from bench.stats import ROW
 
@@ -31,14 +32,13 @@ def cards(results: Results, runs: pd.DataFrame) -> Cards:
     columns = [c for c in results.columns if c.name in runs and runs[c.name].notna().any()]
     lines: list[dict[Any, Any]] = runs.to_dict("records")
     headers = [*NAMES.values(), "seed", "status", *(column.title for column in columns)]
-    rows, values = [], []
+    rows = []
     for line in lines:
         names = [str(line[name]) for name in ROW]
         rows.append([*names, exact(line["seed"]), str(line["status"]), *(_cell(c, line) for c in columns)])
-        values.append([*[None] * len(NAMES), line["seed"], None, *(_value(c, line) for c in columns)])
     words = frozenset({*NAMES.values(), "status", *(c.title for c in columns if c.text)})
     of = [(str(line["dataset"]), (str(line["method"]), str(line["net"]), str(line["variant"]))) for line in lines]
-    return Cards(Table(headers, rows, words), of, values, [_about(results, line) for line in lines])
+    return Cards(Table(headers, rows, words), of, looks(runs), [_about(results, line) for line in lines])
 
 
 def _about(results: Results, line: Mapping[Any, Any]) -> dict[str, Any]:
@@ -64,8 +64,3 @@ def _cell(column: Column, line: Mapping[Any, Any]) -> str:
     if column.text:
         return value if isinstance(value, str) else ""
     return shown(column, value).partition(" (n=1)")[0]
-
-
-def _value(column: Column, line: Mapping[Any, Any]) -> float | None:
-    value = line[column.name]
-    return None if column.text or value != value else float(value)

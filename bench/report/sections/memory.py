@@ -63,7 +63,7 @@ def section(results: Results) -> Iterator[Block]:
         drawn = growth(here, axes)
         if drawn is not None:
             caption = CAPTION.format(axes=" and ".join(map(_words, axes)))
-            yield Picture(f"memory_{dataset}", caption, drawn, _panels(here, axes))
+            yield Picture(f"memory_{dataset}", caption, drawn, _panels(here, axes), looks(here))
 
 
 def sweep(results: Results) -> Sweep:

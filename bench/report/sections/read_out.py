@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.record.results import Results
-from bench.report.blocks import Axis, Block, Panel, Picture, Series
-from bench.report.charts import drawn
+from bench.report.blocks import Axis, Block, Panel, Series
+from bench.report.charts import picture
 from bench.report.panels import HIGHEST, by_row
 from bench.report.rows import bar
 from bench.report.style import looks
@@ -32,9 +32,7 @@ def section(results: Results) -> Iterator[Block]:
         rows = points[["dataset", "net", "method", "variant"]].drop_duplicates()
         few = rows.groupby(["dataset", "net"]).size().max() <= MOST_INTERVALS
         panels = by_layer(points, intervals=few)
-        figure = drawn(panels, looks(runs))
-        assert figure is not None
-        yield Picture(TABLE, INTERVALS if few else CAPTION, figure, panels)
+        yield from picture(TABLE, INTERVALS if few else CAPTION, panels, looks(runs))
 
 
 def by_layer(points: pd.DataFrame, *, intervals: bool = True) -> list[Panel]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.record.results import Results
-from bench.report.blocks import Axis, Block, Data, Panel, Picture, Series
-from bench.report.charts import drawn
+from bench.report.blocks import Axis, Block, Data, Panel, Series
+from bench.report.charts import picture
 from bench.report.panels import HIGHEST, by_row, datasets_of
 from bench.report.rows import counted
 from bench.report.style import DASHES
@@ -24,10 +24,7 @@ def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     means = steps_frame(ways, runs)
     yield Data(TABLE, means)
-    panels = accuracy_steps(means)
-    figure = drawn(panels, counted(runs))
-    if figure is not None:
-        yield Picture("accuracy_steps", CAPTION, figure, panels)
+    yield from picture("accuracy_steps", CAPTION, accuracy_steps(means), counted(runs))
 
 
 def steps_frame(ways: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

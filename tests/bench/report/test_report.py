@@ -16,9 +16,9 @@ from bench.record.searches import Found, Trial
 from bench.report import terminal_table, write
 from bench.report.charts import drawn
 from bench.report.image import MOST_BYTES
+from bench.report.sections.answer import accuracy_against
 from bench.report.sections.curves import learning_curves
 from bench.report.sections.published import beside_published
-from bench.report.sections.answer import accuracy_against
 from bench.report.style import looks, theme
 from bench.report.summary import summary_frame
 from tests.bench.report.made import COLUMNS, Made, curves_of, frame, run, two_methods
