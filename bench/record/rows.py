@@ -96,7 +96,7 @@ class Row:
 def read(records: Iterable[Record], problems: list[str] | None = None) -> list[Row]:
     """The rows as recorded, in no order. A run that is in several experiments is one: what ended, and ended last.
 
-    problems: where to say what is left out because its record is corrupt. Raises: StoreError where there is no such list.
+    problems: where to say what is left out because its record is corrupt. Raises: StoreError where there is none.
     """
     rows: dict[str, Row] = {}
     for record in records:
@@ -171,13 +171,13 @@ def _row(record: Record) -> Row:
 
 
 def migrated(spec: dict[str, Any], record: Record) -> dict[str, Any]:
-    """A spec in the present form. Raises: StoreError where it is of a later one, whose fields may mean something else."""
+    """A spec in the present form. Raises: StoreError where it is of a later one, which may mean something else."""
     schema = spec.get("schema", 0)
     if not isinstance(schema, int):
         raise record.corrupt("spec.json", "'schema' is no number")
     if schema > SCHEMA:
         raise StoreError(
-            f"{record.place} has schema {schema}, and this version reads up to {SCHEMA}: it was made by a newer version; "
+            f"{record.place} has schema {schema}, and this version reads up to {SCHEMA}: a newer version made it; "
             "upgrade backprop-free-bench to read it"
         )
     if schema < 1:  # angles were a setting before they were an instrument

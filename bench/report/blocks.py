@@ -93,12 +93,17 @@ class Data:
 
 @dataclass(frozen=True)
 class Axis:
-    """title: with its unit. log: logarithmic. whole: ticks at whole numbers. highest: where it ends at the latest."""
+    """title: with its unit. log: logarithmic. whole: ticks at whole numbers. highest: where it ends at the latest.
+
+    errors: of percentages, with their distance to 100 on a logarithmic scale, so that the best are told apart though
+    some are far below.
+    """
 
     title: str
     log: bool = False
     whole: bool = False
     highest: float | None = None
+    errors: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, as files of its own. name: without an ending. panels: its content, for a page to draw in these looks."""
+    """A figure, as files of its own. name: without an ending. panels, look: its content, for a page to draw."""
 
     name: str
     caption: str

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.blocks import Axis, Panel, Picture, Series
-from bench.report.panels import HIGHEST, is_wide, legend, line_handle, log_axis, panel_per
+from bench.report.panels import HIGHEST, by_error, is_wide, legend, line_handle, log_axis, panel_per
 from bench.report.rows import TEST_ACCURACY, mark
 from bench.report.style import Key, Look
 from bench.report.text import figure as figure_text
@@ -47,7 +47,9 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
         ax.set_ylabel(figure_text(panel.y.title))
         if any(series.kind == "mean" for series in panel.series):
             ax.margins(0.12)
-        if panel.y.highest is not None:
+        if panel.y.errors:
+            by_error(ax, "y")
+        elif panel.y.highest is not None:
             ax.set_ylim(top=min(ax.get_ylim()[1], panel.y.highest))
     legend(figure, _names(panels, look))
     return figure

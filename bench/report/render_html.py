@@ -148,9 +148,17 @@ class _Content:
             number = len(self.data["charts"]) - 1
             return {"kind": "chart", "caption": caption, "number": number, "n": len(block.panels)}
         data = base64.b64encode(block.png).decode()
+        width, height = block.drawing.get_size_inches()
+        tall = height > width
         self._room -= len(data)
         source = f"data:image/png;base64,{data}" if self._room >= 0 else ""
-        return {"kind": "picture", "caption": caption, "source": source, "file": f"figures/{file_name(block.name)}.png"}
+        return {
+            "kind": "picture",
+            "caption": caption,
+            "source": source,
+            "file": f"figures/{file_name(block.name)}.png",
+            "tall": tall,
+        }
 
     def _panel(self, panel: Panel, look: Mapping[Key, Look]) -> dict[str, Any]:
         series = [
@@ -193,7 +201,13 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    return {"title": one_line(axis.title), "log": axis.log, "whole": axis.whole, "highest": axis.highest}
+    return {
+        "title": one_line(axis.title),
+        "log": axis.log,
+        "whole": axis.whole,
+        "highest": axis.highest,
+        "errors": axis.errors,
+    }
 
 
 def _numbers(values: Sequence[float]) -> list[float | None]:

@@ -96,7 +96,7 @@ def seeds_needed(sd: float, difference: float) -> float:
 
 
 def _power(effect: float, n: int) -> float:
-    """P(|T| > t(1 - ALPHA / 2; n - 1)) for T of the noncentral t distribution, of n pairs of this effect (Cohen's d)."""
+    """P(|T| > t(1 - ALPHA / 2; n - 1)), T of the noncentral t distribution of n pairs of this effect (Cohen's d)."""
     apart, edge = effect * math.sqrt(n), float(stdtrit(n - 1, 1 - ALPHA / 2))
     other = float(nctdtr(n - 1, apart, -edge))  # where it is too small to be found, NaN
     return 1 - float(nctdtr(n - 1, apart, edge)) + (0.0 if math.isnan(other) else other)

@@ -13,9 +13,15 @@ const Charts = (() => {
     },
   });
 
-  const points = (series) =>
-    series.x.map((x, k) => ({ x, y: series.y[k], low: series.low?.[k], high: series.high?.[k] }))
-      .filter((p) => p.x !== null && p.y !== null);
+  // Percentages by their distance to 100, logarithmically, where the axis says so.
+  const LEAST_ERROR = 0.1;
+  const ERROR_TICKS = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.1];
+  const placed = (y, errors) => (errors && y !== null && y !== undefined ? Math.max(LEAST_ERROR, 100 - y) : y);
+
+  const points = (series, errors = false) =>
+    series.x.map((x, k) => ({
+      x, y: placed(series.y[k], errors), low: placed(series.low?.[k], errors), high: placed(series.high?.[k], errors), k,
+    })).filter((p) => p.x !== null && p.y !== null);
 
   // A marker: its outline on paper, and within it what is filled.
   function marks(data, look, r, opacity = 1) {
@@ -25,8 +31,8 @@ const Charts = (() => {
     return found;
   }
 
-  function drawSeries(series, look) {
-    const data = points(series);
+  function drawSeries(series, look, errors) {
+    const data = points(series, errors);
     const dash = series.dash ?? look.dash;
     switch (series.kind) {
       case "front":
@@ -60,10 +66,11 @@ const Charts = (() => {
     for (const series of drawn) {
       if (series.kind === "front" || series.kind === "seeds") continue;
       const look = looks[series.look];
-      for (const p of points(series)) {
-        const spread = p.low === undefined || p.low === null || p.low === p.high ? "" : ` (${shown(p.low)} to ${shown(p.high)})`;
+      for (const p of points(series, panel.y.errors)) {
+        const [y, low, high] = [series.y, series.low, series.high].map((values) => values?.[p.k]);
+        const spread = low === undefined || low === null || low === high ? "" : ` (${shown(low)} to ${shown(high)})`;
         const name = look.label + (series.note ? `, ${series.note}` : "");
-        data.push({ ...p, title: `${name}\n${panel.y.title}: ${shown(p.y)}${spread}\n${panel.x.title}: ${shown(p.x)}` });
+        data.push({ ...p, title: `${name}\n${panel.y.title}: ${shown(y)}${spread}\n${panel.x.title}: ${shown(p.x)}` });
       }
     }
     return Plot.tip(data, Plot.pointer({ x: "x", y: "y", title: "title", fill: "var(--paper)", stroke: "var(--soft)", maxRadius: 30 }));
@@ -73,9 +80,15 @@ const Charts = (() => {
     const drawn = panel.series.filter((series) => series.kind === "front" || isShown(panel, series));
     const ys = drawn.flatMap((s) => [...s.y, ...(s.kind === "mean" ? [] : s.low ?? []), ...(s.kind === "mean" ? [] : s.high ?? [])]).filter((y) => y !== null);
     const y = { label: panel.y.title, grid: true, labelArrow: "none", nice: true };
-    if (panel.y.highest !== null && ys.length && d3.max(ys) > 0.9 * panel.y.highest) {
+    if (!panel.y.errors && panel.y.highest !== null && ys.length && d3.max(ys) > 0.9 * panel.y.highest) {
       const low = d3.min(ys);
       Object.assign(y, { nice: false, domain: [low - 0.05 * (panel.y.highest - low), panel.y.highest] });
+    }
+    if (panel.y.errors && ys.length) {
+      const errors = ys.map((value) => placed(value, true));
+      const domain = [Math.min(100, 1.2 * d3.max(errors)), 0.8 * d3.min(errors)];
+      const ticks = ERROR_TICKS.filter((e) => e <= domain[0] && e >= domain[1]);
+      Object.assign(y, { nice: false, type: "log", domain, ticks, tickFormat: (e) => String(+(100 - e).toFixed(2)) });
     }
     const xs = drawn.flatMap((s) => s.x).filter((x) => x !== null);
     const x = { label: panel.x.title, labelArrow: "none", labelAnchor: "center", inset: 8, type: panel.x.log ? "log" : "linear" };
@@ -86,7 +99,7 @@ const Charts = (() => {
       width, height: HEIGHT, marginLeft: 48, marginBottom: 38, marginTop: 24, marginRight: 16, clip: false,
       style: { background: "transparent", color: "var(--ink)", fontSize: "11px" },
       x, y,
-      marks: [Plot.frame({ anchor: "bottom" }), ...drawn.flatMap((series) => drawSeries(series, looks[series.look])), tips(panel, drawn, looks)],
+      marks: [Plot.frame({ anchor: "bottom" }), ...drawn.flatMap((series) => drawSeries(series, looks[series.look], panel.y.errors)), tips(panel, drawn, looks)],
     });
   }
 

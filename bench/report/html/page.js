@@ -67,13 +67,18 @@
     for (const [panel, cell] of cells) {
       cell.append(Charts.draw(panel, looks, isShown, Math.max(260, Math.min(620, cell.clientWidth || 420))));
     }
-    const numbers = [...new Set(panels.flatMap((panel) => panel.series.filter((s) => s.kind !== "front").map((s) => s.look)))];
-    const line = panels.some((panel) => panel.series.some((s) => s.kind === "line" || s.kind === "steps"));
-    one(".legend", figure).replaceChildren(
-      ...numbers.filter((k) => passes(ofLook(k, ""))).map((k) => toggle(k, looks[k].label, line)),
-      ...(panels.some((panel) => panel.series.some((s) => s.kind === "front")) ? [make("span", { className: "hint", textContent: "line: Pareto front" })] : []),
-      ...notes(panels),
-    );
+    const pair = figure.closest(".pair");
+    const around = pair ? all("figure", pair) : [figure];
+    const legend = pair ? pair.lastElementChild : one(".legend", figure);
+    legend.replaceChildren(...legendOf(around.flatMap((of) => charts[+of.dataset.chart])));
+  }
+
+  function legendOf(panels) {
+    const series = panels.flatMap((panel) => panel.series);
+    const numbers = [...new Set(series.filter((s) => s.kind !== "front").map((s) => s.look))];
+    const line = series.some((s) => s.kind === "line" || s.kind === "steps");
+    const front = series.some((s) => s.kind === "front") ? [make("span", { className: "hint", textContent: "line: Pareto front" })] : [];
+    return [...numbers.filter((k) => passes(ofLook(k, ""))).map((k) => toggle(k, looks[k].label, line)), ...front, ...notes(panels)];
   }
 
   function notes(panels) {
@@ -106,14 +111,20 @@
     redraw();
   });
 
-  // figures of one panel stand side by side
+  // figures of one panel stand side by side, over one legend where they show the same rows in the same way
+  function sameRows(a, b) {
+    const [rowsOf, others] = [a, b].map((of) => charts[+of.dataset.chart].flatMap((p) => p.series.map((s) => `${s.look} ${s.kind}`)));
+    return new Set([...rowsOf, ...others]).size === new Set(rowsOf).size && new Set(rowsOf).size === new Set(others).size;
+  }
   for (const figure of figures) {
     const before = figure.previousElementSibling;
-    if (before?.classList.contains("pair") && !figure.classList.contains("wide")) before.append(figure);
-    else if (!figure.classList.contains("wide")) {
-      const pair = make("div", { className: "pair" });
+    const alike = before?.classList.contains("pair") && sameRows(one("figure", before), figure);
+    if (figure.classList.contains("wide")) continue;
+    if (alike) before.lastElementChild.before(figure);
+    else {
+      const pair = make("div", { className: "pair" }, make("div", { className: "legend" }));
       figure.replaceWith(pair);
-      pair.append(figure);
+      pair.prepend(figure);
     }
   }
 

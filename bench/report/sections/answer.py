@@ -1,6 +1,7 @@
 """The answer first: who wins, at what cost, and how sure that is; what accuracy costs in memory, and in time."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ from bench.record.results import Results
 from bench.report.blocks import Block, Heading, Panel, Series, Text
 from bench.report.charts import ACCURACY, cost_axis, picture
 from bench.report.numbers import shown
-from bench.report.panels import by_row
+from bench.report.panels import by_row, spread_of_errors
 from bench.report.rows import bar, counted
 from bench.report.summary import ordered
 from bench.report.text import markdown as escape
@@ -53,7 +54,7 @@ def sentence(
 
     ok: runs that ended well. differences: as `paired_differences` has them, by ROW.
     """
-    rows = {row: group for row, group in ok.groupby(ROW, sort=False)}
+    rows: dict[Any, pd.DataFrame] = dict(list(ok.groupby(ROW, sort=False)))
     others = {row: g for row, g in rows.items() if row[1] != REFERENCE and not (g["reverse_mode"] == FAR).all()}
     among = others or rows
     best = max(among, key=lambda row: among[row]["test_acc"].mean())
@@ -98,7 +99,8 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
         best = front([(mean.x[0], mean.y[0]) for mean in means])
         line = Series(means[best[0]].row, "front", [means[k].x[0] for k in best], [means[k].y[0] for k in best])
         axis = cost_axis(column.title, panel["cost"])
-        panels.append(Panel(str(dataset), axis, ACCURACY, [line, *seeds, *means], str(dataset)))
+        y = replace(ACCURACY, errors=spread_of_errors(mean.y[0] for mean in means))
+        panels.append(Panel(str(dataset), axis, y, [line, *seeds, *means], str(dataset)))
     return panels
 
 
@@ -114,7 +116,7 @@ def _name(row: Any) -> str:
 
 def _ratio(column: Column, ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     ratio = ours[column.name].mean() / theirs[column.name].mean()
-    return f"{ratio:.2g} x" if ratio > 0 and ratio != float("inf") else ""
+    return f"{ratio:.2f} x" if ratio > 0 and ratio != float("inf") else ""
 
 
 def _what(column: Column) -> str:

@@ -14,7 +14,7 @@ from bench.report.style import looks
 from bench.report.summary import NAMES, ordered
 from bench.stats import ROW
 
-NOTE = "In `index.html` each opens, with its settings and the command that repeats it; `tables/runs.csv` holds the numbers."
+NOTE = "In `index.html` each opens, with its settings and the command that repeats it; the numbers: `tables/runs.csv`."
 TOLD_ELSEWHERE = {"method", "dataset", "net", "seed", "run_id", "method_settings", "net_settings", "schema"}
 
 

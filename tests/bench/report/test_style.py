@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bench.report.style import FAMILIES, MARKERS, OWN_COLOUR, family, looks
 from tests.bench.report.made import frame, run
 
-# Machado, Oliveira, Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency", severity 1
+# Machado, Oliveira, Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency", full
 VISION = {
     "normal": np.eye(3),
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
