@@ -15,8 +15,8 @@ const Charts = (() => {
 
   // Percentages by their distance to 100, logarithmically, where the axis says so.
   const LEAST_ERROR = 0.1;
-  const ERROR_TICKS = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.1];
-  const placed = (y, errors) => (errors && y !== null && y !== undefined ? Math.max(LEAST_ERROR, 100 - y) : y);
+  const ACCURACIES = [0, 50, 80, 90, 95, 98, 99, 99.5, 99.9];
+  const placed = (y, errors) => (errors && y !== null && y !== undefined ? -Math.log10(Math.max(LEAST_ERROR, 100 - y)) : y);
 
   const points = (series, errors = false) =>
     series.x.map((x, k) => ({
@@ -41,7 +41,7 @@ const Charts = (() => {
         return [Plot.dot(data, { x: "x", y: "y", r: 1.8, fill: look.colour, fillOpacity: 0.4, stroke: "none" })];
       case "mean":
         return [
-          Plot.ruleX(data.filter((p) => p.low !== undefined), { x: "x", y1: "low", y2: "high", stroke: look.colour }),
+          Plot.ruleX(data.filter((p) => p.low !== undefined), { x: "x", y1: "low", y2: "high", stroke: look.colour, clip: true }),
           ...marks(data, look, look.method === "backprop" ? 6 : 4.5),
           ...(series.labelled ? [Plot.text(data, { x: "x", y: "y", text: () => look.label, dx: 8, dy: 9,
             textAnchor: "start", fill: look.colour, stroke: "var(--paper)", strokeWidth: 3 })] : []),
@@ -51,7 +51,7 @@ const Charts = (() => {
         const every = Math.floor(data.length / 12) + 1;
         const banded = data.filter((p) => p.low !== undefined && p.low !== null);
         return [
-          Plot.areaY(banded, { x: "x", y1: "low", y2: "high", fill: look.colour, fillOpacity: 0.13, curve }),
+          Plot.areaY(banded, { x: "x", y1: "low", y2: "high", fill: look.colour, fillOpacity: 0.13, curve, clip: true }),
           Plot.line(data, { x: "x", y: "y", stroke: look.colour, strokeDasharray: dash, strokeWidth: 1.6, curve }),
           ...marks(data.filter((_, k) => series.kind !== "steps" ? k % every === 0 : k === 0 || k === data.length - 1), look, 3),
         ];
@@ -85,10 +85,10 @@ const Charts = (() => {
       Object.assign(y, { nice: false, domain: [low - 0.05 * (panel.y.highest - low), panel.y.highest] });
     }
     if (panel.y.errors && ys.length) {
-      const errors = ys.map((value) => placed(value, true));
-      const domain = [Math.min(100, 1.2 * d3.max(errors)), 0.8 * d3.min(errors)];
-      const ticks = ERROR_TICKS.filter((e) => e <= domain[0] && e >= domain[1]);
-      Object.assign(y, { nice: false, type: "log", domain, ticks, tickFormat: (e) => String(+(100 - e).toFixed(2)) });
+      const at = ys.map((value) => placed(value, true));
+      const domain = [Math.max(-2, d3.min(at) - 0.1), d3.max(at) + 0.15];
+      const ticks = ACCURACIES.map((a) => placed(a, true)).filter((v) => v >= domain[0] && v <= domain[1]);
+      Object.assign(y, { nice: false, domain, ticks, tickFormat: (v) => String(+(100 - 10 ** -v).toFixed(1)) });
     }
     const xs = drawn.flatMap((s) => s.x).filter((x) => x !== null);
     const x = { label: panel.x.title, labelArrow: "none", labelAnchor: "center", inset: 8, type: panel.x.log ? "log" : "linear" };

@@ -65,7 +65,7 @@
       .map((panel) => [panel, make("div", {}, make("h4", { textContent: panel.title }))]);
     place.replaceChildren(...cells.map(([, cell]) => cell));
     for (const [panel, cell] of cells) {
-      cell.append(Charts.draw(panel, looks, isShown, Math.max(260, Math.min(620, cell.clientWidth || 420))));
+      cell.append(Charts.draw(panel, looks, isShown, Math.max(260, Math.min(720, cell.clientWidth || 420))));
     }
     const pair = figure.closest(".pair");
     const around = pair ? all("figure", pair) : [figure];
@@ -159,6 +159,7 @@
     Array.from(board.tBodies[0].rows).forEach((row, k) => {
       row.dataset.line = k;
       const cell = row.cells[method];
+      cell.classList.add("method");
       const open = make("button", { type: "button", className: "open", textContent: cell.textContent });
       open.addEventListener("click", () => openRow(rows[k].dataset, rows[k].look));
       cell.replaceChildren(toggle(rows[k].look, "", false), open);
