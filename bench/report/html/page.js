@@ -45,10 +45,10 @@
       Tables.filter(table, (of, row) => {
         const at = row.dataset.line;
         if (at === undefined) return passes(ofCells(of));
-        const [number, dataset] = table.id === "board" ? [rows[at].look, rows[at].dataset] : [cards.lines[at][1], cards.lines[at][0]];
-        return passes(ofLook(number, dataset));
+        return passes(ofLook(rows[at].look, rows[at].dataset));
       });
     }
+    showRuns();
   }
 
   // ---- figures
@@ -168,28 +168,52 @@
   }
   all("table.sortable").forEach(Tables.makeSortable);
 
+  // The runs are sorted and filtered as data, and only as many rows are made as are looked at.
+  const PAGE = 200;
   const runs = document.getElementById("runs");
+  const made = new Map(); // rows, by number of the run
+  let order = cards ? cards.rows.map((_, k) => k) : [];
+  let most = PAGE;
+
+  function rowOf(k) {
+    if (!made.has(k)) {
+      const row = make("tr", {}, ...cards.rows[k].map((text, c) => make("td", { className: wordly(c), textContent: text || "–" })));
+      row.dataset.line = k;
+      row.cells[1].replaceChildren(make("button", { type: "button", className: "open", textContent: cards.rows[k][1] }));
+      made.set(k, row);
+    }
+    return made.get(k);
+  }
+  const wordly = (c) => (cards.words.includes(cards.headers[c]) ? "word" : "");
+
+  function showRuns() {
+    const table = runs && one("table", runs);
+    if (!table) return;
+    const kept = order.filter((k) => passes(ofLook(cards.lines[k][1], cards.lines[k][0])));
+    table.tBodies[0].replaceChildren(...kept.slice(0, most).map(rowOf));
+    const rest = one(".rest", runs);
+    rest.hidden = kept.length <= most;
+    rest.textContent = `${Math.min(most, kept.length)} of ${kept.length} shown; show all`;
+  }
+
   runs?.addEventListener("toggle", () => {
     if (!runs.open || one("table", runs)) return;
-    const words = new Set(cards.words);
-    const style = (header) => (words.has(header) ? "word" : "");
-    const head = make("tr", {}, ...cards.headers.map((header) =>
-      make("th", { scope: "col", className: style(header) }, make("button", { type: "button", textContent: header }))));
-    const body = make("tbody");
-    cards.rows.forEach((cells, k) => {
-      const row = make("tr", {}, ...cells.map((text, c) => make("td", { className: style(cards.headers[c]), textContent: text || "–" })));
-      row.dataset.line = k;
-      row.cells[1].replaceChildren(make("button", { type: "button", className: "open", textContent: cells[1] }));
-      body.append(row);
+    const head = make("tr", {}, ...cards.headers.map((header, c) =>
+      make("th", { scope: "col", className: wordly(c) }, make("button", { type: "button", textContent: header }))));
+    const table = make("table", { id: "all-runs" }, make("thead", {}, head), make("tbody"));
+    Tables.onHeader(table, (column, descending) => {
+      order = Tables.order(order, (k) => Tables.key(cards.rows[k][column], wordly(column)), descending);
+      showRuns();
     });
-    body.addEventListener("click", (event) => {
+    table.tBodies[0].addEventListener("click", (event) => {
       const row = event.target.closest("tr");
       if (row) openRun(+row.dataset.line);
     });
-    const table = make("table", { className: "sortable", id: "all-runs" }, make("thead", {}, head), body);
-    Tables.makeSortable(table);
+    const rest = make("button", { type: "button", className: "rest" });
+    rest.addEventListener("click", () => { most = Infinity; showRuns(); });
     one(".scroll", runs).append(table);
-    filterTables();
+    runs.append(rest);
+    showRuns();
   });
 
   // ---- a run

@@ -7,38 +7,45 @@ const Tables = (() => {
     return Number.isNaN(found) ? null : found;
   };
 
-  // What a cell sorts by: its value, or its text where the column holds words. Null: nothing, which stands last.
-  const keyOf = (cell, word) => {
-    if (cell.dataset.value !== undefined) return +cell.dataset.value;
-    const text = cell.textContent.trim();
+  // What a text sorts by: a number, or itself where the column holds words. Null: nothing, which stands last.
+  function key(text, word) {
     if (text === "–" || text === "-" || text === "") return null;
     return word ? text.toLowerCase() : number(text);
-  };
+  }
 
   const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
-  function sort(table, column, descending) {
-    const body = table.tBodies[0];
-    const word = table.tHead.rows[0].cells[column].classList.contains("word");
-    const keyed = Array.from(body.rows, (row) => [keyOf(row.cells[column], word), row]);
+  // Things in the order of their keys; equal ones keep theirs.
+  function order(things, keyOf, descending) {
+    const keyed = things.map((thing) => [keyOf(thing), thing]);
     keyed.sort(([a], [b]) => {
       if (a === null || b === null) return (a === null) - (b === null);
       return descending ? compare(b, a) : compare(a, b);
     });
-    const rows = document.createDocumentFragment();
-    for (const [, row] of keyed) rows.append(row);
-    body.append(rows);
-    for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
-    table.tHead.rows[0].cells[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
+    return keyed.map(([, thing]) => thing);
   }
 
-  function makeSortable(table) {
+  // At a click on a header: sort by its column, the best first where one way is better, at the next the other way.
+  function onHeader(table, sort) {
     table.tHead.addEventListener("click", (event) => {
       const cell = event.target.closest("th");
       if (!cell) return;
       const sorted = cell.getAttribute("aria-sort");
-      const bestFirst = cell.dataset.better === "higher";
-      sort(table, cell.cellIndex, sorted ? sorted === "ascending" : bestFirst);
+      const descending = sorted ? sorted === "ascending" : cell.dataset.better === "higher";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      sort(cell.cellIndex, descending);
+    });
+  }
+
+  function makeSortable(table) {
+    onHeader(table, (column, descending) => {
+      const word = table.tHead.rows[0].cells[column].classList.contains("word");
+      const keyOf = (row) => {
+        const cell = row.cells[column];
+        return cell.dataset.value === undefined ? key(cell.textContent.trim(), word) : +cell.dataset.value;
+      };
+      table.tBodies[0].replaceChildren(...order(Array.from(table.tBodies[0].rows), keyOf, descending));
     });
   }
 
@@ -62,5 +69,5 @@ const Tables = (() => {
     }
   }
 
-  return { sort, makeSortable, filter };
+  return { filter, key, makeSortable, onHeader, order };
 })();
