@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.record.results import Results
 from bench.report import render_html, render_markdown
-from bench.report.sections import SECTIONS
+from bench.report.sections import SECTIONS, WITHOUT_RUNS
 from bench.report.sections.memory import memory_table
 from bench.report.style import theme
 from bench.report.summary import terminal_table
@@ -22,7 +22,8 @@ def write(results: Results, out: Path, *, title: str) -> Path:
     Raises: StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
     """
     with theme():
-        blocks = list(chain.from_iterable(section(results) for section in SECTIONS))
+        sections = WITHOUT_RUNS if results.probed.empty else SECTIONS
+        blocks = list(chain.from_iterable(section(results) for section in sections))
         page = render_markdown.write(blocks, out, title=title)
         render_html.write(blocks, out, title=title)
         return page

@@ -17,11 +17,15 @@ RESOLUTIONS = (160, 130, 105, 85, 65, 50)  # dots per inch, from fine to coarse
 def png(figure: Figure) -> bytes:
     """The finest picture that is light enough; the coarsest where none is."""
     size = figure.get_size_inches().max()
-    for dpi in [dpi for dpi in RESOLUTIONS if dpi * size <= LONGEST] or RESOLUTIONS[-1:]:
+    finest = next((dpi for dpi in RESOLUTIONS if dpi * size <= LONGEST), RESOLUTIONS[-1])
+    left = [dpi for dpi in RESOLUTIONS if dpi <= finest]
+    while True:
+        dpi = left.pop(0)
         drawn = _drawn(figure, dpi)
-        if len(drawn) <= MOST_BYTES:
-            break
-    return drawn
+        if len(drawn) <= MOST_BYTES or not left:
+            return drawn
+        # bytes grow about as the resolution does: pass by those that would be too heavy, but for the last
+        left = [other for other in left if len(drawn) * other / dpi <= 1.1 * MOST_BYTES] or left[-1:]
 
 
 def svg(figure: Figure) -> bytes:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from bench.stats import (
     REFERENCE,
     ROW,
     TEST_ACC_DIFF,
+    costs_to_target,
     count_runs,
     finished,
     paired_differences,
@@ -39,10 +41,22 @@ def ordered(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], margin: float) -> pd.DataFrame:
+@lru_cache(maxsize=1)
+def differences_of(results: Results) -> pd.DataFrame:
+    """`paired_differences` of the runs, which several sections read."""
+    return paired_differences(ordered(results.runs), results.margin)
+
+
+@lru_cache(maxsize=1)
+def costs_of(results: Results) -> pd.DataFrame:
+    """`costs_to_target` of the runs, which several sections read."""
+    return costs_to_target(ordered(results.runs), results.curves, results.target)
+
+
+def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], differences: pd.DataFrame) -> pd.DataFrame:
     """Per row: `n_ok`, `n_runs`, `failures`; `X_mean` of every number X in its unit, with the half-width of its 95%
     interval over seeds in `X_ci95` where its column says so; the one word of a column of words; what
-    `paired_differences` says of it.
+    `paired_differences` says of it, which are given.
     """
     ok = finished(runs)
     groups = ok.groupby(ROW, sort=False)
@@ -58,7 +72,7 @@ def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], margin: float) 
             if column.interval:
                 found[f"{column.name}_ci95"] = half_width[column.name]
     means = pd.DataFrame(found, index=mean.index).reset_index()
-    return count_runs(runs).merge(means, on=ROW, how="left").merge(paired_differences(runs, margin), on=ROW, how="left")
+    return count_runs(runs).merge(means, on=ROW, how="left").merge(differences, on=ROW, how="left")
 
 
 def board(frame: pd.DataFrame, columns: Sequence[Column], costs: Sequence[Column]) -> Board:
@@ -87,7 +101,7 @@ def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:
 
     The cells are not rich markup: print them as `rich.text.Text`, so that a `[name]` stays one.
     """
-    frame = summary_frame(ordered(results.runs), results.columns, results.margin)
+    frame = summary_frame(ordered(results.runs), results.columns, differences_of(results))
     shown = {column.title for column in _with_difference(results.columns) if column.shown == "terminal"}
     table = board(frame, results.columns, ()).table
     kept = kept_columns(table, lambda header: header in {*NAMES.values(), RUNS_OK, *shown})

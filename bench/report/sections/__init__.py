@@ -72,3 +72,5 @@ SECTIONS: tuple[Section, ...] = (
     environments.section,
     references.section,
 )
+
+WITHOUT_RUNS: tuple[Section, ...] = (answer.section, troubles.section)

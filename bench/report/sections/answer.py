@@ -13,9 +13,9 @@ from bench.report.charts import ACCURACY, cost_axis, picture
 from bench.report.numbers import shown
 from bench.report.panels import by_row, spread_of_errors
 from bench.report.rows import bar, counted
-from bench.report.summary import ordered
+from bench.report.summary import differences_of, ordered
 from bench.report.text import markdown as escape
-from bench.stats import REFERENCE, ROW, finished, front, paired_differences, t_interval
+from bench.stats import REFERENCE, ROW, finished, front, t_interval
 
 FAR = "network"  # of reverse mode: backprop in all but name
 COSTS = {
@@ -36,7 +36,7 @@ def section(results: Results) -> Iterator[Block]:
         yield Text("No run ended well with a test accuracy, so there is no answer yet.")
         return
     known = {column.name: column for column in results.columns}
-    differences = paired_differences(runs, results.margin).set_index(ROW)
+    differences = differences_of(results).set_index(ROW)
     for dataset, group in ok.groupby("dataset"):
         memory = _first([known[name] for name in COSTS["memory"] if name in known], group)
         costs = [c for c in (memory, known.get("train_s")) if c is not None]

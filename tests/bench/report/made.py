@@ -31,7 +31,7 @@ MEASURED = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Made:
     """As `bench.record.results.Results` gives them."""
 

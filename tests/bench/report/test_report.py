@@ -21,6 +21,7 @@ from bench.report.sections.curves import learning_curves
 from bench.report.sections.published import beside_published
 from bench.report.style import looks, theme
 from bench.report.summary import summary_frame
+from bench.stats import paired_differences
 from tests.bench.report.made import COLUMNS, Made, curves_of, frame, run, two_methods
 
 HOSTILE = "_$x^{$ [red]<script>alert(1)</script> | a\\|b `c` **d**\n# e \x1b[31m \ud800 ![i](http://x) 中"
@@ -142,7 +143,7 @@ def test_a_difference_over_fewer_pairs_than_runs_says_so() -> None:
 
 def test_variants_are_rows_of_their_own() -> None:
     runs = frame([run("noprop-dt"), run("noprop-dt", variant="T=5")])
-    assert summary_frame(runs, COLUMNS, 0.01)["variant"].tolist() == ["", "T=5"]
+    assert summary_frame(runs, COLUMNS, paired_differences(runs, 0.01))["variant"].tolist() == ["", "T=5"]
 
 
 def test_hostile_names_and_reasons_are_only_shown(tmp_path: Path) -> None:
