@@ -7,11 +7,9 @@ from pathlib import Path
 from bench.record.files import atomic_write
 from bench.report.blocks import Block, Board, Cards, Code, Data, Facts, Heading, Picture, Table, Text
 from bench.report.numbers import csv
-from bench.report.summary import NAMES, kept_columns
+from bench.report.summary import by_dataset
 from bench.report.text import file_name, printable
 from bench.report.text import markdown as escape
-
-DATA_SET = NAMES["dataset"]
 
 
 def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
@@ -34,7 +32,8 @@ def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
             case Table():
                 parts.append(_table(block))
             case Board():
-                parts += _board(block)
+                for dataset, table in by_dataset(block):
+                    parts += [f"### {escape(dataset)}", _table(table)]
             case Cards():
                 pass  # to be opened on a page; their numbers are in runs.csv
             case Data(name, frame):
@@ -65,15 +64,6 @@ def _fenced(text: str) -> str:
     """Between fences longer than any in it."""
     fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", text))]))
     return f"{fence}text\n{printable(text)}\n{fence}"
-
-
-def _board(board: Board) -> Iterable[str]:
-    """A table per data set, without what is shown on demand."""
-    for dataset in dict.fromkeys(dataset for dataset, _ in board.lines):
-        rows = [row for row, (of, _) in zip(board.table.rows, board.lines, strict=True) if of == dataset]
-        table = Table(board.table.headers, rows, board.table.words)
-        yield f"### {escape(dataset)}"
-        yield _table(kept_columns(table, lambda header: header != DATA_SET and header not in board.more))
 
 
 def _table(table: Table) -> str:

@@ -18,7 +18,7 @@ def counted(runs: pd.DataFrame) -> dict[Key, Look]:
     )
     found = {}
     for key, style in looks(runs).items():
-        n_ok, n = counts.loc[key]
+        n_ok, n = counts.loc[key, ["sum", "size"]]
         found[key] = style if n_ok == n else style._replace(label=f"{style.label}\n{n_ok}/{n} runs ok")
     return found
 

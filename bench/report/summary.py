@@ -1,7 +1,7 @@
 """One line per row of the tables: means over the seeds that ended well, by the columns that instruments declare."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +62,9 @@ def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], differences: pd
     groups = ok.groupby(ROW, sort=False)
     numbers = [column.name for column in columns if not column.text]
     mean, sd, n = (groups[numbers].agg(of) for of in ("mean", "std", "count"))
-    half_width = stdtrit((n - 1).where(n > 1), 0.975) * sd / n**0.5  # as t_interval has it, of all rows at once
+    half_width: pd.DataFrame = (
+        sd / n**0.5 * stdtrit((n - 1).where(n > 1), 0.975)
+    )  # as t_interval has it, of all rows at once
     found: dict[str, Any] = {}
     for column in columns:
         if column.text:
@@ -96,15 +98,27 @@ def board(frame: pd.DataFrame, columns: Sequence[Column], costs: Sequence[Column
     return Board(Table(headers, rows, words), keys, reach, looks(frame), values, more, better)
 
 
+def board_of(results: Results) -> Board:
+    """All rows, without what they cost."""
+    frame = summary_frame(ordered(results.runs), results.columns, differences_of(results))
+    return board(frame, results.columns, ())
+
+
+def by_dataset(board: Board) -> Iterator[tuple[str, Table]]:
+    """A table per data set, without what is shown on demand."""
+    for dataset in dict.fromkeys(dataset for dataset, _ in board.lines):
+        rows = [row for row, (of, _) in zip(board.table.rows, board.lines, strict=True) if of == dataset]
+        table = Table(board.table.headers, rows, board.table.words)
+        yield dataset, kept_columns(table, lambda header: header != NAMES["dataset"] and header not in board.more)
+
+
 def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the result table, as plain one-line text without terminal codes.
 
     The cells are not rich markup: print them as `rich.text.Text`, so that a `[name]` stays one.
     """
-    frame = summary_frame(ordered(results.runs), results.columns, differences_of(results))
     shown = {column.title for column in _with_difference(results.columns) if column.shown == "terminal"}
-    table = board(frame, results.columns, ()).table
-    kept = kept_columns(table, lambda header: header in {*NAMES.values(), RUNS_OK, *shown})
+    kept = kept_columns(board_of(results).table, lambda header: header in {*NAMES.values(), RUNS_OK, *shown})
     return list(kept.headers), [[one_line(value, limit=60) for value in row] for row in kept.rows]
 
 

@@ -94,4 +94,5 @@ _TESTED = ["n_pairs", "test_acc_diff_sd", "p_differs", "p_equivalent"]  # as in 
 def _accuracy_by_seed(runs: pd.DataFrame) -> "pd.Series[float]":
     # a seed that ran twice (on two devices, say) is still one pair
     ok = runs["status"].to_numpy() == "ok"
-    return runs["test_acc"][ok].groupby(runs["seed"][ok]).mean()
+    means: pd.Series[float] = runs["test_acc"][ok].groupby(runs["seed"][ok]).mean()
+    return means
