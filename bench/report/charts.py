@@ -1,6 +1,7 @@
 """Panels of lines and marks as a figure: what a page draws by itself, drawn once more for paper."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -66,7 +67,7 @@ def _series(ax: Axes, series: Series, style: Look) -> None:
         ax.errorbar(series.x, series.y, yerr=arms if series.low else None, **mark(style))
     else:
         if series.low:
-            step = "post" if series.kind == "steps" else None
+            step: Literal["post"] | None = "post" if series.kind == "steps" else None
             ax.fill_between(series.x, series.low, series.high, color=style.colour, alpha=0.15, lw=0, step=step)
         line = style.line if series.dashes is None else style._replace(dashes=series.dashes).line
         if series.kind == "steps":

@@ -10,14 +10,14 @@ from PIL import Image
 
 MOST_BYTES = 100_000
 COLOURS = 96
-LONGEST = 12_000  # pixels
+MOST_PIXELS = 4_000_000  # which seldom fit into that many bytes
 RESOLUTIONS = (160, 130, 105, 85, 65, 50)  # dots per inch, from fine to coarse
 
 
 def png(figure: Figure) -> bytes:
     """The finest picture that is light enough; the coarsest where none is."""
-    size = figure.get_size_inches().max()
-    finest = next((dpi for dpi in RESOLUTIONS if dpi * size <= LONGEST), RESOLUTIONS[-1])
+    width, height = figure.get_size_inches()
+    finest = next((dpi for dpi in RESOLUTIONS if dpi**2 * width * height <= MOST_PIXELS), RESOLUTIONS[-1])
     left = [dpi for dpi in RESOLUTIONS if dpi <= finest]
     while True:
         dpi = left.pop(0)

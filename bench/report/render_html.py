@@ -9,14 +9,17 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
 
 from bench.record.files import atomic_write
 from bench.report.blocks import Axis, Block, Board, Cards, Code, Data, Facts, Heading, Panel, Picture, Table, Text
@@ -236,13 +239,14 @@ def _dash(dashes: str) -> str:
     return {"-": "", "--": "6 3", ":": "2 2", "-.": "7 2 2 2"}.get(dashes, "")
 
 
-def _polygon(marker: str, fill: str) -> list[list[float]]:
+@cache
+def _polygon(marker: str, fill: Any) -> list[list[float]]:
     """What matplotlib draws for a marker, or fills of it, within a square of side 1 about the origin, y downwards."""
     if fill == "none":
         return []
     style = MarkerStyle(marker, fillstyle=fill)
-    transform = style.get_transform().scale(100)  # so that curves are cut into enough pieces
-    points = style.get_path().transformed(transform).to_polygons(closed_only=True)[0]
+    transform = style.get_transform() + Affine2D().scale(100)  # so that curves are cut into enough pieces
+    points = np.asarray(style.get_path().transformed(transform).to_polygons(closed_only=True)[0], dtype=float)
     return [[round(x / 100, 3), round(-y / 100, 3)] for x, y in points.tolist()]
 
 

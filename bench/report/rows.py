@@ -13,12 +13,12 @@ TEST_ACCURACY = "test accuracy, %"
 
 def counted(runs: pd.DataFrame) -> dict[Key, Look]:
     """Each row's look, its label with the count of runs where not all ended well: only those that did are drawn."""
-    counts = (
-        (runs["status"] == "ok").groupby([runs[name] for name in ("method", "net", "variant")]).agg(["sum", "size"])
-    )
+    status: dict[Key, list[str]] = {}
+    for method, net, variant, of in runs[["method", "net", "variant", "status"]].itertuples(index=False, name=None):
+        status.setdefault((str(method), str(net), str(variant)), []).append(of)
     found = {}
     for key, style in looks(runs).items():
-        n_ok, n = counts.loc[key, ["sum", "size"]]
+        n_ok, n = status[key].count("ok"), len(status[key])
         found[key] = style if n_ok == n else style._replace(label=f"{style.label}\n{n_ok}/{n} runs ok")
     return found
 

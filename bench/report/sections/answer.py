@@ -93,9 +93,9 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
             accuracies = 100 * of_row["test_acc"]
             interval = t_interval(accuracies)
             (down,), (up,) = bar(interval)
-            y = interval.mean
+            at = interval.mean
             seeds.append(Series(key, "seeds", of_row["cost"].tolist(), accuracies.tolist()))
-            means.append(Series(key, "mean", [of_row["cost"].mean()], [y], [y - down], [y + up]))
+            means.append(Series(key, "mean", [of_row["cost"].mean()], [at], [at - down], [at + up]))
         best = front([(mean.x[0], mean.y[0]) for mean in means])
         line = Series(means[best[0]].row, "front", [means[k].x[0] for k in best], [means[k].y[0] for k in best])
         axis = cost_axis(column.title, panel["cost"])

@@ -8,7 +8,7 @@ import pandas as pd
 from bench.record.results import Results
 from bench.report.blocks import Axis, Block, Panel, Series
 from bench.report.charts import cost_axis, picture
-from bench.report.panels import HIGHEST, datasets_of
+from bench.report.panels import HIGHEST, by_row, datasets_of
 from bench.report.rows import counted
 from bench.report.style import Key
 from bench.report.summary import ordered
@@ -47,17 +47,18 @@ def learning_curves(points: pd.DataFrame, x: Abscissa) -> list[Panel]:
         panel = points[points["dataset"] == dataset]
         by_loss = panel["val_acc"].isna().all()
         panel = panel.assign(y=panel["train_loss"] if by_loss else 100 * panel["val_acc"]).dropna(subset=["y"])
-        seeds = panel.groupby(KEY)["run_id"].nunique()
+        seeds = panel.groupby(KEY, as_index=False).agg(n_all=("run_id", "nunique"))
         at = panel.groupby([*KEY, "epoch"], sort=False).agg(
             x=(x, "mean"), n=("run_id", "nunique"), y=("y", "mean"), low=("y", "min"), high=("y", "max")
         )
-        series = [_line(key, line, seeds.loc[key]) for key, line in at.groupby(level=KEY, sort=False)]
+        series = [_line(key, line) for key, line in by_row(at.reset_index().merge(seeds, on=KEY))]
         y = Axis("training loss (no validation)") if by_loss else Axis("validation accuracy, %", highest=HIGHEST)
         along = Axis(TITLES[x], whole=True) if x == "epoch" else cost_axis(TITLES[x], panel.groupby("run_id")[x].max())
         panels.append(Panel(dataset, along, y, series, dataset))
     return panels
 
 
-def _line(key: Key, line: pd.DataFrame, n_seeds: int) -> Series:
-    line = line[line["n"] == n_seeds].sort_index()
-    return Series(key, "line", *(line[name].tolist() for name in ("x", "y", "low", "high")))
+def _line(key: Key, line: pd.DataFrame) -> Series:
+    line = line[line["n"] == line["n_all"]].sort_values("epoch")
+    x, y, low, high = (line[name].tolist() for name in ("x", "y", "low", "high"))
+    return Series(key, "line", x, y, low, high)
