@@ -22,9 +22,13 @@ COSTS = {
     "memory": ("gpu_peak_alloc_bytes", "cpu_peak_rss_bytes", "live_peak_bytes"),  # the first that all runs have
     "time": ("train_s",),
 }
+READ = (
+    "Left and up is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: seeds. "
+    "Where the axis is uneven, it is the distance to 100% that grows by equal factors."
+)
 CAPTIONS = {
-    "memory": "Test accuracy against peak memory. Left and up is better; on the line is what nothing beats in both.",
-    "time": "Test accuracy against training time. Left and up is better; on the line is what nothing beats in both.",
+    "memory": f"Test accuracy against peak memory. {READ}",
+    "time": f"Test accuracy against training time. {READ}",
 }
 
 
@@ -95,7 +99,9 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
             (down,), (up,) = bar(interval)
             at = interval.mean
             seeds.append(Series(key, "seeds", of_row["cost"].tolist(), accuracies.tolist()))
-            means.append(Series(key, "mean", [of_row["cost"].mean()], [at], [at - down], [at + up]))
+            means.append(
+                Series(key, "mean", [of_row["cost"].mean()], [at], [at - down], [at + up], labelled=key[0] == REFERENCE)
+            )
         best = front([(mean.x[0], mean.y[0]) for mean in means])
         line = Series(means[best[0]].row, "front", [means[k].x[0] for k in best], [means[k].y[0] for k in best])
         axis = cost_axis(column.title, panel["cost"])
