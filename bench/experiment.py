@@ -145,11 +145,11 @@ def results_of(
     select: Selection | None = None,
     margin: float = MARGIN,
     target: float | None = None,
+    lenient: bool = False,
 ) -> Results:
     """What was measured below a folder, with the columns of the instruments that are within reach."""
-    return Results(
-        folder, columns=catalog.columns(), all_sources=all_sources, select=select, margin=margin, target=target
-    )
+    terms: dict[str, Any] = dict(all_sources=all_sources, select=select, margin=margin, target=target, lenient=lenient)
+    return Results(folder, columns=catalog.columns(), catalog=catalog, **terms)
 
 
 def rates(folder: Path, catalog: Catalog) -> dict[tuple[str, str], float]:

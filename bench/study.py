@@ -27,9 +27,9 @@ from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
 from bench.report.blocks import Picture
 from bench.report.latex import results_tex
-from bench.report.sections import Section, accuracy, curves, trade_offs
+from bench.report.sections import Section, accuracy, answer, curves
 from bench.report.style import theme
-from bench.report.summary import ordered, results_table, summary_frame
+from bench.report.summary import differences_of, ordered, results_table, summary_frame
 from bench.spec.config import resolve
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Study(Results):
 
     def summary(self) -> pd.DataFrame:
         """A line per data set, method, net and variant: `n_ok`, `n_runs`, and X_mean, X_ci95 of what was measured."""
-        return summary_frame(ordered(self.runs), self.columns, self.margin)
+        return summary_frame(ordered(self.runs), self.columns, differences_of(self))
 
     def plot_accuracy(self) -> "Figure | None":
         """Test accuracy with its interval, its seeds and the count of runs; None where no run ended well."""
@@ -53,7 +53,7 @@ class Study(Results):
 
     def plot_trade_off(self, cost: Literal["memory", "time"] = "memory") -> "Figure | None":
         """Test accuracy against what it costs; None where not all runs have that measured."""
-        return self._picture(trade_offs.section, f"accuracy_{cost}")
+        return self._picture(answer.section, f"accuracy_{cost}")
 
     def _picture(self, section: Section, name: str) -> "Figure | None":
         with theme():
@@ -69,7 +69,7 @@ class Study(Results):
         return write_report(self, None if out is None else Path(out))
 
     def _repr_html_(self) -> str:
-        table = results_table(self, self.runs, where="terminal")
+        table = results_table(self)
         sides = ["left" if header in table.words else "right" for header in table.headers]
         head, *body = (
             "".join(f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>' for side, cell in cells)
@@ -94,8 +94,16 @@ def load(
     select: as {"method": ["spsa"]}. margin, target: fractions, as in Results. Raises: PluginError; StoreError, later,
     where a record is corrupt or there is none.
     """
-    columns = _catalog(plugins).columns()
-    return Study(Path(folder), columns=columns, all_sources=all_sources, select=select, margin=margin, target=target)
+    catalog = _catalog(plugins)
+    return Study(
+        Path(folder),
+        columns=catalog.columns(),
+        catalog=catalog,
+        all_sources=all_sources,
+        select=select,
+        margin=margin,
+        target=target,
+    )
 
 
 def run(
@@ -128,7 +136,7 @@ def run(
     runs, device = prepare(asked, catalog, data_dir=where, download=download)
     options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
     outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), threading.Event())
-    return Study(outcome.folder, columns=catalog.columns())
+    return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 
 
 def _catalog(plugins: Sequence[str | Path]) -> Catalog:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from bench.testing.subject import CPU, default_net, small_task
 
 torch.set_num_threads(1)
 
+BROWSER = (Path("/usr/bin/chromium").exists(), Path("/usr/bin/chromedriver").exists(), find_spec("selenium"))
+NO_BROWSER = "needs Chromium (Debian: chromium and chromium-driver) and selenium"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run also the tests that take more than a few seconds")
@@ -22,12 +27,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     reasons = {
         "slow": "" if config.getoption("--slow") else "slow; run with --slow",
         "gpu": "" if torch.cuda.is_available() else "needs a CUDA device",
+        "browser": "" if all(BROWSER) else NO_BROWSER,
         "data": "" if os.environ.get("BENCH_DATA") else "needs data sets; name their folder in BENCH_DATA",
     }
     for item in items:
         for mark, reason in reasons.items():
             if reason and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "browser" in report.keywords]
+    if skipped:
+        terminalreporter.write_line(f"the report's page: {len(skipped)} tests skipped: {NO_BROWSER}")
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,14 @@ class DataSetInfo:
     """A data set's identity card. None where a figure depends on the user's own files.
 
     image_shape is (C, H, W). n_train and n_test count images as published: validation is drawn from n_train.
-    size is that of the download. argument names what follows a colon after the name, as PATH in npz:PATH.
+    paper is the BibTeX key of its source, in the references.bib nearest above. size is that of the download. argument
+    names what follows a colon after the name, as PATH in npz:PATH.
     """
 
     name: str
     title: str
     source: str = ""
+    paper: str = ""
     image_shape: tuple[int, int, int] | None = None
     n_classes: int | None = None
     n_train: int | None = None

@@ -83,7 +83,7 @@ def audit(
     from bench.executors.attempt import Terms
     from bench.executors.local import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report
-    from bench.report.summary import results_table
+    from bench.report.summary import board_of, by_dataset
 
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
@@ -93,8 +93,8 @@ def audit(
         say("stopped on request; the same command continues")
         return CTRL_C
     found = results_of(outcome.folder, catalog)
-    for _, group in found.runs.groupby("dataset"):
-        table(*_answers(results_table(found, group, where="page"), catalog))
+    for _, of_dataset in by_dataset(board_of(found)):
+        table(*_answers(of_dataset, catalog))
     if matrix:
         for line in _matrices(found):
             say(line)

@@ -1,12 +1,12 @@
 """`bench report`, `compare`, `merge` and `pack`: what is made of run records."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bench.cli.options import AllSources, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.printing import BAD_INPUT, fail, say, table
 
 Margin = Annotated[
     float | None, typer.Option(min=0.01, max=100, help="Points within which accuracies are equivalent; else 1.")
@@ -33,10 +33,15 @@ def report(
     from bench.record.selection import selection
 
     catalog, broken = catalog_of(plugin)
-    asked = {name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None}
+    asked: dict[str, Any] = {
+        name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None
+    }
     chosen = selection(select or "")
-    say(f"report: {write_report(results_of(results, catalog, all_sources=all_sources, select=chosen, **asked), out)}")
-    return BAD_INPUT if broken else 0
+    measured = results_of(results, catalog, all_sources=all_sources, select=chosen, lenient=True, **asked)
+    say(f"report: {write_report(measured, out)}")
+    for problem in measured.problems:
+        fail(problem)
+    return BAD_INPUT if broken or measured.problems else 0
 
 
 def compare(

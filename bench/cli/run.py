@@ -35,7 +35,7 @@ from bench.cli.options import (
     ValFraction,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.printing import BAD_INPUT, fail, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -132,10 +132,12 @@ def run(
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
         return CTRL_C
-    measured = results_of(outcome.folder, catalog, all_sources=all_sources)
+    measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)
     report = write_report(measured, reports / asked.experiment)
     table(*terminal_table(measured))
     say(f"report: {report}")
+    for problem in measured.problems:
+        fail(problem)
     if stop.is_set():
         say("stopped on request; the same command continues")
         return CTRL_C

@@ -26,6 +26,7 @@ class CIFAR10(Cifar):
         n_train=50_000,
         n_test=10_000,
         source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
+        paper="krizhevsky2009learning",
         size="170 MB",
     )
     torchvision = "CIFAR10"
@@ -50,6 +51,7 @@ class CIFAR100(Cifar):
         n_train=50_000,
         n_test=10_000,
         source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
+        paper="krizhevsky2009learning",
         size="169 MB",
     )
     torchvision = "CIFAR100"

@@ -18,6 +18,7 @@ class Digits(DataSet):
         n_train=1437,
         n_test=360,
         source="Alpaydin & Kaynak 1998, UCI Machine Learning Repository, doi:10.24432/C50P49",
+        paper="alpaydin1998optical",
         size="embedded in scikit-learn",
     )
 

@@ -61,6 +61,7 @@ class MNIST(IdxFiles):
         n_train=60_000,
         n_test=10_000,
         source="LeCun et al. 1998, Gradient-based learning applied to document recognition",
+        paper="lecun1998gradient",
         size="12 MB",
     )
     torchvision = "MNIST"
@@ -83,6 +84,7 @@ class FashionMNIST(IdxFiles):
         n_train=60_000,
         n_test=10_000,
         source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747",
+        paper="xiao2017fashion",
         size="31 MB",
     )
     torchvision = "FashionMNIST"
@@ -105,6 +107,7 @@ class KMNIST(IdxFiles):
         n_train=60_000,
         n_test=10_000,
         source="Clanuwat et al. 2018, Deep learning for classical Japanese literature, arXiv:1812.01718",
+        paper="clanuwat2018deep",
         size="21 MB",
     )
     torchvision = "KMNIST"

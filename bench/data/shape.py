@@ -22,6 +22,7 @@ class ImageNetShape(ShapeOnly):
         name="imagenet-shape",
         title="the shape of ImageNet-1k, for `bench estimate` alone",
         source="Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge",
+        paper="russakovsky2015imagenet",
         image_shape=(3, 224, 224),
         n_classes=1000,
         n_train=1_281_167,

@@ -18,6 +18,7 @@ class SVHN(Published):
         n_train=73_257,
         n_test=26_032,
         source="Netzer et al. 2011, Reading digits in natural images with unsupervised feature learning",
+        paper="netzer2011reading",
         size="246 MB",
     )
     torchvision = "SVHN"

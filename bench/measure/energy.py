@@ -44,8 +44,14 @@ class Energy(Gauge):
     name = "energy"
     rank: ClassVar[int] = 26
     columns = (
-        Column("gpu_energy_j", "GPU, J", "joules of the whole GPU during training steps", better="lower"),
-        Column("cpu_energy_j", "CPU, J", "joules of the processor's packages during training steps", better="lower"),
+        Column("gpu_energy_j", "GPU, J", "joules of the whole GPU during training steps", better="lower", shown="page"),
+        Column(
+            "cpu_energy_j",
+            "CPU, J",
+            "joules of the processor's packages during training steps",
+            better="lower",
+            shown="page",
+        ),
     )
 
     def __init__(self, device: torch.device) -> None:

@@ -21,7 +21,7 @@ from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL, RESUMABLE
 from bench.record.files import atomic_write, cause, csv_bytes, json_bytes, safe_name
-from bench.record.schema import CURVE
+from bench.record.schema import CURVE, SCHEMA
 
 if TYPE_CHECKING:
     from bench.api.artifact import Artifact
@@ -38,7 +38,7 @@ class RunFolder:
         self.stderr = self.path / "stderr.txt"
 
     def create(self, spec: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        self.write_json("spec.json", {**spec, "run_id": self.run_id})
+        self.write_json("spec.json", {**spec, "run_id": self.run_id, "schema": SCHEMA})
         self.write_json("env.json", environment)
 
     def lock(self) -> int | None:

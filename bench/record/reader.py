@@ -13,6 +13,7 @@ from bench.record.files import SAFE_NAME, cause
 from bench.record.searches import TUNING
 
 PACK = "records.zip"
+BESIDE_RUNS = {PACK, "summary.csv", ".lock"}
 LARGEST = 2**28  # bytes of one file in a pack; records are small, so more is an attack or a mistake
 
 
@@ -39,11 +40,12 @@ class Record:
         return StoreError(f"{self.place}/{name} is corrupt ({' '.join(str(why).split())}); {self.mend}")
 
 
-def records(root: Path) -> list[Record]:
+def records(root: Path, problems: list[str] | None = None) -> list[Record]:
     """All records below a folder: a run's, an experiment's, or one of several experiments.
 
     A run that is both packed and in a folder is that in the folder. The trials of searches are no runs to report,
-    unless root is their own folder. Raises: StoreError where there is none, or a pack is corrupt.
+    unless root is their own folder. problems: where to say that there is none, that a pack is corrupt, or what else
+    lies among the runs. Raises: StoreError where there is no such list, or no such folder.
     """
     if not root.is_dir():
         raise StoreError(f"{root}: no such folder; run `bench run` first or name the results folder")
@@ -51,21 +53,37 @@ def records(root: Path) -> list[Record]:
     try:
         if (root / "spec.json").exists():
             return [_of_folder(root)]
-        found = _of_experiment(root)
+        found = _of_experiment(root, problems)
         for folder in _folders(root):
             if not folder.name.endswith(TUNING):
-                found += _of_experiment(folder)
+                found += _of_experiment(folder, problems)
     except OSError as error:
         raise StoreError(f"cannot read {error.filename or root}: {cause(error)}") from error
     if not found:
-        raise StoreError(f"{root} holds no run records; run `bench run` first or name the results folder")
+        none = StoreError(f"{root} holds no run records; run `bench run` first or name the results folder")
+        if problems is None:
+            raise none
+        problems.append(str(none))
     return found
 
 
-def _of_experiment(folder: Path) -> list[Record]:
-    found = {record.run_id: record for record in _of_pack(folder / PACK)} if (folder / PACK).exists() else {}
-    found |= {path.name: _of_folder(path) for path in _folders(folder) if (path / "spec.json").exists()}
-    return list(found.values())
+def _of_experiment(folder: Path, problems: list[str] | None) -> list[Record]:
+    found: dict[str, Record] = {}
+    if (folder / PACK).exists():
+        try:
+            found = {record.run_id: record for record in _of_pack(folder / PACK)}
+        except StoreError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    inner = _folders(folder)
+    runs = {path.name: _of_folder(path) for path in inner if (path / "spec.json").exists()}
+    if problems is not None and (runs or found):
+        strange = [path for path in inner if path.name not in runs and (path / "summary.json").exists()]
+        problems += [f"{path} has no spec.json; it is left out" for path in strange]
+        others = {path.name for path in folder.iterdir() if path.is_file()} - BESIDE_RUNS
+        problems += [f"{folder / name} is no part of the records; it is passed by" for name in sorted(others)]
+    return list((found | runs).values())
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,14 +1,16 @@
 """All that was measured below a folder, as frames. One reading, at first use; tables, figures and users share it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
 from bench.api.column import Column
+from bench.api.errors import StoreError
 from bench.record import rows, searches
 from bench.record.files import csv_rows
 from bench.record.reader import records
@@ -19,8 +21,12 @@ from bench.record.selection import Selection, selected
 
 if TYPE_CHECKING:
     from bench.api.artifact import Artifact
+    from bench.catalog.catalog import Catalog
+
+T = TypeVar("T")
 
 MARGIN = 0.01
+TAIL_BYTES, TAIL_LINES = 4000, 20
 
 
 class Results:
@@ -29,7 +35,9 @@ class Results:
     columns: the declared quantities. all_sources: keep also the rows that older code has made. select: leave out runs
     without these values. For who judges them, as fractions: margin, within which two test accuracies are equivalent;
     target, a validation accuracy to be reached (None: one that follows from backprop's).
-    Every property raises StoreError, naming the file and the mend, where a record is corrupt or there is none.
+    lenient: leave out what is corrupt and say so in `problems`. Otherwise every property raises StoreError, naming the
+    file and the mend, where a record is corrupt or there is none.
+    catalog: what methods and data sets say of themselves; for who cites them.
     """
 
     def __init__(
@@ -41,12 +49,21 @@ class Results:
         select: Selection | None = None,
         margin: float = MARGIN,
         target: float | None = None,
+        lenient: bool = False,
+        catalog: "Catalog | None" = None,
     ) -> None:
         self.root = root
         self.select = select or {}
+        self.catalog = catalog
+        self._problems: list[str] | None = [] if lenient else None
         self.margin, self.target = margin, target
         self._declared = columns
         self._all_sources = all_sources
+
+    @property
+    def problems(self) -> list[str]:
+        """What was left out, a line each, as far as it has been read; empty unless lenient."""
+        return list(dict.fromkeys(self._problems or ()))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -88,7 +105,7 @@ class Results:
         cells: dict[str, list[str | None]] = {}
         n = 0
         for row in self.rows:
-            fields, lines = parsed(row.record, f"{name}.csv", _curve if name == "curve" else _table) or ([], [])
+            fields, lines = self._parsed(row, f"{name}.csv", _curve if name == "curve" else _table) or ([], [])
             values = row.values
             for field in KEY:
                 keys[field] += [values[field]] * len(lines)
@@ -106,7 +123,7 @@ class Results:
         """What runs left for pictures, by run, with numpy arrays. Nothing is unpickled."""
         from bench.record.artifacts import from_bytes
 
-        left = {row.run_id: parsed(row.record, "artifacts.npz", from_bytes) for row in self.rows}
+        left = {row.run_id: self._parsed(row, "artifacts.npz", from_bytes) for row in self.rows}
         return {run_id: artifacts for run_id, artifacts in left.items() if artifacts}
 
     @cached_property
@@ -127,7 +144,18 @@ class Results:
     def searches(self) -> list[Found]:
         """What searches for settings tried and found, in all experiments that the records are of."""
         folders = sorted({row.record.folder for row in self.rows})
-        return [found for folder in folders for found in searches.load(searches.beside(folder))]
+        found: list[Found] = []
+        for folder in folders:
+            with self._noted():
+                found += searches.load(searches.beside(folder))
+        return found
+
+    @cached_property
+    def stderr(self) -> dict[str, str]:
+        """The end of what each run that did not end well wrote to stderr, by run; only of those that wrote any."""
+        failed = [row for row in self.rows if row.values["status"] != "ok"]
+        read = {row.run_id: self._parsed(row, "stderr.txt", _tail) for row in failed}
+        return {run_id: text for run_id, text in read.items() if text}
 
     @cached_property
     def n_probed(self) -> int:
@@ -153,21 +181,42 @@ class Results:
         """As `runs`, of these rows alone."""
         texts = {*WORDS, *(column.name for column in self.columns if column.text)}
         names = [*IDENTITY, *(column.name for column in self.columns)]
-        cells = {name: [_cell(row, name, name in texts) for row in of] for name in names}
+        cells = {name: [self._cell(row, name, name in texts) for row in of] for name in names}
         cells["variant"] = [row.variant for row in of]
         floats = {column.name: float for column in self.columns if not column.text}
         return pd.DataFrame(cells).astype(floats)
 
     @cached_property
     def _read(self) -> list[Row]:
-        return rows.read(records(self.root))
+        return rows.read(records(self.root, self._problems), self._problems)
+
+    def _cell(self, row: Row, name: str, text: bool) -> Any:
+        value = row.values.get(name)
+        if value is not None and not isinstance(value, str if text else (int, float)):
+            with self._noted():
+                raise row.record.corrupt("summary.json", f"'{name}' is no {'text' if text else 'number'}")
+            return None
+        return value
+
+    def _parsed(self, row: Row, name: str, parse: Callable[[bytes], T]) -> T | None:
+        with self._noted():
+            return parsed(row.record, name, parse)
+        return None
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """What cannot be read is among the problems, where there is a list of them."""
+        try:
+            yield
+        except StoreError as error:
+            if self._problems is None:
+                raise
+            self._problems.append(str(error))
 
 
-def _cell(row: Row, name: str, text: bool) -> Any:
-    value = row.values.get(name)
-    if value is not None and not isinstance(value, str if text else (int, float)):
-        raise row.record.corrupt("summary.json", f"'{name}' is no {'text' if text else 'number'}")
-    return value
+def _tail(data: bytes) -> str:
+    lines = data[-TAIL_BYTES:].decode(errors="replace").splitlines()
+    return "\n".join(lines[-TAIL_LINES:])
 
 
 def _table(data: bytes) -> tuple[list[str], list[list[str]]]:

@@ -11,9 +11,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from bench.api.column import Column
+from bench.api.errors import StoreError
 from bench.api.status import FINAL, Status
 from bench.record.reader import Record
-from bench.record.schema import IDENTITY, SOURCES, UNVARIED
+from bench.record.schema import IDENTITY, SCHEMA, SOURCES, UNVARIED
 from bench.spec import budget
 
 T = TypeVar("T")
@@ -92,13 +93,20 @@ class Row:
         }
 
 
-def read(records: Iterable[Record]) -> list[Row]:
+def read(records: Iterable[Record], problems: list[str] | None = None) -> list[Row]:
     """The rows as recorded, in no order. A run that is in several experiments is one: what ended, and ended last.
 
-    Raises: StoreError naming a corrupt file.
+    problems: where to say what is left out because its record is corrupt. Raises: StoreError where there is none.
     """
     rows: dict[str, Row] = {}
-    for row in map(one, records):
+    for record in records:
+        try:
+            row = one(record)
+        except StoreError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+            continue
         known = rows.get(row.run_id)
         if known is None or _weight(row) > _weight(known):
             rows[row.run_id] = row
@@ -148,7 +156,7 @@ def parsed(record: Record, name: str, parse: Callable[[bytes], T]) -> T | None:
 
 def one(record: Record) -> Row:
     """Raises: StoreError naming a corrupt file."""
-    spec = parsed(record, "spec.json", _object) or {}
+    spec = migrated(parsed(record, "spec.json", _object) or {}, record)
     for name, kind in _SPEC.items():
         if not isinstance(spec.get(name), kind):
             raise record.corrupt("spec.json", f"it lacks '{name}' or has no {kind.__name__} there")
@@ -161,6 +169,22 @@ def one(record: Record) -> Row:
         raise record.corrupt("summary.json", f"unknown status '{status}'")
     environment = parsed(record, "env.json", _object)
     return Row(record, spec, summary, environment, parsed(record, "columns.json", _columns) or ())
+
+
+def migrated(spec: dict[str, Any], record: Record) -> dict[str, Any]:
+    """A spec in the present form. Raises: StoreError where it is of a later one, which may mean something else."""
+    schema = spec.get("schema", 0)
+    if not isinstance(schema, int):
+        raise record.corrupt("spec.json", "'schema' is no number")
+    if schema > SCHEMA:
+        raise StoreError(
+            f"{record.place} has schema {schema}, and this version reads up to {SCHEMA}: a newer version made it; "
+            "upgrade backprop-free-bench to read it"
+        )
+    if schema < 1:  # angles were a setting before they were an instrument
+        angles = spec.pop("alignment", None)
+        spec.setdefault("instruments", ["alignment"] if angles else [])
+    return spec | {"schema": SCHEMA}
 
 
 def _weight(row: Row) -> tuple[bool, float]:

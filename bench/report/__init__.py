@@ -1,4 +1,4 @@
-"""The report over results: sections, each a file, rendered to a Markdown page with its tables and figures.
+"""The report over results: sections, each a file, rendered to Markdown and to a page, with tables and figures as files.
 
 write(Results(Path("results/digits"), columns=Catalog().columns()), Path("reports/digits"), title="digits")
 """
@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from bench.record.results import Results
-from bench.report import render_markdown
-from bench.report.sections import SECTIONS
+from bench.report import render_html, render_markdown
+from bench.report.sections import SECTIONS, WITHOUT_RUNS
 from bench.report.sections.memory import memory_table
 from bench.report.style import theme
 from bench.report.summary import terminal_table
@@ -17,9 +17,13 @@ __all__ = ["memory_table", "terminal_table", "write"]
 
 
 def write(results: Results, out: Path, *, title: str) -> Path:
-    """Write `report.md`, `tables/*.csv` and `figures/*.png` under `out` and return the path of the page.
+    """Write `report.md`, `index.html`, `tables/*.csv` and `figures/*` under `out`; return the path of `report.md`.
 
-    Raises: StoreError where a record is corrupt or `out` cannot be written.
+    Raises: StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
     """
     with theme():
-        return render_markdown.write(chain.from_iterable(section(results) for section in SECTIONS), out, title=title)
+        sections = WITHOUT_RUNS if results.probed.empty else SECTIONS
+        blocks = list(chain.from_iterable(section(results) for section in sections))
+        page = render_markdown.write(blocks, out, title=title)
+        render_html.write(blocks, out, title=title)
+        return page

@@ -54,9 +54,7 @@ def _overlaid(several: Sequence[Shown]) -> Figure:
                 ax.plot(
                     x,
                     y,
-                    color=shown.style.colour,
-                    linestyle=shown.style.dashes,
-                    marker=shown.style.marker,
+                    **shown.style.line,
                     markersize=4,
                     markevery=(k * apart // len(here), apart),
                 )

@@ -15,7 +15,7 @@ from bench.api.column import Column
 from bench.api.errors import ConfigError, unknown
 from bench.record.results import Results
 from bench.report.numbers import decimals_of, in_unit
-from bench.report.summary import NAMES, ordered, summary_frame
+from bench.report.summary import NAMES, differences_of, ordered, summary_frame
 from bench.report.text import one_line
 from bench.stats import REFERENCE, TEST_ACC_DIFF, finished
 
@@ -38,7 +38,7 @@ def results_tex(results: Results, columns: Sequence[str] = ()) -> str:
     Raises: ConfigError for a name that nothing has measured.
     """
     runs = ordered(results.runs)
-    frame = summary_frame(runs, results.columns, results.margin)
+    frame = summary_frame(runs, results.columns, differences_of(results))
     lines: list[dict[Any, Any]] = frame.to_dict("records")
     names = [name for name in ("method", "net", "variant") if frame[name].nunique() > 1 or name == "method"]
     wanted = _chosen(results, columns)

@@ -2,20 +2,24 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bench.report.style import Key, Look
 from bench.report.text import figure as figure_text
 
 PANELS_PER_LINE = 3
 BESIDE = 1.6  # inches beside the panels, enough for short names
+LEAST_ERROR = 0.1  # of accuracies in percent
+ERROR_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.9)
+SPREAD, FAR_APART = 8, 25  # fold, and points
 HIGHEST = 100.5  # where an axis of percentages ends at the latest, so that a mark at 100 is whole
 
 
@@ -47,7 +51,7 @@ def panel_per(
 
 def line_handle(style: Look) -> Line2D:
     """What stands for a row in the legend of a figure of lines."""
-    return Line2D([], [], color=style.colour, ls=style.dashes, marker=style.marker, ms=5)
+    return Line2D([], [], **style.line, ms=5)
 
 
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
@@ -69,10 +73,29 @@ def stacked(label: str) -> str:
     return textwrap.fill(label.replace("\n", " "), 27, break_long_words=False, break_on_hyphens=False)
 
 
-def log_if_wide(ax: Axes, values: "pd.Series[float]") -> None:
-    """A logarithmic x axis where costs differ more than 10-fold: a linear one would heap up the cheap."""
-    if values.min() > 0 and values.max() > 10 * values.min():
-        log_axis(ax, (1.0, 2.0, 5.0) if values.max() < 100 * values.min() else (1.0, 3.0))
+def by_error(ax: Axes, axis: str) -> None:
+    """Percentages by their distance to 100, logarithmically; a distance below LEAST_ERROR counts as that."""
+    inside = getattr(ax, f"get_{axis}lim")()
+    low, high = max(0.0, min(inside)), 100 - LEAST_ERROR
+    getattr(ax, f"set_{axis}scale")(
+        "function", functions=(lambda v: -np.log10(np.maximum(100 - v, LEAST_ERROR)), lambda v: 100 - 10.0**-v)
+    )
+    getattr(ax, f"set_{axis}lim")(low, high)
+    places = getattr(ax, f"{axis}axis")
+    places.set_major_locator(FixedLocator([tick for tick in ERROR_TICKS if low <= tick]))
+    places.set_minor_locator(NullLocator())
+    places.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def spread_of_errors(percentages: Iterable[float]) -> bool:
+    """Whether the worst is so far from the best that they need `by_error`."""
+    known = [max(100 - value, LEAST_ERROR) for value in percentages if not math.isnan(value)]
+    return bool(known) and max(known) > SPREAD * min(known) and max(known) - min(known) > FAR_APART
+
+
+def is_wide(values: "pd.Series[float]") -> bool:
+    """Whether positive values differ more than 10-fold."""
+    return bool(values.min() > 0 and values.max() > 10 * values.min())
 
 
 def log_axis(ax: Axes, subs: tuple[float, ...]) -> None:

@@ -1,13 +1,14 @@
-"""Blocks as a page of Markdown with its files: tables/*.csv and figures/*.png. What is foreign is escaped."""
+"""Blocks as a page of Markdown with its files: tables/*.csv, figures/*.png and *.svg. What is foreign is escaped."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from bench.record.files import atomic_write
-from bench.report.blocks import Block, Data, Facts, Heading, Picture, Table, Text
-from bench.report.image import png
+from bench.report.blocks import Block, Board, Cards, Code, Data, Facts, Heading, Picture, Table, Text
 from bench.report.numbers import csv
-from bench.report.text import file_name
+from bench.report.summary import by_dataset
+from bench.report.text import file_name, printable
 from bench.report.text import markdown as escape
 
 
@@ -26,19 +27,26 @@ def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
                 parts.append(text)
             case Facts(pairs, strong):
                 parts.append("\n".join(_fact(name, value, strong=strong) for name, value in pairs))
+            case Code(name, text):
+                parts.append(f"{escape(name)}:\n\n{_fenced(text)}")
             case Table():
                 parts.append(_table(block))
+            case Board():
+                for dataset, table in by_dataset(block):
+                    parts += [f"### {escape(dataset)}", _table(table)]
+            case Cards():
+                pass  # to be opened on a page; their numbers are in runs.csv
             case Data(name, frame):
                 kept.add(_put(out / "tables" / f"{file_name(name)}.csv", csv(frame)))
-            case Picture(name, caption, drawing):
-                path = _put(out / "figures" / f"{file_name(name)}.png", png(drawing))
-                kept.add(path)
-                parts.append(f"![{escape(caption)}](figures/{path.name})\n\n*{escape(caption)}*")
+            case Picture(name, caption):
+                stem = file_name(name)
+                kept.add(_put(out / "figures" / f"{stem}.svg", block.svg))
+                kept.add(_put(out / "figures" / f"{stem}.png", block.png))
+                parts.append(f"![{escape(caption)}](figures/{stem}.png)\n\n*{escape(caption)}*")
     page = out / "report.md"
-    atomic_write(
-        page, ("\n\n".join(parts) + "\n").encode()
-    )  # after its files, so that it never shows what is not there
-    for stale in {*(out / "tables").glob("*.csv"), *(out / "figures").glob("*.png")} - kept:
+    # after its files, so that it never shows what is not there
+    atomic_write(page, ("\n\n".join(parts) + "\n").encode(errors="replace"))
+    for stale in {*(out / "tables").glob("*.csv"), *(out / "figures").glob("*.[ps][nv]g")} - kept:
         stale.unlink()  # of an earlier report, it would pass for a part of this one
     return page
 
@@ -50,6 +58,12 @@ def _put(path: Path, data: bytes) -> Path:
 
 def _fact(name: str, value: str, *, strong: bool) -> str:
     return f"- **{escape(name)}**: {value}." if strong else f"- {escape(name)}: {escape(value)}"
+
+
+def _fenced(text: str) -> str:
+    """Between fences longer than any in it."""
+    fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", text))]))
+    return f"{fence}text\n{printable(text)}\n{fence}"
 
 
 def _table(table: Table) -> str:

@@ -6,14 +6,21 @@ from typing import Any
 import pandas as pd
 
 from bench.report.style import Key, Look, looks
-from bench.stats import Interval, finished
+from bench.stats import Interval
 
 TEST_ACCURACY = "test accuracy, %"
 
 
 def counted(runs: pd.DataFrame) -> dict[Key, Look]:
     """Each row's look, its label with the count of runs where not all ended well: only those that did are drawn."""
-    return {key: style._replace(label=style.label + _survivors(runs, key)) for key, style in looks(runs).items()}
+    status: dict[Key, list[str]] = {}
+    for method, net, variant, of in runs[["method", "net", "variant", "status"]].itertuples(index=False, name=None):
+        status.setdefault((str(method), str(net), str(variant)), []).append(of)
+    found = {}
+    for key, style in looks(runs).items():
+        n_ok, n = status[key].count("ok"), len(status[key])
+        found[key] = style if n_ok == n else style._replace(label=f"{style.label}\n{n_ok}/{n} runs ok")
+    return found
 
 
 def bar(interval: Interval) -> list[list[float]]:
@@ -27,16 +34,10 @@ def mark(style: Look) -> dict[str, Any]:
     return {
         "fmt": style.marker,
         "color": style.colour,
-        "mec": "white",
+        "fillstyle": style.fill,
+        "markerfacecoloralt": "white",
+        "mec": "white" if style.fill == "full" else style.colour,
         "mew": 0.6,
         "capsize": 2.5,
         "zorder": 3,
     }
-
-
-def _survivors(runs: pd.DataFrame, key: Key) -> str:
-    """What a legend adds to a name whose runs did not all end well."""
-    method, net, variant = key
-    own = runs[(runs["method"] == method) & (runs["net"] == net) & (runs["variant"] == variant)]
-    n_ok = len(finished(own))
-    return "" if n_ok == len(own) else f"\n{n_ok}/{len(own)} runs ok"

@@ -1,12 +1,14 @@
 """One look for all figures: a theme that leaks into nobody's matplotlib, and a fixed look per method.
 
-Colours are those of Okabe and Ito (2008), which readers with colour-vision deficiencies can tell apart; their
-yellow is left out, for it is too faint on white. Backprop is always black.
+A colour per family, a marker per method, the same in every figure of every report: they follow from what is installed,
+not from what was run. The first colours are those of Okabe and Ito (2008), without their yellow, which is too faint on
+white; a test holds all of them apart for readers with each kind of colour-vision deficiency. Backprop is black.
 """
 
-from collections import Counter
+import importlib.metadata
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import matplotlib.style
 import pandas as pd
@@ -15,8 +17,21 @@ from bench.report.text import figure as figure_text
 from bench.stats import REFERENCE
 
 BLACK = "#000000"
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-MARKERS = "osD^vPX<>*"
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # of what is no method
+FAMILIES = {
+    "backprop": BLACK,
+    "feedback": "#0072B2",
+    "forward": "#56B4E9",
+    "perturbation": "#E69F00",
+    "noprop": "#D55E00",
+    "local": "#009E73",
+    "target": "#CC79A7",
+    "hebbian": "#9DBF5F",
+    "energy": "#7A4A1E",
+}
+OWN, OWN_COLOUR = "own", "#8B2BE2"  # a plugin's methods, and any family that is not the suite's
+MARKERS = "osD^vPX<>*phd8"
+FILLS = ("full", "none", "left", "top", "right", "bottom")
 DASHES = ["-", "--", ":", "-."]
 THEME = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same picture
@@ -52,6 +67,17 @@ class Look(NamedTuple):
     colour: str
     marker: str
     dashes: str
+    fill: str = "full"
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """What a line of this row is drawn with."""
+        return {"color": self.colour, "linestyle": self.dashes, **self.point}
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """What its marks are drawn with, besides their colour."""
+        return {"marker": self.marker, "fillstyle": self.fill, "markerfacecoloralt": "white"}
 
 
 def theme() -> AbstractContextManager[None]:
@@ -59,11 +85,15 @@ def theme() -> AbstractContextManager[None]:
     return matplotlib.style.context(["default", THEME])
 
 
+def family(method: str) -> str:
+    """The folder of a method of the suite, or the package that an installed one comes from; else OWN."""
+    return _places().get(method, (OWN, 0))[0]
+
+
 def looks(runs: pd.DataFrame) -> dict[Key, Look]:
     """Each (method, net, variant) with its look; backprop comes first.
 
-    Colour tells the method; marker and dashes tell apart what shares a colour: its nets and variants, and
-    other methods where there are more than colours.
+    Colour tells the family, the marker the method; fill and dashes tell its nets and variants apart.
     """
     columns = ["method", "net", "variant"]
     keys: list[Key] = [(str(m), str(n), str(v)) for m, n, v in runs[columns].drop_duplicates().to_numpy()]
@@ -71,17 +101,35 @@ def looks(runs: pd.DataFrame) -> dict[Key, Look]:
     nets: dict[str, set[str]] = {method: set() for method, _, _ in keys}
     for method, net, _ in keys:
         nets[method].add(net)
-    others = sorted(nets.keys() - {REFERENCE})
-    colours = {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(others)} | {REFERENCE: BLACK}
-
-    used: Counter[str] = Counter()
-    result = {}
+    markers, turn, result = _markers(nets), dict.fromkeys(nets, 0), {}
     for key in keys:
         method, net, variant = key
         label = " ".join([method, *([f"({net})"] if len(nets[method]) > 1 else []), variant])
-        turn = used[colours[method]]
-        used[colours[method]] += 1
-        result[key] = Look(
-            figure_text(label), colours[method], MARKERS[turn % len(MARKERS)], DASHES[turn % len(DASHES)]
-        )
+        k = turn[method]
+        turn[method] += 1
+        colour = FAMILIES.get(family(method), OWN_COLOUR)
+        fill = FILLS[k % len(FILLS)]
+        result[key] = Look(figure_text(label), colour, markers[method], DASHES[k % len(DASHES)], fill)
     return result
+
+
+def _markers(methods: dict[str, set[str]]) -> dict[str, str]:
+    """The markers of methods: those of installed ones are fixed, the others follow in their order."""
+    places, found = _places(), {}
+    strangers = sorted(methods.keys() - places.keys())
+    for method in methods:
+        of, k = places[method] if method in places else (OWN, strangers.index(method))
+        start = 3 * list(FAMILIES).index(of) if of in FAMILIES else 0  # families begin at different marks
+        found[method] = MARKERS[(start + k) % len(MARKERS)]
+    return found
+
+
+@cache
+def _places() -> dict[str, tuple[str, int]]:
+    """Of each installed method its family, and its place in it."""
+    points = sorted(importlib.metadata.entry_points().select(group="bench.methods"), key=lambda point: point.name)
+    found: dict[str, tuple[str, int]] = {}
+    for point in points:
+        of = (point.module.split(".")[-2:-1] or [OWN])[0]
+        found[point.name] = (of, sum(family == of for family, _ in found.values()))
+    return found

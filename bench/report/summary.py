@@ -1,29 +1,33 @@
 """One line per row of the tables: means over the seeds that ended well, by the columns that instruments declare."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from bench.api.column import Column
 from bench.record.results import Results
-from bench.report.blocks import Table
+from bench.report.blocks import Board, Table
 from bench.report.numbers import shown
+from bench.report.style import looks
 from bench.report.text import one_line
 from bench.stats import (
     CONCLUSION,
     REFERENCE,
     ROW,
     TEST_ACC_DIFF,
+    costs_to_target,
     count_runs,
     finished,
     paired_differences,
-    t_interval,
 )
 
 NAMES = {"dataset": "data set", "method": "method", "variant": "variant", "net": "net"}
 RUNS_OK = "runs ok"
+REACH = "reverse_mode"
 WORDS = frozenset(NAMES.values())
 
 
@@ -37,44 +41,81 @@ def ordered(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], margin: float) -> pd.DataFrame:
+@lru_cache(maxsize=1)
+def differences_of(results: Results) -> pd.DataFrame:
+    """`paired_differences` of the runs, which several sections read."""
+    return paired_differences(ordered(results.runs), results.margin)
+
+
+@lru_cache(maxsize=1)
+def costs_of(results: Results) -> pd.DataFrame:
+    """`costs_to_target` of the runs, which several sections read."""
+    return costs_to_target(ordered(results.runs), results.curves, results.target)
+
+
+def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], differences: pd.DataFrame) -> pd.DataFrame:
     """Per row: `n_ok`, `n_runs`, `failures`; `X_mean` of every number X in its unit, with the half-width of its 95%
     interval over seeds in `X_ci95` where its column says so; the one word of a column of words; what
-    `paired_differences` says of it.
+    `paired_differences` says of it, which are given.
     """
-    lines = []
-    for row, group in finished(runs).groupby(ROW, sort=False):
-        line: dict[str, Any] = dict(zip(ROW, row, strict=True))
-        for column in columns:
-            if column.text:
-                line[column.name] = ", ".join(dict.fromkeys(group[column.name].dropna()))
-            else:
-                interval = t_interval(group[column.name])
-                line[f"{column.name}_mean"] = interval.mean
-                if column.interval:
-                    line[f"{column.name}_ci95"] = interval.half_width
-        lines.append(line)
-    means = pd.DataFrame(lines, columns=[*ROW, *(name for column in columns for name in _of(column))])
-    return count_runs(runs).merge(means, on=ROW, how="left").merge(paired_differences(runs, margin), on=ROW, how="left")
+    ok = finished(runs)
+    groups = ok.groupby(ROW, sort=False)
+    numbers = [column.name for column in columns if not column.text]
+    mean, sd, n = (groups[numbers].agg(of) for of in ("mean", "std", "count"))
+    half_width: pd.DataFrame = (
+        sd / n**0.5 * stdtrit((n - 1).where(n > 1), 0.975)
+    )  # as t_interval has it, of all rows at once
+    found: dict[str, Any] = {}
+    for column in columns:
+        if column.text:
+            found[column.name] = groups[column.name].agg(lambda words: ", ".join(dict.fromkeys(words.dropna())))
+        else:
+            found[f"{column.name}_mean"] = mean[column.name]
+            if column.interval:
+                found[f"{column.name}_ci95"] = half_width[column.name]
+    means = pd.DataFrame(found, index=mean.index).reset_index()
+    return count_runs(runs).merge(means, on=ROW, how="left").merge(differences, on=ROW, how="left")
 
 
-def results_table(results: Results, runs: pd.DataFrame, *, where: str) -> Table:
-    """The cells of some runs; columns in which every cell is empty are left out.
-
-    where: `terminal`, which has fewer columns, or `page`, which names its data set elsewhere.
-    """
-    wanted = [c for c in _with_difference(results.columns) if c.shown == "terminal" or c.shown == where]
-    frame = summary_frame(ordered(runs), results.columns, results.margin)
+def board(frame: pd.DataFrame, columns: Sequence[Column], costs: Sequence[Column]) -> Board:
+    """The rows of `summary_frame`, which may have costs beside it, with every declared column that is not empty."""
+    columns = [*_with_difference(columns), *costs]
     lines: list[dict[Any, Any]] = frame.to_dict("records")
-    cells = {title: [str(line[name]) for line in lines] for name, title in NAMES.items()}
-    if where == "page":
-        del cells["data set"]
-    cells[RUNS_OK] = [_runs_ok(line) for line in lines]
-    for column in wanted:
-        cells[column.title] = [_cell(column, line) for line in lines]
-    kept = {title: values for title, values in cells.items() if any(values)}
-    rows = [[value or "-" for value in row] for row in zip(*kept.values(), strict=True)]
-    return Table(list(kept), rows, WORDS | {c.title for c in wanted if c.text})
+    filled = [(column, [_cell(column, line) for line in lines]) for column in columns]
+    filled = [(column, cells) for column, cells in filled if any(cells)]
+    texts = [[str(line[name]) for name in NAMES] + [_runs_ok(line)] for line in lines]
+    rows = [[*text, *(cells[k] for _, cells in filled)] for k, text in enumerate(texts)]
+    values = [
+        [*[None] * len(NAMES), line["n_ok"] / line["n_runs"], *(_value(column, line) for column, _ in filled)]
+        for line in lines
+    ]
+    headers = [*NAMES.values(), RUNS_OK, *(column.title for column, _ in filled)]
+    words = WORDS | {column.title for column, _ in filled if column.text}
+    keys = [(line["dataset"], (line["method"], line["net"], line["variant"])) for line in lines]
+    more = frozenset(c.title for c, _ in filled if c.shown == "csv") | {c.title for c in costs}
+    better = {column.title: column.better for column, _ in filled if column.better}
+    reach = [line[REACH] if isinstance(line.get(REACH), str) else "" for line in lines]
+    return Board(Table(headers, rows, words), keys, reach, looks(frame), values, more, better)
+
+
+def board_of(results: Results) -> Board:
+    """All rows, without what they cost."""
+    frame = summary_frame(ordered(results.runs), results.columns, differences_of(results))
+    return board(frame, results.columns, ())
+
+
+def by_dataset(board: Board) -> Iterator[tuple[str, Table]]:
+    """A table per data set, without what is shown on demand."""
+    for dataset in dict.fromkeys(dataset for dataset, _ in board.lines):
+        rows = [row for row, (of, _) in zip(board.table.rows, board.lines, strict=True) if of == dataset]
+        table = Table(board.table.headers, rows, board.table.words)
+        yield dataset, kept_columns(table, lambda header: header != NAMES["dataset"] and header not in board.more)
+
+
+def results_table(results: Results) -> Table:
+    """The smallest table of results, as a terminal or a notebook shows it."""
+    shown = {column.title for column in _with_difference(results.columns) if column.shown == "terminal"}
+    return kept_columns(board_of(results).table, lambda header: header in {*NAMES.values(), RUNS_OK, *shown})
 
 
 def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:
@@ -82,8 +123,15 @@ def terminal_table(results: Results) -> tuple[list[str], list[list[str]]]:
 
     The cells are not rich markup: print them as `rich.text.Text`, so that a `[name]` stays one.
     """
-    table = results_table(results, results.runs, where="terminal")
+    table = results_table(results)
     return list(table.headers), [[one_line(value, limit=60) for value in row] for row in table.rows]
+
+
+def kept_columns(table: Table, wanted: Callable[[str], bool]) -> Table:
+    """The columns that are wanted and not empty throughout, their empty cells as a dash."""
+    kept = [k for k, header in enumerate(table.headers) if wanted(header) and any(row[k] for row in table.rows)]
+    rows = [[row[k] or "-" for k in kept] for row in table.rows]
+    return Table([table.headers[k] for k in kept], rows, table.words)
 
 
 def shown_columns(results: Results) -> list[Column]:
@@ -94,12 +142,6 @@ def shown_columns(results: Results) -> list[Column]:
 def _with_difference(columns: Sequence[Column]) -> list[Column]:
     """The derived columns stand behind the first one, what they are the difference of."""
     return [*columns[:1], TEST_ACC_DIFF, CONCLUSION, *columns[1:]]
-
-
-def _of(column: Column) -> list[str]:
-    if column.text:
-        return [column.name]
-    return [f"{column.name}_mean", *([f"{column.name}_ci95"] if column.interval else [])]
 
 
 def _cell(column: Column, line: Mapping[str, Any]) -> str:
@@ -114,6 +156,12 @@ def _cell(column: Column, line: Mapping[str, Any]) -> str:
     if text and column is TEST_ACC_DIFF and 1 < line["n_pairs"] < line["n_ok"]:
         return f"{text} (n={line['n_pairs']:.0f})"
     return text
+
+
+def _value(column: Column, line: Mapping[str, Any]) -> float | None:
+    """What its cell is sorted by."""
+    value = line.get(f"{column.name}_mean", line.get(column.name))
+    return float(value) if isinstance(value, (int, float)) and value == value else None
 
 
 def _runs_ok(line: Mapping[str, Any]) -> str:

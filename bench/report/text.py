@@ -9,6 +9,11 @@ def one_line(value: object, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """Several lines without terminal codes or invisible characters."""
+    return "\n".join("".join(c if c.isprintable() or c == "\t" else " " for c in line) for line in text.split("\n"))
+
+
 # Entities where a backslash would not do in every renderer: HTML, and the bars of a table.
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
 

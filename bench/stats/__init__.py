@@ -5,6 +5,7 @@ from bench.stats.comparison import points
 from bench.stats.counts import ROW, count_runs, finished
 from bench.stats.intervals import Interval, t_interval
 from bench.stats.paired import CONCLUSION, TEST_ACC_DIFF, TESTS, paired_differences
+from bench.stats.pareto import front
 from bench.stats.targets import TARGETS, costs_to_target
 from bench.stats.twins import REFERENCE
 from bench.stats.versus import VERSUS, versus
@@ -22,6 +23,7 @@ __all__ = [
     "costs_to_target",
     "count_runs",
     "finished",
+    "front",
     "interquartile_means",
     "paired_differences",
     "performance_band",

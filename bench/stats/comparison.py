@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.stats.power import TTestPower
+from scipy.special import nctdtr, stdtrit
 from statsmodels.stats.weightstats import DescrStatsW
 
 ALPHA, POWER = 0.05, 0.8
@@ -85,7 +85,18 @@ def seeds_needed(sd: float, difference: float) -> float:
     """The pairs of which a t test at a level of 5% finds this difference with a power of 80%. NaN without spread."""
     if math.isnan(sd) or sd < NO_SPREAD:
         return math.nan
-    test, effect = TTestPower(), difference / sd
-    if test.power(effect, 2, ALPHA) >= POWER:
-        return 2
-    return math.ceil(float(test.solve_power(effect, alpha=ALPHA, power=POWER)))
+    effect, n = difference / sd, 2
+    while _power(effect, n) < POWER:
+        n *= 2
+    low = n // 2  # too few, but for the start
+    while n - low > 1:
+        between = (low + n) // 2
+        low, n = (low, between) if _power(effect, between) >= POWER else (between, n)
+    return n
+
+
+def _power(effect: float, n: int) -> float:
+    """P(|T| > t(1 - ALPHA / 2; n - 1)), T of the noncentral t distribution of n pairs of this effect (Cohen's d)."""
+    apart, edge = effect * math.sqrt(n), float(stdtrit(n - 1, 1 - ALPHA / 2))
+    other = float(nctdtr(n - 1, apart, -edge))  # where it is too small to be found, NaN
+    return 1 - float(nctdtr(n - 1, apart, edge)) + (0.0 if math.isnan(other) else other)

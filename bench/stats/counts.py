@@ -4,6 +4,8 @@ A row is one (data set, method, net, variant). Its sample is the seeds whose run
 counted beside it, so that survivors are never averaged silently.
 """
 
+from collections import Counter
+
 import pandas as pd
 
 ROW = ["dataset", "method", "net", "variant"]
@@ -17,12 +19,12 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 def count_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Per row: `n_ok` of `n_runs`, and `failures` in words, as in `1 oom, 2 diverged`."""
     counts = [
-        (*row, len(finished(group)), len(group), _failures(group["status"]))
+        (*row, int((group["status"] == "ok").sum()), len(group), _failures(group["status"]))
         for row, group in runs.groupby(ROW, sort=False)
     ]
     return pd.DataFrame(counts, columns=[*ROW, "n_ok", "n_runs", "failures"])
 
 
 def _failures(status: "pd.Series[str]") -> str:
-    failed = status[status != "ok"].value_counts().sort_index()
-    return ", ".join(f"{n} {name}" for name, n in failed.items())
+    failed = Counter(status[status != "ok"])
+    return ", ".join(f"{n} {name}" for name, n in sorted(failed.items()))

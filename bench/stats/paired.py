@@ -4,7 +4,7 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.stats.comparison import compare, conclusion, holm, points, seeds_needed
-from bench.stats.counts import ROW, finished
+from bench.stats.counts import ROW
 from bench.stats.intervals import t_interval
 from bench.stats.twins import REFERENCE, twin
 
@@ -93,4 +93,6 @@ _TESTED = ["n_pairs", "test_acc_diff_sd", "p_differs", "p_equivalent"]  # as in 
 
 def _accuracy_by_seed(runs: pd.DataFrame) -> "pd.Series[float]":
     # a seed that ran twice (on two devices, say) is still one pair
-    return finished(runs).groupby("seed")["test_acc"].mean()
+    ok = runs["status"].to_numpy() == "ok"
+    means: pd.Series[float] = runs["test_acc"][ok].groupby(runs["seed"][ok]).mean()
+    return means

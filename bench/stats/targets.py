@@ -41,19 +41,26 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
     over its seeds. A row without either is left out. FLOPs are NaN where no run says how many a step takes.
     """
     lines = []
-    curves = curves.dropna(subset=["val_acc"])
+    curves = curves.dropna(subset=["val_acc"]).sort_values("epoch")
+    by_row = dict(list(curves.groupby(curves["run_id"].map(_rows_of(runs)))))
     tried = runs[~runs["status"].isin(NOT_TRIED)]
     for row, group in tried.groupby(ROW, sort=False):
-        points = curves[curves["run_id"].isin(group["run_id"])]
+        points = by_row.get(row, curves[:0])
         aim = OF_TWIN * finished(twin(runs, group)[1])["val_acc"].mean() if target is None else target
         if points.empty or math.isnan(aim):
             continue
-        first = points[points["val_acc"] >= aim].sort_values("epoch").groupby("run_id").first()
+        first = points[points["val_acc"] >= aim].drop_duplicates("run_id").set_index("run_id")
         at = first[["train_s", "step"]].reindex(group["run_id"]).reset_index(drop=True)
         per_step = group.get(FLOPS_PER_STEP, pd.Series(math.nan, group.index)).reset_index(drop=True)
         flops = math.nan if per_step.isna().all() else _median(at["step"] * per_step, at["step"])
         lines.append((*row, aim, len(first), len(group), _median(at["train_s"], at["step"]), flops))
     return pd.DataFrame(lines, columns=[*ROW, *(column.name for column in TARGETS)])
+
+
+def _rows_of(runs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """The row of each run that was tried."""
+    tried = runs[~runs["status"].isin(NOT_TRIED)]
+    return dict(zip(tried["run_id"], tried[ROW].itertuples(index=False, name=None), strict=True))
 
 
 def _median(cost: "pd.Series[float]", step: "pd.Series[float]") -> float:

@@ -22,7 +22,8 @@ def twin(runs: pd.DataFrame, row: pd.DataFrame) -> tuple[str | None, pd.DataFram
     It has the row's data set, net and protocol.
     """
     mine = row.iloc[0]
-    alike = (runs[["dataset", "net", "protocol"]] == mine[["dataset", "net", "protocol"]]).all(axis=1)
-    there = runs[alike & (runs["method"] == REFERENCE)]
-    nearest = twin_variant(str(mine["variant"]), set(there["variant"]))
-    return nearest, there[there["variant"] == nearest]
+    theirs = runs[runs["method"].to_numpy() == REFERENCE]  # few of many: found first
+    for name in ("dataset", "net", "protocol"):
+        theirs = theirs[theirs[name].to_numpy() == mine[name]]
+    nearest = twin_variant(str(mine["variant"]), set(theirs["variant"]))
+    return nearest, theirs[theirs["variant"].to_numpy() == nearest]

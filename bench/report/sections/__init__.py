@@ -1,18 +1,21 @@
 """The sections of a report, a file each, in their order. A section gives the blocks that it has, if it has any."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from bench.record.results import Results
-from bench.report.blocks import Block
+from bench.report.blocks import Block, Data, Heading
 from bench.report.sections import (
     accuracy,
     across,
+    answer,
     artifacts,
     curves,
     dependency,
     differences,
     disturbed,
     environments,
+    every_run,
     failures,
     further,
     how_to_read,
@@ -20,10 +23,11 @@ from bench.report.sections import (
     memory,
     published,
     read_out,
+    references,
     results,
     steps,
     targets,
-    trade_offs,
+    troubles,
     tuning,
     what_was_run,
 )
@@ -31,27 +35,42 @@ from bench.report.sections import alignment as angles
 
 Section = Callable[[Results], Iterator[Block]]
 
+
+def titled(title: str, *sections: Section) -> Section:
+    """Several sections under one heading, if any has something to show."""
+
+    def section(results: Results) -> Iterator[Block]:
+        shown = False
+        for block in chain.from_iterable(of(results) for of in sections):
+            if not (shown or isinstance(block, Data)):
+                shown = True
+                yield Heading(title)
+            yield block
+
+    return section
+
+
 SECTIONS: tuple[Section, ...] = (
+    answer.section,
     what_was_run.section,
+    troubles.section,
     results.section,
     disturbed.section,
-    failures.section,
     differences.section,
     across.section,
     targets.section,
+    titled("Accuracy and learning", accuracy.section, ladder.section, curves.section),
+    titled("What updates depend on", dependency.section, angles.section, read_out.section),
+    memory.section,
     tuning.section,
     published.section,
-    accuracy.section,
-    ladder.section,
-    curves.section,
-    trade_offs.section,
-    memory.section,
-    read_out.section,
-    angles.section,
-    dependency.section,
-    steps.section,
-    artifacts.section,
+    titled("What was learnt", steps.section, artifacts.section),
     further.section,
+    failures.section,
+    every_run.section,
     how_to_read.section,
     environments.section,
+    references.section,
 )
+
+WITHOUT_RUNS: tuple[Section, ...] = (answer.section, troubles.section)

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Heading, Picture
-from bench.report.panels import HIGHEST, by_row, datasets_of, make_room, panel_per
+from bench.report.blocks import Block, Picture
+from bench.report.panels import HIGHEST, by_error, by_row, datasets_of, make_room, panel_per, spread_of_errors
 from bench.report.rows import TEST_ACCURACY, bar, mark
 from bench.report.style import Key, Look, looks
 from bench.report.summary import ordered
@@ -23,7 +23,6 @@ def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     drawn = accuracy(runs, looks(runs))
     if drawn is not None:
-        yield Heading("Figures")
         yield Picture("accuracy", CAPTION, drawn)
 
 
@@ -56,8 +55,11 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
         ax.set_yticks(range(len(look)), [style.label for style in look.values()])
         ax.set_ylim(len(look) - 0.4, -0.6)
         ax.grid(False, axis="y")
-        ax.set_xlim(right=min(ax.get_xlim()[1], HIGHEST))
-        ax.xaxis.set_major_locator(MaxNLocator(5))
+        if spread_of_errors(100 * group["test_acc"].mean() for group in map(finished, groups.values())):
+            by_error(ax, "x")
+        else:
+            ax.set_xlim(right=min(ax.get_xlim()[1], HIGHEST))
+            ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_xlabel(TEST_ACCURACY)
     if noise_free_shown:
         handle = Line2D([], [], color="0.3", marker="d", mfc="white", ls="")

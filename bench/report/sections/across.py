@@ -4,14 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Data, Heading, Picture, Text
+from bench.report.blocks import Axis, Block, Data, Heading, Panel, Series, Text
+from bench.report.charts import picture
 from bench.report.derived import table
-from bench.report.panels import legend, line_handle
-from bench.report.rows import counted
-from bench.report.style import Key, Look
+from bench.report.rows import TEST_ACCURACY, counted
 from bench.report.summary import ordered
 from bench.stats import IQM, finished, interquartile_means, performance_band, performance_profile, scores_of
 
@@ -35,34 +33,20 @@ def section(results: Results) -> Iterator[Block]:
     yield Text(NOTE.format(datasets=" and ".join(datasets)))
     yield from table(means, IQM)
     banded = len(scores_of(runs)) <= MOST_BANDS
-    yield Picture("performance_profile", BANDS if banded else CAPTION, profiles(runs, counted(runs), bands=banded))
+    panels = [profiles(runs, bands=banded)]
+    yield from picture("performance_profile", BANDS if banded else CAPTION, panels, counted(runs))
 
 
-def profiles(runs: pd.DataFrame, look: dict[Key, Look], *, bands: bool) -> Figure:
+def profiles(runs: pd.DataFrame, *, bands: bool) -> Panel:
     """The share of runs above each test accuracy, a line per row that ran on all data sets."""
     scores = scores_of(runs)
     every = np.concatenate([of for several in scores.values() for of in several])
     taus = np.linspace(max(0.0, every.min() - 0.02), min(1.0, every.max() + 0.01), 201)
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    ax = figure.subplots()
+    series = []
     for row, of_row in scores.items():
         share = performance_profile(of_row, taus)
         steps = slice(max(0, np.sum(share == 1) - 1), np.sum(share > 0) + 1)  # beyond them all lines coincide
-        x, style = 100 * taus[steps], look[row]
-        ax.plot(
-            x,
-            share[steps],
-            color=style.colour,
-            linestyle=style.dashes,
-            drawstyle="steps-post",
-            marker=style.marker,
-            markersize=4,
-            markevery=[0, -1],
-        )
-        if bands:
-            low, high = performance_band(of_row, taus[steps])
-            ax.fill_between(x, low, high, color=style.colour, alpha=0.15, lw=0, step="post")
-    ax.set_xlabel("test accuracy, %")
-    ax.set_ylabel("share of runs above it")
-    legend(figure, {look[row].label: line_handle(look[row]) for row in scores})
-    return figure
+        low, high = performance_band(of_row, taus[steps]) if bands else (np.array([]), np.array([]))
+        x = (100 * taus[steps]).tolist()
+        series.append(Series(row, "steps", x, share[steps].tolist(), low.tolist(), high.tolist()))
+    return Panel("all data sets", Axis(TEST_ACCURACY), Axis("share of runs above it"), series)

@@ -1,76 +1,64 @@
-"""Learning curves, against epochs and against seconds."""
+"""Learning curves, against epochs, seconds and FLOPs."""
 
 from collections.abc import Iterator
 from typing import Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Picture
-from bench.report.panels import HIGHEST, by_row, datasets_of, legend, line_handle, log_if_wide, panel_per
+from bench.report.blocks import Axis, Block, Panel, Series
+from bench.report.charts import cost_axis, picture
+from bench.report.panels import HIGHEST, by_row, datasets_of
 from bench.report.rows import counted
-from bench.report.style import Key, Look
+from bench.report.style import Key
 from bench.report.summary import ordered
 from bench.stats import finished
 
-CAPTIONS: dict[Literal["epoch", "train_s"], tuple[str, str]] = {
+Abscissa = Literal["epoch", "train_s", "train_tflop"]
+KEY = ["method", "net", "variant"]
+CAPTIONS: dict[Abscissa, tuple[str, str]] = {
     "epoch": ("curve_epoch", "Learning curves against epochs. Line: mean over seeds; band: their range."),
     "train_s": ("curve_seconds", "Learning curves against training time (evaluation excluded)."),
+    "train_tflop": ("curve_flops", "Learning curves against floating-point operations: steps times those of one step."),
 }
+TITLES: dict[Abscissa, str] = {"epoch": "epoch", "train_s": "training time, s", "train_tflop": "training, TFLOP"}
 
 
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
-    points = results.curves[results.curves["run_id"].isin(finished(runs)["run_id"])]
+    look = counted(runs)
+    ok = finished(runs).set_index("run_id")
+    points = results.curves[results.curves["run_id"].isin(ok.index)]
+    per_step = points["run_id"].map(ok["flops_per_step"]) if "flops_per_step" in ok else float("nan")
+    points = points.assign(train_tflop=1e-12 * points["step"] * per_step)
     for x, (name, caption) in CAPTIONS.items():
-        drawn = learning_curves(points, counted(runs), x)
-        if drawn is not None:
-            yield Picture(name, caption, drawn)
+        yield from picture(name, caption, learning_curves(points, x), look)
 
 
-def learning_curves(points: pd.DataFrame, look: dict[Key, Look], x: Literal["epoch", "train_s"]) -> Figure | None:
-    """Validation accuracy, or the training loss where none was measured: mean and range over seeds.
+def learning_curves(points: pd.DataFrame, x: Abscissa) -> list[Panel]:
+    """Validation accuracy, or the training loss where none was measured: mean and range over seeds, by data set.
 
     A line ends where the first of its seeds stopped, for beyond that point it would be a mean of the rest.
     """
     points = points.dropna(subset=[x])
     points = points[points["val_acc"].notna() | points["train_loss"].notna()]
-    datasets = datasets_of(points)
-    if not datasets:
-        return None
-    figure, panels = panel_per(datasets)
-    shown: set[Key] = set()
-    for dataset, ax in panels:
+    panels = []
+    for dataset in datasets_of(points):
         panel = points[points["dataset"] == dataset]
         by_loss = panel["val_acc"].isna().all()
         panel = panel.assign(y=panel["train_loss"] if by_loss else 100 * panel["val_acc"]).dropna(subset=["y"])
-        for key, group in by_row(panel):
-            at = group.groupby("epoch")
-            line = pd.DataFrame({"x": at[x].mean(), "n": at["run_id"].nunique()})
-            line = line.assign(y=at["y"].mean(), low=at["y"].min(), high=at["y"].max())
-            line = line[line["n"] == group["run_id"].nunique()]
-            style = look[key]
-            ax.fill_between(line["x"], line["low"], line["high"], color=style.colour, alpha=0.15, lw=0)
-            ax.plot(
-                line["x"],
-                line["y"],
-                color=style.colour,
-                linestyle=style.dashes,
-                marker=style.marker,
-                markersize=4,
-                markevery=len(line) // 12 + 1,
-            )
-            shown.add(key)
-        ax.set_ylabel("training loss (no validation)" if by_loss else "validation accuracy, %")
-        if not by_loss:
-            ax.set_ylim(top=min(ax.get_ylim()[1], HIGHEST))
-        if x == "epoch":
-            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            ax.set_xlabel("epoch")
-        else:
-            log_if_wide(ax, panel.groupby("run_id")["train_s"].max())
-            ax.set_xlabel("training time, s")
-    legend(figure, {look[key].label: line_handle(look[key]) for key in look if key in shown})
-    return figure
+        seeds = panel.groupby(KEY, as_index=False).agg(n_all=("run_id", "nunique"))
+        at = panel.groupby([*KEY, "epoch"], sort=False).agg(
+            x=(x, "mean"), n=("run_id", "nunique"), y=("y", "mean"), low=("y", "min"), high=("y", "max")
+        )
+        series = [_line(key, line) for key, line in by_row(at.reset_index().merge(seeds, on=KEY))]
+        y = Axis("training loss (no validation)") if by_loss else Axis("validation accuracy, %", highest=HIGHEST)
+        along = Axis(TITLES[x], whole=True) if x == "epoch" else cost_axis(TITLES[x], panel.groupby("run_id")[x].max())
+        panels.append(Panel(dataset, along, y, series, dataset))
+    return panels
+
+
+def _line(key: Key, line: pd.DataFrame) -> Series:
+    line = line[line["n"] == line["n_all"]].sort_values("epoch")
+    x, y, low, high = (line[name].tolist() for name in ("x", "y", "low", "high"))
+    return Series(key, "line", x, y, low, high)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from bench.record.results import Results
 from bench.report.blocks import Block, Data, Heading, Text
 from bench.report.derived import table
-from bench.report.summary import ordered
-from bench.stats import TESTS, paired_differences, points
+from bench.report.summary import differences_of
+from bench.stats import TESTS, points
 
 NOTE = (
     "Paired by seed. Two rows are held to be equivalent where tests show their difference to lie within a margin of "
@@ -17,7 +17,7 @@ NOTE = (
 
 
 def section(results: Results) -> Iterator[Block]:
-    differences = paired_differences(ordered(results.runs), results.margin)
+    differences = differences_of(results)
     yield Data("paired", differences)
     tested = differences[differences["n_pairs"] > 1]
     if tested.empty:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Data, Heading, Table
+from bench.report.blocks import Block, Code, Data, Heading, Table
 from bench.report.numbers import exact
 from bench.report.summary import NAMES, ordered
 from bench.stats import ROW
 
+MOST_TAILS = 20  # the others stand in the records
 COLUMNS = {name: NAMES[name] for name in ROW}
 COLUMNS |= {"seed": "seed", "status": "status", "reason": "reason", "run_id": "run"}
 
@@ -23,6 +24,13 @@ def section(results: Results) -> Iterator[Block]:
     yield Heading("Failed runs")
     rows = [[value or "-" for value in row] for row in zip(*kept.values(), strict=True)]
     yield Table(list(kept), rows, frozenset(kept) - {"seed"})
+    told: dict[str, list[str]] = {}
+    for run_id in failed["run_id"]:
+        if text := results.stderr.get(run_id):
+            told.setdefault(text, []).append(str(run_id))
+    for text, run_ids in list(told.items())[:MOST_TAILS]:
+        more = f" and {len(run_ids) - 1} more that wrote the same" if len(run_ids) > 1 else ""
+        yield Code(f"The end of stderr of {run_ids[0]}{more}", text)
 
 
 def _cell(value: object) -> str:

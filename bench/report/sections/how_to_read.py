@@ -26,8 +26,9 @@ PROTOCOLS = (
 )
 FILES = (
     "files",
-    "unrounded numbers are in `tables/`: `summary.csv`, `paired.csv`, `runs.csv`, `failures.csv`. In the figures a "
-    "line of a learning curve ends where the first of its seeds stopped",
+    "unrounded numbers are in `tables/`: `summary.csv`, `paired.csv`, `runs.csv`, `failures.csv`; every figure is in "
+    "`figures/` as PNG and SVG, with a colour per family and a marker per method; `index.html` is this report to be "
+    "sorted and hovered. A line of a learning curve ends where the first of its seeds stopped",
 )
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Data, Heading, Picture, Table
+from bench.report.blocks import Axis, Block, Data, Heading, Panel, Picture, Series, Table
 from bench.report.numbers import exact, percent, shown
 from bench.report.panels import by_row, datasets_of, legend, line_handle
 from bench.report.style import Key, Look, looks
@@ -59,10 +59,11 @@ def section(results: Results) -> Iterator[Block]:
     yield Heading("Memory")
     yield Data("memory", points)
     for dataset in datasets_of(points):
-        drawn = growth(points[points["dataset"] == dataset], axes)
+        here = points[points["dataset"] == dataset]
+        drawn = growth(here, axes)
         if drawn is not None:
             caption = CAPTION.format(axes=" and ".join(map(_words, axes)))
-            yield Picture(f"memory_{dataset}", caption, drawn)
+            yield Picture(f"memory_{dataset}", caption, drawn, _panels(here, axes), looks(here))
 
 
 def sweep(results: Results) -> Sweep:
@@ -133,15 +134,26 @@ def growth(points: pd.DataFrame, axes: Sequence[str]) -> Figure | None:
     return figure
 
 
+def _panels(points: pd.DataFrame, axes: Sequence[str]) -> list[Panel]:
+    """What is retained, and what is alive at the peak, along each axis."""
+    panels = []
+    for axis in axes:
+        lines = [(key, _along(group, axis, axes)) for key, group in by_row(points)]
+        lines = [(key, line) for key, line in lines if len(line) > 1]
+        for name, title in ((RETAINED, "retained for backward, MiB"), (PEAK, "live at the peak, MiB")):
+            series = [Series(key, "line", line[axis].tolist(), (MIB * line[name]).tolist()) for key, line in lines]
+            at = f"{points['dataset'].iloc[0]}, {_held([line for _, line in lines], axes, axis)}".rstrip(", ")
+            panels.append(Panel(at, Axis(_words(axis)), Axis(title), series, str(points["dataset"].iloc[0])))
+    return [panel for panel in panels if panel.series]
+
+
 def _retained(ax: Axes, of_axis: Mapping[Key, pd.DataFrame], axis: str, look: Mapping[Key, Look]) -> None:
     for key, line in of_axis.items():
         style = look[key]
         ax.plot(
             line[axis],
             MIB * line[RETAINED],
-            color=style.colour,
-            linestyle=style.dashes,
-            marker=style.marker,
+            **style.line,
             markersize=4,
             clip_on=False,
         )

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Picture
-from bench.report.panels import HIGHEST, by_row, legend, line_handle, panel_per
+from bench.report.blocks import Axis, Block, Panel, Series
+from bench.report.charts import picture
+from bench.report.panels import HIGHEST, by_row
 from bench.report.rows import bar
-from bench.report.style import Key, Look, looks
+from bench.report.style import looks
 from bench.report.summary import ordered
 from bench.stats import finished, t_interval
 
@@ -32,29 +31,26 @@ def section(results: Results) -> Iterator[Block]:
     if len(points):
         rows = points[["dataset", "net", "method", "variant"]].drop_duplicates()
         few = rows.groupby(["dataset", "net"]).size().max() <= MOST_INTERVALS
-        yield Picture(TABLE, INTERVALS if few else CAPTION, by_layer(points, looks(runs), intervals=few))
+        panels = by_layer(points, intervals=few)
+        yield from picture(TABLE, INTERVALS if few else CAPTION, panels, looks(runs))
 
 
-def by_layer(points: pd.DataFrame, look: dict[Key, Look], *, intervals: bool = True) -> Figure:
+def by_layer(points: pd.DataFrame, *, intervals: bool = True) -> list[Panel]:
     """One panel per data set and net, one line per row of the tables.
 
     points: the store's view with columns method, net, variant, dataset, layer, accuracy (a fraction).
     """
-    places = points["dataset"] + ", " + points["net"]
-    figure, panels = panel_per(sorted(places.unique()))
-    for place, ax in panels:
-        for key, group in by_row(points[places == place]):
-            style = look[key]
+    panels = []
+    for (dataset, net), here in points.groupby(["dataset", "net"]):
+        series = []
+        for key, group in by_row(here):
             layers = sorted(group["layer"].unique().tolist())
             of_layers = [t_interval(100 * group.loc[group["layer"] == layer, "accuracy"]) for layer in layers]
             means = [interval.mean for interval in of_layers]
-            ax.plot(layers, means, color=style.colour, ls=style.dashes, marker=style.marker, ms=4)
-            for layer, interval in zip(layers, of_layers, strict=True) if intervals else ():
-                ax.errorbar(layer, interval.mean, yerr=bar(interval), color=style.colour, alpha=0.5, lw=1)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("layer")
-        ax.set_ylabel("read-out accuracy, %")
-        ax.set_ylim(top=min(ax.get_ylim()[1], HIGHEST))
-    shown = {key for key, _ in by_row(points)}
-    legend(figure, {style.label: line_handle(style) for key, style in look.items() if key in shown})
-    return figure
+            arms = [bar(interval) for interval in of_layers] if intervals else []
+            low = [mean - down for mean, ((down,), _) in zip(means, arms, strict=False)]
+            high = [mean + up for mean, (_, (up,)) in zip(means, arms, strict=False)]
+            series.append(Series(key, "line", layers, means, low, high))
+        y = Axis("read-out accuracy, %", highest=HIGHEST)
+        panels.append(Panel(f"{dataset}, {net}", Axis("layer", whole=True), y, series, str(dataset)))
+    return panels

@@ -4,17 +4,20 @@ from collections.abc import Iterator
 
 from bench.record.results import Results
 from bench.report.blocks import Block, Data, Heading, Text
-from bench.report.summary import ordered, results_table, summary_frame
-from bench.stats import finished
+from bench.report.summary import board, costs_of, differences_of, ordered, summary_frame
+from bench.stats import ROW, TARGETS, finished
+
+COSTS = [column for column in TARGETS if column.name.endswith("_to_target")]
 
 
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
+    frame = summary_frame(runs, results.columns, differences_of(results))
     yield Data("runs", runs)
-    yield Data("summary", summary_frame(runs, results.columns, results.margin))
+    yield Data("summary", frame)
     yield Heading("Results")
     if finished(runs).empty:
         yield Text("No run ended well, so there is no figure to show.")
-    for dataset, group in runs.groupby("dataset"):
-        yield Heading(str(dataset), 3)
-        yield results_table(results, group, where="page")
+    if len(frame):
+        costs = costs_of(results)[[*ROW, *(column.name for column in COSTS)]]
+        yield board(frame.merge(costs, on=ROW, how="left"), results.columns, COSTS)

@@ -1,18 +1,16 @@
 """Accuracy of trained nets by sampler and number of inference steps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Data, Picture
-from bench.report.panels import HIGHEST, by_row, datasets_of, legend, line_handle, log_axis, panel_per
+from bench.report.blocks import Axis, Block, Data, Panel, Series
+from bench.report.charts import picture
+from bench.report.panels import HIGHEST, by_row, datasets_of
 from bench.report.rows import counted
-from bench.report.style import DASHES, Key, Look
+from bench.report.style import DASHES
 from bench.report.summary import ordered
-from bench.report.text import figure as figure_text
 from bench.stats import ROW, finished
 
 TABLE = "ways"
@@ -26,9 +24,7 @@ def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     means = steps_frame(ways, runs)
     yield Data(TABLE, means)
-    drawn = accuracy_steps(means, counted(runs))
-    if drawn is not None:
-        yield Picture("accuracy_steps", CAPTION, drawn)
+    yield from picture("accuracy_steps", CAPTION, accuracy_steps(means), counted(runs))
 
 
 def steps_frame(ways: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -46,36 +42,22 @@ def steps_frame(ways: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return means
 
 
-def accuracy_steps(points: pd.DataFrame, look: Mapping[Key, Look]) -> Figure | None:
-    """Accuracy against the number of inference steps: a colour per method, dashes per sampler, mean over seeds.
+def accuracy_steps(points: pd.DataFrame) -> list[Panel]:
+    """Accuracy against the number of inference steps: a line per row and sampler, dashes per sampler, mean over seeds.
 
     points: as `steps_frame` gives them; a gap where the sampler failed for a seed.
     """
-    if points.empty:
-        return None
     dashes = {str(s): DASHES[i % len(DASHES)] for i, s in enumerate(sorted(points["sampler"].unique()))}
-    figure, per_dataset = panel_per(datasets_of(points))
-    shown: set[Key] = set()
-    for dataset, ax in per_dataset:
+    panels = []
+    for dataset in datasets_of(points):
         panel = points[points["dataset"] == dataset]
-        for key, group in by_row(panel):
-            shown.add(key)
-            for sampler, line in group.groupby("sampler"):
-                style = look[key]._replace(dashes=dashes[str(sampler)])
-                ax.plot(
-                    line["steps"],
-                    100 * line["accuracy"],
-                    color=style.colour,
-                    linestyle=style.dashes,
-                    marker=style.marker,
-                    markersize=3.5,
-                )
-        log_axis(ax, (1.0, 2.0, 5.0))
-        ax.set_ylim(top=min(ax.get_ylim()[1], HIGHEST))
-        ax.set_xlabel("inference steps")
         counts = " to ".join(f"{n:.0f}" for n in sorted({panel["n_images"].min(), panel["n_images"].max()}))
-        ax.set_ylabel(f"accuracy on {counts} held-out images, %")
-    rows = {style.label: line_handle(style._replace(dashes="")) for key, style in look.items() if key in shown}
-    samplers = {f"sampler: {figure_text(s)}": Line2D([], [], color="0.3", ls=ls) for s, ls in dashes.items()}
-    legend(figure, rows | samplers)
-    return figure
+        lines = [(key, str(s), line) for key, group in by_row(panel) for s, line in group.groupby("sampler")]
+        series = [
+            Series(key, "line", line["steps"].tolist(), (100 * line["accuracy"]).tolist(),
+                   dashes=dashes[sampler], note=f"sampler: {sampler}")
+            for key, sampler, line in lines
+        ]  # fmt: skip
+        y = Axis(f"accuracy on {counts} held-out images, %", highest=HIGHEST)
+        panels.append(Panel(dataset, Axis("inference steps", log=True), y, series, dataset))
+    return panels

@@ -13,7 +13,8 @@ from bench.catalog.catalog import Catalog
 from bench.record.schema import CURVE, IDENTITY, KEY
 from bench.record.searches import Found
 
-COLUMNS = Catalog().columns()
+CATALOG = Catalog()
+COLUMNS = CATALOG.columns()
 MEASURED = {
     "train_s": 2.0,
     "step_ms_p50": 1.25,
@@ -30,7 +31,7 @@ MEASURED = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Made:
     """As `bench.record.results.Results` gives them."""
 
@@ -47,6 +48,9 @@ class Made:
     target: float | None = None
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     columns: Sequence[Column] = tuple(COLUMNS)
+    problems: Sequence[str] = ()
+    stderr: Mapping[str, str] = field(default_factory=dict)
+    catalog: Catalog | None = CATALOG
 
     @property
     def probed(self) -> pd.DataFrame:

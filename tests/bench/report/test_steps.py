@@ -8,6 +8,7 @@ import pytest
 
 from bench.record.schema import KEY
 from bench.report import write
+from bench.report.charts import drawn
 from bench.report.sections.steps import accuracy_steps, steps_frame
 from bench.report.style import looks
 from tests.bench.report.made import Made, frame, run
@@ -36,17 +37,17 @@ def test_the_table_of_steps_holds_means_over_the_seeds_that_ended_well(tmp_path:
     assert (tmp_path / "figures" / "accuracy_steps.png").exists()
 
 
-def test_accuracy_against_steps_has_a_colour_per_method_and_dashes_per_sampler() -> None:
+def test_accuracy_against_steps_has_a_marker_per_method_and_dashes_per_sampler() -> None:
     runs = frame([run("noprop-ct", seed=0), run("noprop-ct", seed=1), run("noprop-fm", seed=0)])
     ways = pd.concat([ways_of(runs[:2], ("ancestral", "heun")), ways_of(runs[2:], ("euler", "heun"), n_images=90)])
     look = looks(runs)
-    figure = accuracy_steps(steps_frame(ways, runs), look)
+    figure = drawn(accuracy_steps(steps_frame(ways, runs)), look)
     assert figure is not None
     (ax,) = figure.axes
     assert ax.get_xscale() == "log"
     assert ax.get_ylabel() == "accuracy on 90 to 144 held-out images, %"
-    ct, fm = (look[method, "denoiser", ""].colour for method in ("noprop-ct", "noprop-fm"))
-    lines = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    ct, fm = (look[method, "denoiser", ""].marker for method in ("noprop-ct", "noprop-fm"))
+    lines = [(line.get_marker(), line.get_linestyle()) for line in ax.lines]
     assert lines == [(ct, "-"), (ct, ":"), (fm, "--"), (fm, ":")]
     assert [list(line.get_xdata()) for line in ax.lines] == [[1, 10]] * 4
     assert list(ax.lines[0].get_ydata()) == pytest.approx([50.5, 60.5])
@@ -62,6 +63,6 @@ def test_a_sampler_that_failed_for_a_seed_leaves_a_gap_and_no_mean_of_the_others
     table = steps_frame(ways, runs)
     assert table[["steps", "n_runs", "n_failed"]].to_numpy().tolist() == [[1, 1, 1], [10, 2, 0]]
     assert table["accuracy"].tolist() == pytest.approx([math.nan, 0.605], nan_ok=True)
-    figure = accuracy_steps(table, looks(runs))
+    figure = drawn(accuracy_steps(table), looks(runs))
     assert figure is not None
     assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([math.nan, 60.5], nan_ok=True)

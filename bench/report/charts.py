@@ -1,0 +1,95 @@
+"""Panels of lines and marks as a figure: what a page draws by itself, drawn once more for paper."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from bench.report.blocks import Axis, Panel, Picture, Series
+from bench.report.panels import HIGHEST, by_error, is_wide, legend, line_handle, log_axis, panel_per
+from bench.report.rows import TEST_ACCURACY, mark
+from bench.report.style import Key, Look
+from bench.report.text import figure as figure_text
+
+ACCURACY = Axis(TEST_ACCURACY, highest=HIGHEST)
+
+
+def cost_axis(title: str, values: "pd.Series[float]") -> Axis:
+    """Logarithmic where costs differ more than 10-fold: a linear one would heap up the cheap."""
+    return Axis(title, log=is_wide(values))
+
+
+def picture(name: str, caption: str, panels: Sequence[Panel], look: Mapping[Key, Look]) -> Iterator[Picture]:
+    """The figure of some panels, if there are any."""
+    figure = drawn(panels, look)
+    if figure is not None:
+        yield Picture(name, caption, figure, panels, look)
+
+
+def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
+    """One axes per panel, and the names of all rows beside them. None without any panel."""
+    if not panels:
+        return None
+    figure, places = panel_per([panel.title for panel in panels])
+    for panel, (_, ax) in zip(panels, places, strict=True):
+        for series in panel.series:
+            _series(ax, series, look[series.row])
+        if panel.x.log:
+            xs = [x for series in panel.series for x in series.x]
+            log_axis(ax, (1.0, 2.0, 5.0) if max(xs) < 100 * min(xs) else (1.0, 3.0))
+        elif panel.x.whole:
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.set_xlabel(figure_text(panel.x.title))
+        ax.set_ylabel(figure_text(panel.y.title))
+        if any(series.kind == "mean" for series in panel.series):
+            ax.margins(0.12)
+        if panel.y.errors:
+            by_error(ax, "y")
+        elif panel.y.highest is not None:
+            ax.set_ylim(top=min(ax.get_ylim()[1], panel.y.highest))
+    legend(figure, _names(panels, look))
+    return figure
+
+
+def _series(ax: Axes, series: Series, style: Look) -> None:
+    if series.kind == "front":
+        ax.plot(series.x, series.y, color="0.6", lw=1, drawstyle="steps-post", zorder=1)
+    elif series.kind == "seeds":
+        ax.plot(series.x, series.y, style.marker, color=style.colour, ms=3.5, alpha=0.4, mew=0)
+    elif series.kind == "mean":
+        arms = [[y - low for y, low in zip(series.y, series.low, strict=True)],
+                [high - y for y, high in zip(series.y, series.high, strict=True)]]  # fmt: skip
+        ax.errorbar(series.x, series.y, yerr=arms if series.low else None, **mark(style))
+    else:
+        if series.low:
+            step: Literal["post"] | None = "post" if series.kind == "steps" else None
+            ax.fill_between(series.x, series.low, series.high, color=style.colour, alpha=0.15, lw=0, step=step)
+        line = style.line if series.dashes is None else style._replace(dashes=series.dashes).line
+        if series.kind == "steps":
+            ax.plot(series.x, series.y, **line, drawstyle="steps-post", markersize=4, markevery=[0, -1])
+        else:
+            ax.plot(series.x, series.y, **line, markersize=4, markevery=len(series.x) // 12 + 1)
+    if series.labelled:
+        at = (series.x[0], series.y[0])
+        ax.annotate(style.label, at, (5, -9), textcoords="offset points", size=6.5, color=style.colour, zorder=4)
+
+
+def _names(panels: Sequence[Panel], look: Mapping[Key, Look]) -> dict[str, Artist]:
+    series = [series for panel in panels for series in panel.series if series.kind != "front"]
+    shown, marked = {of.row for of in series}, all(of.kind in ("mean", "seeds") for of in series)
+    told = dict(sorted({of.note: of.dashes for of in series if of.dashes is not None}.items()))
+    plain = marked or bool(told)  # the dashes of a row say nothing here
+    names: dict[str, Artist] = {
+        style.label: line_handle(style._replace(dashes="") if plain else style)
+        for key, style in look.items()
+        if key in shown
+    }
+    names |= {figure_text(note): Line2D([], [], color="0.3", ls=dashes) for note, dashes in told.items()}
+    if any(of.kind == "front" for panel in panels for of in panel.series):
+        names["Pareto front"] = Line2D([], [], color="0.6", lw=1)
+    return names
