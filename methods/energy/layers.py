@@ -89,7 +89,7 @@ class Convolution(Layer):
 
 
 class Chain:
-    """A net's layers, what each gives for an image, and the activation of hidden ones; made while the net is on the CPU."""
+    """A net's layers, what each gives for an image, and the activation of hidden ones. Made of a net on the CPU."""
 
     def __init__(self, net: Net, image_shape: tuple[int, int, int]) -> None:
         self.shapes = output_shapes(net.blocks, image_shape)
@@ -119,7 +119,8 @@ class Memory:
         self.ends = [0, *accumulate(n * prod(shape) for shape in shapes)]
         self.flat = like.new_zeros(self.ends[-1])
         self.parts = [
-            self.flat[start:end].view(n, *shape) for (start, end), shape in zip(pairwise(self.ends), shapes, strict=True)
+            self.flat[start:end].view(n, *shape)
+            for (start, end), shape in zip(pairwise(self.ends), shapes, strict=True)
         ]
 
     def of(self, first: int, last: int) -> Tensor:

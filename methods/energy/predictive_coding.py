@@ -1,10 +1,10 @@
-"""Predictive coding: states of all layers relax to a compromise between neighbours, then each layer learns its own error.
+"""Predictive coding: states of all layers relax to a compromise between neighbours; each layer learns the error left.
 
-Papers: Whittington, Bogacz 2017, "An approximation of the error backpropagation algorithm in a predictive coding network
-with local Hebbian synaptic plasticity"; Salvatori et al. 2024, "A stable, fast, and fully automatic learning algorithm
-for predictive coding networks" (iPC, learning=incremental); Pinchetti et al. 2025, "Benchmarking predictive coding
-networks - made simple" (nudging); Millidge, Tschantz, Buckley 2022, "Predictive coding approximates backprop along
-arbitrary computation graphs" (prediction=fixed). For layers l = 1..L with states x_l, x_0 the image, x_L = h:
+Papers: Whittington, Bogacz 2017, "An approximation of the error backpropagation algorithm in a predictive coding
+network with local Hebbian synaptic plasticity"; Salvatori et al. 2024, "A stable, fast, and fully automatic learning
+algorithm for predictive coding networks" (iPC, learning=incremental); Pinchetti et al. 2025, "Benchmarking predictive
+coding networks - made simple" (nudging); Millidge, Tschantz, Buckley 2022, "Predictive coding approximates backprop
+along arbitrary computation graphs" (prediction=fixed). For layers l = 1..L with states x_l, x_0 the image, x_L = h:
 
     E = sum_{l<L} 1/2 |e_l|^2 + E_L,     e_l = x_l - mu_l,      mu_l = f_l(x_{l-1}) = s(W_l x_{l-1} + b_l)
     E_L = 1/2 |h - mu_L|^2  or  -h . log softmax(mu_L)
@@ -17,48 +17,37 @@ h - softmax(mu_L); h is the one-hot label y where the output is clamped (beta = 
 
     h = u - beta (u - y),      u = mu_L or its softmax, at the start;      -beta for beta where nudged away
 
-and centred takes beta and -beta in turn, a step each. With prediction=fixed mu_l, s' and the input of a layer's gradient
-stay those of the forward pass; e_l then relaxes to minus backprop's gradient of E_L by x_l, exactly so after L - 1 steps
-with eta = 1, m = 0. With moving predictions the gradient is backprop's up to O(beta); O(beta^2) is left of the mean of
-the two signs of centred.
+and centred takes beta and -beta in turn, a mini-batch each. With prediction=fixed mu_l, s' and the input of a layer's
+gradient stay those of the forward pass; e_l then relaxes to minus backprop's gradient of E_L by x_l: in L - 1 steps,
+exactly, with eta = 1, m = 0. With moving predictions the gradient at the fixed point is backprop's up to O(beta), the
+mean of centred's two signs up to O(beta^2).
 
 Deviations from the papers: the step is AdamW's with a constant step size (PCX: warm-up and cosine); centred changes its
 sign with each mini-batch (PCX: with epochs, by a table); nudging with cross-entropy moves the softmax.
 For pooling see layers.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Seeds, Task, register
 from bench.api.artifact import Artifact, Lines
 from bench.api.errors import ConfigError
-from methods._shared.bilinear import Gradient, hand_over
+from methods._shared.bilinear import hand_over
 from methods._shared.optimizers import adamw
-from methods.energy.layers import Chain, Memory, refuse_flat
-
-aten: Any = torch.ops.aten
-
-# of d by s(a), for the gradient by a
-DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], None]] = {
-    nn.ReLU: lambda e, mu, out: aten.threshold_backward.grad_input(e, mu, 0, grad_input=out),
-    nn.Tanh: lambda e, mu, out: aten.tanh_backward.grad_input(e, mu, grad_input=out),
-}
-ACTIVATIONS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_}
+from methods.energy.coding import CodingSettings, Relaxation
+from methods.energy.layers import Chain, refuse_flat
 
 
-class PredictiveCodingSettings(AdamWSettings):
+class PredictiveCodingSettings(CodingSettings, AdamWSettings):
     learning: Literal["equilibrium", "incremental"] = Field(
         "equilibrium", description="weights step after the relaxation, or with every step of it (iPC)"
-    )
-    prediction: Literal["moving", "fixed"] = Field(
-        "moving", description="predictions follow the states, or stay those of the forward pass"
     )
     output: Literal["clamped", "positive", "negative", "centred"] = Field(
         "clamped", description="the output is the label, or nudged towards it, away from it, or both in turn"
@@ -66,94 +55,9 @@ class PredictiveCodingSettings(AdamWSettings):
     beta: float = Field(
         0.5, gt=0, le=1, description="part of the way that nudging goes", json_schema_extra={"search": ["log", 1e-2, 1]}
     )
-    energy: Literal["squared-error", "cross-entropy"] = Field("squared-error", description="of the output")
     steps: int = Field(
         8, ge=1, description="steps of a relaxation", json_schema_extra={"search": ["choice", 4, 8, 16, 32]}
     )
-    state_lr: float = Field(
-        0.1, gt=0, description="step size of states", json_schema_extra={"search": ["log", 1e-2, 1e0]}
-    )
-    momentum: float = Field(
-        0.0, ge=0, lt=1, description="of states", json_schema_extra={"search": ["choice", 0.0, 0.35, 0.65]}
-    )
-
-
-class Relaxation:
-    """States of a mini-batch like x and what pulls at them. Layer l = 1..L has index l - 1."""
-
-    def __init__(self, chain: Chain, config: PredictiveCodingSettings, x: Tensor) -> None:
-        self.config, self.layers = config, chain.layers
-        self.n, L = len(x), len(chain.layers)
-        self.activate, self.derive = ACTIVATIONS[chain.activation], DERIVATIVES[chain.activation]
-        self.mu, self.d, self.scaled = (Memory(chain.shapes, self.n, x) for _ in range(3))
-        self.x, self.e, self.v = (Memory(chain.shapes[:-1], self.n, x) for _ in range(3))
-        self.hidden_mu, self.hidden_d = self.mu.of(0, L - 1), self.d.of(0, L - 1)
-        self.behind_first = self.mu.of(1, L - 1)  # what of the predictions can move while the weights do not
-        self.h = torch.empty_like(self.mu.parts[-1])
-
-    def start(self, x: Tensor, y: Tensor, beta: float) -> None:
-        """The forward pass: states at their predictions, and what the output is to be. beta: with its sign."""
-        self.inputs = [x, *self.x.parts]
-        below = x
-        for layer, mu in zip(self.layers[:-1], self.mu.parts, strict=False):
-            layer.forward(below, mu)
-            below = self.activate(mu)
-        self.layers[-1].forward(below, self.mu.parts[-1])
-        self.x.flat.copy_(self.hidden_mu)
-        self.v.flat.zero_()
-        u = self._output()
-        torch.lerp(u, F.one_hot(y, u.shape[1]).to(u), beta, out=self.h)
-        self._errors()
-
-    def move(self) -> None:
-        """One step of all states."""
-        eta, m = self.config.state_lr, self.config.momentum
-        above = zip(self.layers[1:], self.d.parts[1:], strict=True)
-        if m == 0:
-            self.x.flat.sub_(self.e.flat, alpha=eta)
-            for (layer, d), x in zip(above, self.x.parts, strict=True):
-                layer.transposed(d, x, by=eta)
-            return
-        for (layer, d), v in zip(above, self.v.parts, strict=True):
-            layer.transposed(d, v, keep=m, by=-1)
-        self.v.flat.add_(self.e.flat)
-        self.x.flat.sub_(self.v.flat, alpha=eta)
-
-    def predict(self, *, again: bool = False) -> None:
-        """Errors of the states as they now are. again: with the first layer's prediction, where its weights moved."""
-        if self.config.prediction == "moving":
-            first = 0 if again else 1
-            for layer, x, mu in list(zip(self.layers, self.inputs, self.mu.parts, strict=True))[first:]:
-                layer.forward(x, mu)
-            self.activate(self.hidden_mu if again else self.behind_first)
-        self._errors()
-
-    def gradient(self, scale: float) -> Gradient:
-        """Of the energy by all weights, times scale."""
-        torch.mul(self.d.flat, -scale, out=self.scaled.flat)
-        moving = self.config.prediction == "moving"
-        inputs = self.inputs if moving else [self.inputs[0], *self.mu.parts[:-1]]
-        gradient: Gradient = {}
-        for layer, x, d in zip(self.layers, inputs, self.scaled.parts, strict=True):
-            gradient |= layer.gradient(x, d)
-        return gradient
-
-    def energies(self) -> Tensor:
-        """Of each layer, as the mean over the batch. Shape: (L,)."""
-        hidden = [e.square().sum() / (2 * self.n) for e in self.e.parts]
-        mu = self.mu.parts[-1]
-        if self.config.energy == "squared-error":
-            return torch.stack([*hidden, (self.h - mu).square().sum() / (2 * self.n)])
-        return torch.stack([*hidden, F.cross_entropy(mu, self.h)])
-
-    def _output(self) -> Tensor:
-        mu = self.mu.parts[-1]
-        return mu if self.config.energy == "squared-error" else mu.softmax(1)
-
-    def _errors(self) -> None:
-        torch.sub(self.x.flat, self.hidden_mu, out=self.e.flat)
-        self.derive(self.e.flat, self.hidden_mu, self.hidden_d)
-        torch.sub(self.h, self._output(), out=self.d.parts[-1])
 
 
 @register
@@ -174,7 +78,9 @@ class PredictiveCoding(Method):
     @classmethod
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if config.prediction == "fixed" and config.learning == "incremental":
-            raise ConfigError("predictive-coding: prediction=fixed is of one forward pass; it needs learning=equilibrium")
+            raise ConfigError(
+                "predictive-coding: prediction=fixed is of one forward pass; it needs learning=equilibrium"
+            )
         return super().refuse(task, config, facts) or refuse_flat(task)
 
     def __init__(self, task: Task, config: PredictiveCodingSettings, *, device: torch.device, seeds: Seeds) -> None:
@@ -203,16 +109,16 @@ class PredictiveCoding(Method):
         scale = 1 / (beta * len(y))
         for t in range(self.config.steps):
             if self.config.learning == "incremental":
-                hand_over(relaxation.gradient(scale))
+                hand_over(relaxation.gradient(x, scale))
                 relaxation.move()
                 self.optimizer.step()
                 if t + 1 < self.config.steps:
-                    relaxation.predict(again=True)
+                    relaxation.predict(x)
             else:
                 relaxation.move()
                 relaxation.predict()
         if self.config.learning == "equilibrium":
-            hand_over(relaxation.gradient(scale))
+            hand_over(relaxation.gradient(x, scale))
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss}
