@@ -26,6 +26,9 @@ class CodingSettings(BaseModel):
         "moving", description="predictions follow the states, or stay those of the forward pass"
     )
     energy: Literal["squared-error", "cross-entropy"] = Field("squared-error", description="of the output")
+    nudge: Literal["target", "energy"] = Field(
+        "target", description="nudging moves what the output is to be, or weights the output's energy"
+    )
     state_lr: float = Field(
         0.1, gt=0, description="step size of states", json_schema_extra={"search": ["log", 1e-2, 1e0]}
     )
@@ -45,7 +48,7 @@ class Relaxation:
         self.x, self.v = (Memory(chain.shapes[:-1], self.n, x) for _ in range(2))
         self.hidden_mu, self.hidden_d = self.mu.of(0, L - 1), self.d.of(0, L - 1)
         self.behind_first = self.mu.of(1, L - 1)  # what of the predictions can move while the weights do not
-        self.h = torch.empty_like(self.mu.parts[-1])
+        self.h, self.weight = torch.empty_like(self.mu.parts[-1]), 1.0
 
     def start(self, x: Tensor, y: Tensor, beta: float) -> None:
         """The forward pass: states at their predictions, and what the output is to be. beta: with its sign."""
@@ -57,7 +60,8 @@ class Relaxation:
         self.x.flat.copy_(self.hidden_mu)
         self.v.flat.zero_()
         u = self._output()
-        torch.lerp(u, F.one_hot(y, u.shape[1]).to(u), beta, out=self.h)
+        self.weight, moved = (1.0, beta) if self.config.nudge == "target" else (beta, 1.0)
+        torch.lerp(u, F.one_hot(y, u.shape[1]).to(u), moved, out=self.h)
         self._errors()
 
     def move(self) -> None:
@@ -98,8 +102,10 @@ class Relaxation:
         hidden = [(x - mu).square().sum() / (2 * self.n) for x, mu in zip(self.x.parts, self.mu.parts, strict=False)]
         mu = self.mu.parts[-1]
         if self.config.energy == "squared-error":
-            return torch.stack([*hidden, (self.h - mu).square().sum() / (2 * self.n)])
-        return torch.stack([*hidden, F.cross_entropy(mu, self.h)])
+            output = (self.h - mu).square().sum() / (2 * self.n)
+        else:
+            output = F.cross_entropy(mu, self.h)
+        return torch.stack([*hidden, self.weight * output])
 
     def _output(self) -> Tensor:
         mu = self.mu.parts[-1]
@@ -108,3 +114,5 @@ class Relaxation:
     def _errors(self) -> None:
         self.derive(torch.sub(self.x.flat, self.hidden_mu, out=self.hidden_d), self.hidden_mu)
         torch.sub(self.h, self._output(), out=self.d.parts[-1])
+        if self.weight != 1:
+            self.d.parts[-1].mul_(self.weight)

@@ -13,18 +13,22 @@ along arbitrary computation graphs" (prediction=fixed). For layers l = 1..L with
 
 States start at the forward pass, x_l = mu_l, and relax at once, for `steps` steps. The weights step at the last state
 (equilibrium), or with every step of the states, from the same state as these (incremental). d_L is h - mu_L or
-h - softmax(mu_L); h is the one-hot label y where the output is clamped (beta = 1), else
+h - softmax(mu_L); h is the one-hot label y where the output is clamped (beta = 1). Nudged, with u = mu_L or its softmax
+as it is at the start, -beta for beta where nudged away, and the two in turn, a mini-batch each, where centred:
 
-    h = u - beta (u - y),      u = mu_L or its softmax, at the start;      -beta for beta where nudged away
+    nudge=target    h = u - beta (u - y)
+    nudge=energy    h = y,  beta E_L for E_L  (Millidge et al. 2023, "Backpropagation at the infinitesimal inference
+                    limit of energy-based models")
 
-and centred takes beta and -beta in turn, a mini-batch each. With prediction=fixed mu_l, s' and the input of a layer's
-gradient stay those of the forward pass; e_l then relaxes to minus backprop's gradient of E_L by x_l: in L - 1 steps,
-exactly, with eta = 1, m = 0. With moving predictions the gradient at the fixed point is backprop's up to O(beta), the
-mean of centred's two signs up to O(beta^2).
+With prediction=fixed mu_l, s' and the input of a layer's gradient stay those of the forward pass; e_l then relaxes to
+minus backprop's gradient of E_L by x_l: in L - 1 steps, exactly, with eta = 1, m = 0. With moving predictions the
+fixed point's gradient is backprop's up to O(beta) with nudge=energy, and the mean of both signs up to O(beta^2). With
+nudge=target it is not: states take over a part of the error. In place of y - u the limit passes back
+(1 + H sum_{l<L} J_l J_l^T)^-1 (y - u), J_l = dmu_L/dx_l, H the Jacobian of u by mu_L.
 
 Deviations from the papers: the step is AdamW's with a constant step size (PCX: warm-up and cosine); centred changes its
-sign with each mini-batch (PCX: with epochs, by a table); nudging with cross-entropy moves the softmax.
-For pooling see layers.py.
+sign with each mini-batch (PCX: with epochs, by a table); the target of cross-entropy is moved as a softmax. For pooling
+see layers.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -68,7 +72,8 @@ class PredictiveCoding(Method):
         name="predictive-coding",
         title="Predictive coding",
         family="energy",
-        paper="whittington2017approximation, salvatori2024stable, pinchetti2025benchmarking, millidge2022predictive",
+        paper="whittington2017approximation, salvatori2024stable, pinchetti2025benchmarking, "
+        "millidge2022predictive, millidge2023backpropagation",
         claims=Claims(reverse_mode="none", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
     )
