@@ -33,7 +33,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Seeds, Task, register
+from bench import (
+    AdamWSettings,
+    Batch,
+    Claims,
+    Facts,
+    Method,
+    MethodInfo,
+    Net,
+    Progress,
+    Seeds,
+    Task,
+    register,
+    step_size,
+)
 from bench.api.artifact import Artifact, Lines
 from methods._shared.bilinear import hand_over
 from methods._shared.directions import draw
@@ -46,12 +59,13 @@ class EquilibriumPropagationSettings(HopfieldSettings, AdamWSettings):
     estimator: Literal["one-sided", "random-sign", "centred"] = Field(
         "centred", description="nudged towards the label, there or away by chance, or both"
     )
-    beta: float = Field(0.25, gt=0, lt=2, description="nudging", json_schema_extra={"search": ["log", 1e-2, 1e0]})
+    lr: float = step_size(3e-3)
+    beta: float = Field(1.0, gt=0, lt=2, description="nudging", json_schema_extra={"search": ["log", 1e-2, 1e0]})
     free_steps: int = Field(
-        30, ge=1, description="steps of the free phase", json_schema_extra={"search": ["choice", 15, 30, 60]}
+        15, ge=1, description="steps of the free phase", json_schema_extra={"search": ["choice", 15, 30, 60]}
     )
     nudged_steps: int = Field(
-        10, ge=1, description="steps of a nudged phase", json_schema_extra={"search": ["choice", 5, 10, 15]}
+        5, ge=1, description="steps of a nudged phase", json_schema_extra={"search": ["choice", 5, 10, 15]}
     )
 
 

@@ -21,7 +21,7 @@ from methods.energy.layers import Chain, Linear, Memory
 class HopfieldSettings(BaseModel):
     loss: Literal["mse", "ce"] = Field("mse", description="squared error of the last states, or a softmax read-out")
     relaxation: Literal["synchronous", "asynchronous"] = Field(
-        "synchronous", description="all layers at once, or odd ones and then even ones"
+        "asynchronous", description="all layers at once, or odd ones and then even ones"
     )
 
 
@@ -98,7 +98,9 @@ class Relaxation:
             d = self._of(self.change, k)
             gradient |= layer.gradient(self._of(self.kept, k - 1) if k else x, d)
             if k:
-                gradient[layer.module.weight].addmm_(self.s[k].T, self._of(self.change, k - 1))
+                weight = layer.module.weight
+                by_weight = gradient[weight].to(weight.dtype)  # autocast has a say in products, none in sums in place
+                gradient[weight] = by_weight.addmm_(self.s[k].T, self._of(self.change, k - 1))
         return gradient
 
     def readout_gradient(self, y: Tensor) -> Gradient:

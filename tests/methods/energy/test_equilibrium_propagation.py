@@ -1,5 +1,5 @@
-"""Equilibrium propagation against the primitive function differentiated by autograd, and against the gradient of the loss
-at the free fixed point.
+"""Equilibrium propagation against the primitive function differentiated by autograd, and the gradient of its
+loss at the free fixed point.
 """
 
 import copy
@@ -268,6 +268,17 @@ def test_claims_are_measured(
     if loss == "mse":
         assert claims.forward_passes == (13 if estimator == "centred" else 10)
         assert claims.inference_passes == 8
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bfloat16_leaves_the_relaxation_alone(make_method: Make, batch: Batch, loss: str) -> None:
+    """Small differences of states would be lost in it."""
+    method = make_method("equilibrium-propagation", net_settings={"width": 12, "depth": 3}, loss=loss)
+    exact = torch.cat([g.flatten() for g in gradients(method, batch)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = torch.cat([g.flatten() for g in gradients(method, batch)])
+    assert cast.dtype == torch.float32
+    assert float((cast - exact).norm() / exact.norm()) < 0.02
 
 
 def test_what_cannot_relax_is_refused(task: Task) -> None:

@@ -288,6 +288,16 @@ def test_float32_steps_are_those_of_float64(make_method: Make, batch: Batch, bat
         torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("net", NETS)
+def test_bfloat16_stays_near(make_method: Make, batch: Batch, net: str) -> None:
+    method = make_method("predictive-coding", net=net, net_settings=NETS[net], momentum=0.3)
+    exact = torch.cat([g.flatten() for g in gradients(method, batch)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = torch.cat([g.flatten() for g in gradients(method, batch)])
+    assert cast.dtype == torch.float32
+    assert float((cast - exact).norm() / exact.norm()) < 0.05
+
+
 def test_what_cannot_be_done_is_refused(task: Task) -> None:
     facts = Facts("cpu", 1, 32)
     settings = PredictiveCoding.Config(prediction="fixed", learning="incremental")
