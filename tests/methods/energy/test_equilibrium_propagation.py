@@ -83,7 +83,8 @@ class Slow:
 
     def relaxed(self, states: list[Tensor], steps: int, beta: float, *, graph: bool = False) -> list[Tensor]:
         layers = range(self.K)
-        turns = [layers] if self.config.relaxation == "synchronous" else [layers[::2], layers[1::2]]
+        at_once = graph or self.config.relaxation == "synchronous"  # with a graph states must not hang on each other
+        turns = [layers] if at_once else [layers[::2], layers[1::2]]
         for _, turn in product(range(steps), turns):
             leaves = [s if graph and s.requires_grad else s.detach().requires_grad_() for s in states]
             slopes = torch.autograd.grad(self.phi(leaves) - beta * self.loss(leaves), leaves, create_graph=graph)
