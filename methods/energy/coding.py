@@ -13,10 +13,10 @@ from methods.energy.layers import Chain, Memory
 
 aten: Any = torch.ops.aten
 
-# e s'(a) from e and s(a), in place of e
-DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
-    nn.ReLU: lambda e, mu: aten.threshold_backward.grad_input(e, mu, 0, grad_input=e),
-    nn.Tanh: lambda e, mu: aten.tanh_backward.grad_input(e, mu, grad_input=e),
+# e s'(a), from e and s(a)
+DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], None]] = {
+    nn.ReLU: lambda e, mu, out: aten.threshold_backward.grad_input(e, mu, 0, grad_input=out),
+    nn.Tanh: lambda e, mu, out: aten.tanh_backward.grad_input(e, mu, grad_input=out),
 }
 ACTIVATIONS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_}
 
@@ -47,6 +47,7 @@ class Relaxation:
         self.mu, self.d, self.scaled = (Memory(chain.shapes, self.n, x) for _ in range(3))
         self.x, self.v = (Memory(chain.shapes[:-1], self.n, x) for _ in range(2))
         self.hidden_mu, self.hidden_d = self.mu.of(0, L - 1), self.d.of(0, L - 1)
+        self.e = self.hidden_d if config.momentum == 0 else torch.empty_like(self.hidden_d)  # asked for by v alone
         self.behind_first = self.mu.of(1, L - 1)  # what of the predictions can move while the weights do not
         self.h, self.weight = torch.empty_like(self.mu.parts[-1]), 1.0
 
@@ -75,7 +76,7 @@ class Relaxation:
             return
         for (layer, d), v in zip(above, self.v.parts, strict=True):
             layer.transposed(d, v, keep=m, by=-1)
-        self.v.flat.add_(self.x.flat).sub_(self.hidden_mu)
+        self.v.flat.add_(self.e)
         self.x.flat.sub_(self.v.flat, alpha=eta)
 
     def predict(self, image: Tensor | None = None) -> None:
@@ -112,7 +113,7 @@ class Relaxation:
         return mu if self.config.energy == "squared-error" else mu.softmax(1)
 
     def _errors(self) -> None:
-        self.derive(torch.sub(self.x.flat, self.hidden_mu, out=self.hidden_d), self.hidden_mu)
+        self.derive(torch.sub(self.x.flat, self.hidden_mu, out=self.e), self.hidden_mu, self.hidden_d)
         torch.sub(self.h, self._output(), out=self.d.parts[-1])
         if self.weight != 1:
             self.d.parts[-1].mul_(self.weight)

@@ -64,7 +64,7 @@ class Relaxation:
         if k > 0:
             self.layers[k].forward(self.s[k - 1], a, 0.5)
         elif above:
-            torch.addmm(self.first, self.s[1], self.layers[1].module.weight, alpha=0.5, out=a)
+            torch.addmm(self.first, self.s[1], self.layers[1].weight, alpha=0.5, out=a)
             return
         else:
             a.copy_(self.first)
@@ -98,7 +98,7 @@ class Relaxation:
             d = self._of(self.change, k)
             gradient |= layer.gradient(self._of(self.kept, k - 1) if k else x, d)
             if k:
-                weight = layer.module.weight
+                weight = layer.weight
                 by_weight = gradient[weight].to(weight.dtype)  # autocast has a say in products, none in sums in place
                 gradient[weight] = by_weight.addmm_(self.s[k].T, self._of(self.change, k - 1))
         return gradient
@@ -120,7 +120,5 @@ class Relaxation:
     def energies(self, x: Tensor) -> Tensor:
         """|s_l|^2 - s_l . (W_l s_{l-1} + b_l), mean over the batch. Shape: (layers that relax,)."""
         below = [x.flatten(1), *self.s]
-        inputs = [
-            F.linear(h, layer.module.weight, layer.module.bias) for h, layer in zip(below, self.layers, strict=False)
-        ]
+        inputs = [F.linear(h, layer.weight, layer.bias) for h, layer in zip(below, self.layers, strict=False)]
         return torch.stack([(s * (s - a)).sum() / self.n for s, a in zip(self.s, inputs, strict=False)])

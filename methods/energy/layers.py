@@ -41,26 +41,30 @@ class Layer(ABC):
 
 class Linear(Layer):
     def __init__(self, module: nn.Linear) -> None:
-        self.module = module
+        self.module, self.weight, self.bias = module, module.weight, module.bias
         # the layer itself writes into given memory: called as a module, it is seen by whoever counts calls
-        module.forward = partial(affine, module)  # type: ignore[method-assign]
+        module.forward = partial(affine, module.weight, module.bias)  # type: ignore[method-assign]
 
     def forward(self, h: Tensor, out: Tensor, scale: float = 1.0) -> None:
         """out <- scale (W h + b)"""
-        self.module(h.flatten(1), out, scale)
+        self.module(_rows(h), out, scale)
 
     def transposed(self, d: Tensor, into: Tensor, *, keep: float = 1.0, by: float = 1.0) -> None:
-        into.flatten(1).addmm_(d, self.module.weight, beta=keep, alpha=by)
+        _rows(into).addmm_(d, self.weight, beta=keep, alpha=by)
 
     def gradient(self, h: Tensor, d: Tensor) -> Gradient:
-        return weight_gradient(self.module, h.flatten(1), d)
+        return weight_gradient(self.module, _rows(h), d)
 
 
-def affine(layer: nn.Linear, h: Tensor, out: Tensor | None = None, scale: float = 1.0) -> Tensor:
+def affine(weight: Tensor, bias: Tensor, h: Tensor, out: Tensor | None = None, scale: float = 1.0) -> Tensor:
     """scale (W h + b), of nn.Linear's form where there is no `out`."""
     if out is None:
-        return F.linear(h, layer.weight, layer.bias)
-    return torch.addmm(layer.bias, h, layer.weight.t(), beta=scale, alpha=scale, out=out)
+        return F.linear(h, weight, bias)
+    return torch.addmm(bias, h, weight.t(), beta=scale, alpha=scale, out=out)
+
+
+def _rows(h: Tensor) -> Tensor:
+    return h if h.dim() == 2 else h.flatten(1)
 
 
 class Convolution(Layer):
