@@ -166,7 +166,7 @@ class EquilibriumPropagation(Method):
             relaxation.run(1, nudge if t >= config.free_steps else None)
             energies.append(relaxation.energies(x))
         yield Lines(
-            "energies",
+            "phase-energies",
             "Energy of each layer in the free and then in the nudged phase, mean over a few held-out images.",
             "step",
             torch.arange(1, len(energies) + 1),

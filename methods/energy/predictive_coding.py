@@ -159,7 +159,7 @@ class PredictiveCoding(Method):
             energies.append(relaxation.energies())
         names = *(f"layer {k}" for k in range(1, len(relaxation.layers))), "output"
         yield Lines(
-            "energies",
+            "coding-energies",
             "Energy of each layer while the states relax, mean over a few held-out images with their labels.",
             "step",
             torch.arange(1, self.config.steps + 1),
