@@ -8,8 +8,8 @@ For filters w_k (rows of W) of a layer, x a patch of its normalised input, u = W
     w_k <- w_k + eta ||w_k| - 1|^power dw_k / max |dW|
 
 sums over all positions of all images of a (micro-)batch. Since sum y_k u_k = g_k . w_k, u is not gone through again.
-To first order |w_k|^2 moves by 2 sum(y_k u_k) (1 - |w_k|^2): length 1 is where it rests, and near it steps vanish.
-Filters start with length `radius`. No label, no error and no later layer has a part in this.
+To first order |w_k|^2 moves by 2 sum(y_k u_k) (1 - |w_k|^2): length 1 is where it rests, and near it steps vanish. It
+attracts filters that win enough for sum y_k u_k > 0. Filters start with length `radius`. No label, no error and no later layer has a part in this.
 
 Each layer learns, and then hands on what it made of the batch with the filters from before the step. The filters learn
 in the first `unsupervised` part of all steps; then they and the statistics of batch norm rest. The read-out, the net's
