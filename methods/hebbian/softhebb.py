@@ -9,11 +9,12 @@ For filters w_k (rows of W) of a layer, x a patch of its normalised input, u = W
 
 sums over all positions of all images of a (micro-)batch. Since sum y_k u_k = g_k . w_k, u is not gone through again.
 To first order |w_k|^2 moves by 2 sum(y_k u_k) (1 - |w_k|^2): length 1 is where it rests, and near it steps vanish. It
-attracts filters that win enough for sum y_k u_k > 0. Filters start with length `radius`. No label, no error and no later layer has a part in this.
+attracts filters that win enough for sum y_k u_k > 0. Filters start with length `radius`. No label, no error and no
+later layer has a part in this.
 
 Each layer learns, and then hands on what it made of the batch with the filters from before the step. The filters learn
 in the first `unsupervised` part of all steps; then they and the statistics of batch norm rest. The read-out, the net's
-last layer, learns by its own gradient and Adam all the time, its step halved at 20, 35, 50, 60, 70, 80, 90 % of training.
+last layer, learns by its own gradient and Adam all the time, its step halved at 20, 35, 50, 60, 70, 80 and 90 %.
 filters = random is the control: the same net, normalisation and read-out, filters of length 1 as they were drawn.
 
 On `triangle`, the paper's net, all is as there. In an mlp or cnn each hidden layer gets the paper's form: batch norm
@@ -26,7 +27,6 @@ brought to length 25, where the paper draws normal ones of about that length.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import prod
 from typing import Annotated, Any, Literal
 
 import torch
@@ -59,6 +59,7 @@ from methods.hebbian.triangle import Centred, Rectified
 
 MILESTONES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
 TINY = 1e-30
+FLOOR = -60.0
 SHOWN = 12  # filters in a row of the picture
 ROWS = 4
 
@@ -76,7 +77,7 @@ class SoftHebbSettings(AdamSettings):
     power: float = Field(0.5, ge=0, description="of a filter's distance from length 1, in its step size")
     radius: float = Field(25.0, gt=0, description="length of filters at the start")
     unsupervised: float = Field(0.1, gt=0, le=1, description="part of all steps in which filters learn")
-    micro_batches: int = Field(1, ge=1, description="parts of a batch, each of which moves the filters")
+    micro_batches: int = Field(4, ge=1, description="parts of a batch, each of which moves the filters")
     filters: Literal["learned", "random"] = Field("learned", description="by the rule, or as drawn: the control")
 
 
@@ -89,7 +90,7 @@ class SoftHebb(Method):
         title="SoftHebb",
         family="hebbian",
         paper="journe2023hebbian",
-        claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
+        claims=Claims(reverse_mode="layer", forward_passes=4, updates_wait_for="earlier blocks"),
         nets=("triangle", "mlp", "cnn"),
     )
     Config = SoftHebbSettings
@@ -133,16 +134,20 @@ class SoftHebb(Method):
 
     def _features(self, h: Tensor, unsupervised: bool) -> Tensor:
         """What the read-out sees of the images h; on the way each layer takes a step, where that is wanted."""
-        learning = unsupervised and self.config.filters == "learned"
-        for k, block in enumerate(self.layers):
-            for layer in block:
-                x, h = h, layer(h)
-                if isinstance(layer, (nn.Linear, nn.Conv2d)):
-                    weighted, seen = layer, x
-                elif learning and isinstance(layer, Centred):  # the competition does not notice what all have alike
-                    y = compete(h, _of_layer(self.config.inverse_temperature, k))
-                    g = weight_gradient(weighted, seen, y)[weighted.weight]
-                    hebbian_step(weighted.weight, g, _of_layer(self.config.eta, k), self.config.power)
+        for k in range(len(self.layers)):
+            h = self.layer_step(k, h) if unsupervised and self.config.filters == "learned" else self.layers[k](h)
+        return h
+
+    def layer_step(self, k: int, h: Tensor) -> Tensor:
+        """Move the filters of layer k; its output from before the step."""
+        for layer in self.layers[k]:
+            given, h = h, layer(h)
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                weighted, x = layer, given
+            elif isinstance(layer, Centred):  # competition does not notice what all channels have alike
+                y = compete(h, _of_layer(self.config.inverse_temperature, k))
+                g = weight_gradient(weighted, x, y)[weighted.weight]
+                hebbian_step(weighted.weight, g, _of_layer(self.config.eta, k), self.config.power)
         return h
 
     @torch.no_grad()
@@ -182,8 +187,10 @@ def competitive(block: nn.Module) -> nn.Sequential:
     for layer in block.children():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             layer.bias = None
-            norm = nn.BatchNorm1d(layer.in_features, affine=False) if isinstance(layer, nn.Linear) else (
-                nn.BatchNorm2d(layer.in_channels, affine=False)
+            norm = (
+                nn.BatchNorm1d(layer.in_features, affine=False)
+                if isinstance(layer, nn.Linear)
+                else (nn.BatchNorm2d(layer.in_channels, affine=False))
             )
             layers += [norm, layer, Centred()]
         elif isinstance(layer, (nn.Flatten, nn.MaxPool2d)):
@@ -202,13 +209,15 @@ def compete(u: Tensor, inverse_temperature: float) -> Tensor:
     y = u - top
     if inverse_temperature != 1:
         y.mul_(inverse_temperature)
-    share = y.exp_().sum(1, keepdim=True).reciprocal_()  # the winner's, whose exponential is 1
+    # a share below e^FLOOR is nothing to a sum, but as a denormal number it would slow down every kernel behind
+    share = y.clamp_(min=FLOOR).exp_().sum(1, keepdim=True).reciprocal_()  # the winner's, whose exponential is 1
     return y.mul_(-share).scatter_(1, winner, share)
 
 
 def hebbian_step(W: Tensor, g: Tensor, eta: float, power: float) -> None:
     """One step of filters for which sum y x = g; g is used up. Shape: both (n, ...)."""
-    g = g.to(W.dtype)
+    if g.dtype != W.dtype or g.stride() != W.stride():
+        g = torch.empty_like(W).copy_(g)  # once, for all that follows goes through both side by side
     yu = torch.linalg.vecdot(g.flatten(1), W.flatten(1))
     g.addcmul_(_along(yu, W), W, value=-1)
     low, high = g.aminmax()

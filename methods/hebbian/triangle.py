@@ -6,8 +6,8 @@ With h_0 the images, N a batch norm without affine part and layers k = 1..depth 
     u = W_k * N(h_{k-1}),    h_k = pool(max(u - mean_c u, 0)^p_k),    scores = W dropout(h_depth) + b
 
 W_1 is 5x5, the others are 3x3; none has a bias; edges are reflected. Pools are max 4x4 with stride 2, after the last
-layer mean 2x2. The middle formula is "Triangle" of Coates, Lee, Ng 2011, to a power. A power commutes with a maximum, so
-it is taken of what the max-pool has left, a quarter.
+layer mean 2x2. The middle formula is "Triangle" of Coates, Lee, Ng 2011, to a power. A power commutes with a maximum,
+so it is taken of what the max-pool has left, a quarter.
 Any method may run on it: `backprop`, and `backprop-last-layer`, which leaves the filters as they were drawn.
 Deviations: weights start as torch's layers do; the paper's rows of length 25 are a matter of its rule.
 """
@@ -53,12 +53,13 @@ class Triangle(Net):
             out, edge = settings.width * WIDEN**k, 2 if k == 0 else 1
             rectified = Rectified(settings.powers[min(k, len(settings.powers) - 1)])
             last = k == settings.depth - 1
+            conv = nn.Conv2d(channels, out, 2 * edge + 1, bias=False)
             pooled = [rectified, nn.AvgPool2d(2)] if last else [nn.MaxPool2d(4, 2, 1), rectified]
             blocks.append(
                 nn.Sequential(
                     nn.BatchNorm2d(channels, affine=False),
                     nn.ReflectionPad2d(edge),
-                    nn.Conv2d(channels, out, 2 * edge + 1, bias=False),
+                    conv.to(memory_format=torch.channels_last) if k == 0 else conv,
                     Centred(),
                     *pooled,
                 )
@@ -70,9 +71,14 @@ class Triangle(Net):
 
 
 class Centred(nn.Module):
-    """u - mean_c u, over the channels at each position; u is overwritten. Shape: (B, C, ...) to the same."""
+    """u - mean_c u, over the channels at each position; u is overwritten. Shape: (B, C, ...) to the same.
+
+    Maps leave channels-last, and so do those of all layers behind: on a CPU a max-pool then takes a tenth of the time.
+    """
 
     def forward(self, u: Tensor) -> Tensor:
+        if u.dim() == 4:
+            u = u.contiguous(memory_format=torch.channels_last)
         return u.sub_(u.mean(1, keepdim=True))
 
 
