@@ -127,7 +127,8 @@ class SoftHebb(Method):
         self.layers.train(unsupervised)
         self.readout.train()
         with torch.no_grad():
-            parts = batch.x.chunk(self.config.micro_batches if unsupervised else 1)
+            # of no part with a single image, whose statistics over a batch are none, where that can be
+            parts = batch.x.chunk(max(1, min(self.config.micro_batches, len(batch.y) // 2)) if unsupervised else 1)
             h = torch.cat([self._features(part, unsupervised) for part in parts])
         fall(self.optimizer, self.config.lr, progress, MILESTONES, 0.5)
         return {"loss": descend(F.cross_entropy(self.readout(h), batch.y), self.optimizer)}
