@@ -141,7 +141,7 @@ class SoftHebb(Method):
 
     def layer_step(self, k: int, h: Tensor) -> Tensor:
         """Move the filters of layer k; its output from before the step."""
-        for layer in self.layers[k]:
+        for layer in self.layers[k].children():
             given, h = h, layer(h)
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
                 weighted, x = layer, given
@@ -211,7 +211,8 @@ def compete(u: Tensor, inverse_temperature: float) -> Tensor:
     if inverse_temperature != 1:
         y.mul_(inverse_temperature)
     # a share below e^FLOOR is nothing to a sum, but as a denormal number it would slow down every kernel behind
-    share = y.clamp_(min=FLOOR).exp_().sum(1, keepdim=True).reciprocal_()  # the winner's, whose exponential is 1
+    y.clamp_(min=FLOOR).exp_()
+    share = y.sum(1, keepdim=True).reciprocal_()  # the winner's, whose exponential is 1
     return y.mul_(-share).scatter_(1, winner, share)
 
 
@@ -227,7 +228,8 @@ def hebbian_step(W: Tensor, g: Tensor, eta: float, power: float) -> None:
 
 
 def _length(W: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(W.flatten(1), dim=1)
+    length: Tensor = torch.linalg.vector_norm(W.flatten(1), dim=1)
+    return length
 
 
 def _along(of_filters: Tensor, W: Tensor) -> Tensor:
