@@ -60,7 +60,8 @@ def _(layer: nn.Linear, x: Tensor, v: Tensor, v_bias: Tensor) -> Tensor:
 @weight_gradient.register
 def _(layer: nn.Linear, x: Tensor, delta: Tensor) -> Gradient:
     rows = delta.flatten(0, -2)
-    return {layer.weight: rows.T @ x.flatten(0, -2), layer.bias: rows.sum(0)}
+    weight = rows.T @ x.flatten(0, -2)
+    return {layer.weight: weight} if layer.bias is None else {layer.weight: weight, layer.bias: rows.sum(0)}
 
 
 @along_input.register
@@ -113,8 +114,7 @@ def _(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> Gradient:
     # the correlation of input and gradient, computed by the convolution library; no autograd graph is involved
     geometry = layer.stride, layer.padding, layer.dilation
     weight = conv2d_weight(x.to(delta.dtype), layer.weight.shape, delta, *geometry)  # which autocast passes by
-    assert layer.bias is not None
-    return {layer.weight: weight, layer.bias: delta.sum((0, 2, 3))}
+    return {layer.weight: weight} if layer.bias is None else {layer.weight: weight, layer.bias: delta.sum((0, 2, 3))}
 
 
 def as_directions(stacked: Tensor, t: Tensor) -> Tensor:

@@ -25,6 +25,6 @@ class BackpropLastLayer(WholeNet):
         family="backprop",
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
-        nets=("mlp", "cnn"),
+        nets=("mlp", "cnn", "triangle"),
     )
     Config = LastLayerSettings
