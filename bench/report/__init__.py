@@ -3,17 +3,25 @@
 write(Results(Path("results/digits"), columns=Catalog().columns()), Path("reports/digits"), title="digits")
 """
 
-from itertools import chain
 from pathlib import Path
 
 from bench.record.results import Results
 from bench.report import render_html, render_markdown
+from bench.report.blocks import Block, Picture
 from bench.report.sections import SECTIONS, WITHOUT_RUNS
 from bench.report.sections.memory import memory_table
 from bench.report.style import theme
 from bench.report.summary import terminal_table
 
 __all__ = ["memory_table", "terminal_table", "write"]
+
+
+def drawn(block: Block) -> Block:
+    """The block; a picture as its files, without the many parts of its figure."""
+    if isinstance(block, Picture):
+        _ = block.svg, block.png
+        block.drawing.clear()
+    return block
 
 
 def write(results: Results, out: Path, *, title: str) -> Path:
@@ -23,7 +31,7 @@ def write(results: Results, out: Path, *, title: str) -> Path:
     """
     with theme():
         sections = WITHOUT_RUNS if results.probed.empty else SECTIONS
-        blocks = list(chain.from_iterable(section(results) for section in sections))
+        blocks = [drawn(block) for section in sections for block in section(results)]
         page = render_markdown.write(blocks, out, title=title)
         render_html.write(blocks, out, title=title)
         return page

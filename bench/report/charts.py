@@ -8,6 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.blocks import Axis, Panel, Picture, Series
@@ -49,7 +50,7 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
         if any(series.kind == "mean" for series in panel.series):
             ax.margins(0.12)
         if panel.y.errors:
-            by_error(ax, "y")
+            by_error(ax, "y", max(y for series in panel.series for y in series.y))
         elif panel.y.highest is not None:
             ax.set_ylim(top=min(ax.get_ylim()[1], panel.y.highest))
     legend(figure, _names(panels, look))
@@ -76,7 +77,8 @@ def _series(ax: Axes, series: Series, style: Look) -> None:
             ax.plot(series.x, series.y, **line, markersize=4, markevery=len(series.x) // 12 + 1)
     if series.labelled:
         at = (series.x[0], series.y[0])
-        ax.annotate(style.label, at, (5, -9), textcoords="offset points", size=6.5, color=style.colour, zorder=4)
+        name = ax.annotate(style.label, at, (5, -9), textcoords="offset points", size=6.5, color=style.colour, zorder=4)
+        name.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _names(panels: Sequence[Panel], look: Mapping[Key, Look]) -> dict[str, Artist]:

@@ -73,16 +73,19 @@ def stacked(label: str) -> str:
     return textwrap.fill(label.replace("\n", " "), 27, break_long_words=False, break_on_hyphens=False)
 
 
-def by_error(ax: Axes, axis: str) -> None:
-    """Percentages by their distance to 100, logarithmically; a distance below LEAST_ERROR counts as that."""
+def by_error(ax: Axes, axis: str, best: float) -> None:
+    """Percentages by their distance to 100, logarithmically, up to somewhat above the best.
+
+    A distance below LEAST_ERROR counts as that.
+    """
     inside = getattr(ax, f"get_{axis}lim")()
-    low, high = max(0.0, min(inside)), 100 - LEAST_ERROR
+    low, high = max(0.0, min(inside)), 100 - max(LEAST_ERROR, (100 - best) / 1.4)
     getattr(ax, f"set_{axis}scale")(
         "function", functions=(lambda v: -np.log10(np.maximum(100 - v, LEAST_ERROR)), lambda v: 100 - 10.0**-v)
     )
     getattr(ax, f"set_{axis}lim")(low, high)
     places = getattr(ax, f"{axis}axis")
-    places.set_major_locator(FixedLocator([tick for tick in ERROR_TICKS if low <= tick]))
+    places.set_major_locator(FixedLocator([tick for tick in ERROR_TICKS if low <= tick <= high]))
     places.set_minor_locator(NullLocator())
     places.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

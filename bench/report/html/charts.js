@@ -43,8 +43,6 @@ const Charts = (() => {
         return [
           Plot.ruleX(data.filter((p) => p.low !== undefined), { x: "x", y1: "low", y2: "high", stroke: look.colour, clip: true }),
           ...marks(data, look, look.method === "backprop" ? 6 : 4.5),
-          ...(series.labelled ? [Plot.text(data, { x: "x", y: "y", text: () => look.label, dx: 8, dy: 9,
-            textAnchor: "start", fill: look.colour, stroke: "var(--paper)", strokeWidth: 3 })] : []),
         ];
       default: {
         const curve = series.kind === "steps" ? "step-after" : "linear";
@@ -58,6 +56,10 @@ const Charts = (() => {
       }
     }
   }
+
+  // Names beside marks, above all marks.
+  const named = (series, look, errors) => Plot.text(points(series, errors), { x: "x", y: "y", text: () => look.label, dx: 8, dy: 9,
+    textAnchor: "start", fill: look.colour, stroke: "var(--paper)", strokeWidth: 3 });
 
   const shown = (value) => (Math.abs(value) >= 100 ? value.toFixed(1) : String(+value.toPrecision(4)));
 
@@ -99,7 +101,8 @@ const Charts = (() => {
       width, height: HEIGHT, marginLeft: 48, marginBottom: 38, marginTop: 24, marginRight: 16, clip: false,
       style: { background: "transparent", color: "var(--ink)", fontSize: "11px" },
       x, y,
-      marks: [Plot.frame({ anchor: "bottom" }), ...drawn.flatMap((series) => drawSeries(series, looks[series.look], panel.y.errors)), tips(panel, drawn, looks)],
+      marks: [Plot.frame({ anchor: "bottom" }), ...drawn.flatMap((series) => drawSeries(series, looks[series.look], panel.y.errors)),
+        ...drawn.filter((series) => series.labelled).map((series) => named(series, looks[series.look], panel.y.errors)), tips(panel, drawn, looks)],
     });
   }
 

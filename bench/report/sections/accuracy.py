@@ -56,7 +56,7 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
         ax.set_ylim(len(look) - 0.4, -0.6)
         ax.grid(False, axis="y")
         if spread_of_errors(100 * group["test_acc"].mean() for group in map(finished, groups.values())):
-            by_error(ax, "x")
+            by_error(ax, "x", 100 * max(finished(group)["test_acc"].max() for group in groups.values()))
         else:
             ax.set_xlim(right=min(ax.get_xlim()[1], HIGHEST))
             ax.xaxis.set_major_locator(MaxNLocator(5))
