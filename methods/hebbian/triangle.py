@@ -100,7 +100,7 @@ class Rectified(nn.Module):
 
 
 def competitive(block: nn.Module) -> nn.Sequential:
-    """A block of an mlp or cnn in the form of this net's: batch norm before, no bias, Triangle, the block's own pool."""
+    """A block of an mlp or cnn in this net's form: batch norm before, no bias, Triangle, and a pool if it has one."""
     layers: list[nn.Module] = []
     for layer in block.children():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
