@@ -97,3 +97,20 @@ class Rectified(nn.Module):
 
     def extra_repr(self) -> str:
         return f"power={self.power}"
+
+
+def competitive(block: nn.Module) -> nn.Sequential:
+    """A block of an mlp or cnn in this net's form: batch norm before, no bias, Triangle, and a pool if it has one."""
+    layers: list[nn.Module] = []
+    for layer in block.children():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            layer.bias = None
+            norm = (
+                nn.BatchNorm1d(layer.in_features, affine=False)
+                if isinstance(layer, nn.Linear)
+                else (nn.BatchNorm2d(layer.in_channels, affine=False))
+            )
+            layers += [norm, layer, Centred()]
+        elif isinstance(layer, (nn.Flatten, nn.MaxPool2d)):
+            layers.append(layer)
+    return nn.Sequential(*layers, Rectified(1.0))

@@ -1,5 +1,6 @@
 """SoftHebb against loops over neurons and positions, and against flows whose solution is known."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -257,7 +258,7 @@ def test_the_read_out_s_gradient_is_its_own_and_goes_no_further(
     dropless = {**NETS[net], "dropout": 0.0} if net == "triangle" else NETS[net]
     method = make_method("softhebb", net=net, net_settings=dropless, micro_batches=1)
     x, y = double(method, batch)
-    method.train_step(Batch(x, y), FIRST)
+    method.train_step(Batch(x, y), progress)
     layer = method.readout if isinstance(method.readout, nn.Linear) else method.readout[-1]
     method.layers.train(progress is FIRST)
     kept = {name: t.clone() for name, t in method.layers.state_dict().items()}
@@ -288,12 +289,30 @@ def test_batches_too_small_for_their_parts_are_learnt_in_fewer(make_method: Make
         assert method.train_step(Batch(batch.x[:n], batch.y[:n]), FIRST)["loss"].isfinite()
 
 
-def test_the_read_out_s_step_is_halved_seven_times(make_method: Make, batch: Batch) -> None:
-    method, found = make_method("softhebb", lr=1.0), []
-    for step in range(20):
-        method.train_step(batch, Progress(step, 20, 0, 1, 0))
+def test_the_read_out_s_step_is_halved_seven_times_once_filters_rest(make_method: Make, batch: Batch) -> None:
+    method, found = make_method("softhebb", lr=1.0, unsupervised=0.2), []
+    for step in range(25):
+        method.train_step(batch, Progress(step, 25, 0, 1, 0))
         found.append(method.optimizer.param_groups[0]["lr"])
-    assert found == [2.0**-k for k in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7)]
+    assert found == [1.0] * 5 + [2.0**-k for k in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7)]
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5, 6])
+def test_the_read_out_begins_anew_once_filters_rest(make_method: Make, batch: Batch, stop: int) -> None:
+    """As one that had not learnt before, upon the same filters; also where training is resumed near that point."""
+    settings = {"net_settings": {**NETS["triangle"], "dropout": 0.0}, "unsupervised": 0.5}
+    method, steps = make_method("softhebb", **settings), [Progress(step, 10, 0, 1, 0) for step in range(10)]
+    for progress in steps[:stop]:
+        method.train_step(batch, progress)
+    kept = copy.deepcopy(method.state_dict())
+    method = make_method("softhebb", **settings).load_state_dict(kept)
+    for progress in steps[stop:]:
+        method.train_step(batch, progress)
+    fresh = make_method("softhebb", **settings)
+    fresh.layers.load_state_dict(method.layers.state_dict())
+    for progress in steps[5:]:
+        fresh.train_step(batch, progress)
+    assert all(map(torch.equal, method.readout.parameters(), fresh.readout.parameters()))
 
 
 @pytest.mark.parametrize("net", ["triangle", "cnn"])
