@@ -26,6 +26,8 @@ Deviations from the paper: a read-out learns beside the filters, too, and is the
 and accuracy can be asked for at any time; layers of an mlp or cnn have no dropout; filters are those of the net,
 brought to length 25, where the paper draws normal ones of about that length; four updates a batch, where it takes
 batches of 10.
+Measured: a layer of 24 filters, 12,000 images of MNIST, 3 epochs of which the first is for the filters: 92.2% on
+validation images, random filters 91.2. On the digits the two are equal, in an mlp there random ones are better.
 """
 
 from collections.abc import Iterable, Mapping
