@@ -24,8 +24,8 @@ COSTS = {
     "time": ("train_s",),
 }
 READ = (
-    "Left and up is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: seeds, where rows are few. "
-    "Where the axis is uneven, it is the distance to 100% that grows by equal factors."
+    "Left and up is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: seeds, "
+    "where rows are few. Where the axis is uneven, it is the distance to 100% that grows by equal factors."
 )
 CAPTIONS = {
     "memory": f"Test accuracy against peak memory. {READ}",
