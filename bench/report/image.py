@@ -10,7 +10,7 @@ from PIL import Image
 
 MOST_BYTES = 100_000
 COLOURS = 96
-MOST_PIXELS = 2_000_000  # which seldom fit into that many bytes
+MOST_PIXELS = 1_200_000  # which seldom fit into that many bytes
 RESOLUTIONS = (160, 130, 105, 85, 65, 50)  # dots per inch, from fine to coarse
 
 

@@ -17,14 +17,15 @@ from bench.report.summary import differences_of, ordered
 from bench.report.text import markdown as escape
 from bench.stats import REFERENCE, ROW, finished, front, t_interval
 
+MOST_SEEDS = 40  # rows in a panel; more dots would hide the means
 FAR = "network"  # of reverse mode: backprop in all but name
 COSTS = {
     "memory": ("gpu_peak_alloc_bytes", "cpu_peak_rss_bytes", "live_peak_bytes"),  # the first that all runs have
     "time": ("train_s",),
 }
 READ = (
-    "Left and up is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: seeds. "
-    "Where the axis is uneven, it is the distance to 100% that grows by equal factors."
+    "Left and up is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: seeds, "
+    "where rows are few. Where the axis is uneven, it is the distance to 100% that grows by equal factors."
 )
 CAPTIONS = {
     "memory": f"Test accuracy against peak memory. {READ}",
@@ -93,12 +94,14 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
             continue
         panel = group.dropna(subset=["test_acc"]).assign(cost=column.scale * group[column.name])
         seeds, means = [], []
+        n_rows = panel.groupby(["method", "net", "variant"]).ngroups
         for key, of_row in by_row(panel):
             accuracies = 100 * of_row["test_acc"]
             interval = t_interval(accuracies)
             (down,), (up,) = bar(interval)
             at = interval.mean
-            seeds.append(Series(key, "seeds", of_row["cost"].tolist(), accuracies.tolist()))
+            if n_rows <= MOST_SEEDS:
+                seeds.append(Series(key, "seeds", of_row["cost"].tolist(), accuracies.tolist()))
             means.append(
                 Series(key, "mean", [of_row["cost"].mean()], [at], [at - down], [at + up], labelled=key[0] == REFERENCE)
             )

@@ -16,8 +16,12 @@ from bench.stats import finished
 
 Abscissa = Literal["epoch", "train_s", "train_tflop"]
 KEY = ["method", "net", "variant"]
+MOST_BANDS = 8  # more would hide each other
 CAPTIONS: dict[Abscissa, tuple[str, str]] = {
-    "epoch": ("curve_epoch", "Learning curves against epochs. Line: mean over seeds; band: their range."),
+    "epoch": (
+        "curve_epoch",
+        "Learning curves against epochs. Line: mean over seeds; band: their range, where rows are few.",
+    ),
     "train_s": ("curve_seconds", "Learning curves against training time (evaluation excluded)."),
     "train_tflop": ("curve_flops", "Learning curves against floating-point operations: steps times those of one step."),
 }
@@ -51,14 +55,15 @@ def learning_curves(points: pd.DataFrame, x: Abscissa) -> list[Panel]:
         at = panel.groupby([*KEY, "epoch"], sort=False).agg(
             x=(x, "mean"), n=("run_id", "nunique"), y=("y", "mean"), low=("y", "min"), high=("y", "max")
         )
-        series = [_line(key, line) for key, line in by_row(at.reset_index().merge(seeds, on=KEY))]
+        banded = len(seeds) <= MOST_BANDS
+        series = [_line(key, line, banded=banded) for key, line in by_row(at.reset_index().merge(seeds, on=KEY))]
         y = Axis("training loss (no validation)") if by_loss else Axis("validation accuracy, %", highest=HIGHEST)
         along = Axis(TITLES[x], whole=True) if x == "epoch" else cost_axis(TITLES[x], panel.groupby("run_id")[x].max())
         panels.append(Panel(dataset, along, y, series, dataset))
     return panels
 
 
-def _line(key: Key, line: pd.DataFrame) -> Series:
+def _line(key: Key, line: pd.DataFrame, *, banded: bool) -> Series:
     line = line[line["n"] == line["n_all"]].sort_values("epoch")
     x, y, low, high = (line[name].tolist() for name in ("x", "y", "low", "high"))
-    return Series(key, "line", x, y, low, high)
+    return Series(key, "line", x, y, low, high) if banded else Series(key, "line", x, y)
