@@ -5,8 +5,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
-import typer
-
 from bench.api.errors import ConfigError, unknown
 from bench.api.status import FINAL, Status
 from bench.cli import dry_run as dry
@@ -34,6 +32,9 @@ from bench.cli.options import (
     Timeout,
     ValFraction,
     catalog_of,
+    how,
+    length,
+    what,
 )
 from bench.cli.printing import BAD_INPUT, fail, say, table
 
@@ -49,21 +50,22 @@ def run(
     datasets: Datasets = None,
     net: NetName = None,
     seeds: SeedList = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps, in place of epochs.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Seconds of training, within the epochs.")] = None,
-    flops: Annotated[float | None, typer.Option(help="FLOPs of training, within the epochs.")] = None,
+    epochs: Annotated[int | None, length(help="Passes over the training data.")] = None,
+    steps: Annotated[int | None, length(help="Training steps, in place of epochs.")] = None,
+    seconds: Annotated[float | None, length(help="Seconds of training, within the epochs.")] = None,
+    flops: Annotated[float | None, length(help="FLOPs of training, within the epochs.")] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Epochs without better validation, within the epochs; the best is tested.")
+        int | None,
+        length(help="Epochs without better validation, within the epochs; the best is tested."),
     ] = None,
-    protocols: Annotated[str | None, typer.Option(help="matched, convergence, or both: each row under each.")] = None,
+    protocols: Annotated[str | None, length(help="matched, convergence, or both: each row under each.")] = None,
     batch_size: BatchSize = None,
     val_fraction: ValFraction = None,
     precision: Precision = None,
-    channels_last: Annotated[bool | None, typer.Option("--channels-last", help="Convolutions channels-last.")] = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="Compile the nets with torch.compile.")] = None,
-    instruments: Annotated[str | None, typer.Option(help="What else to measure, comma-separated.")] = None,
-    tuned: Annotated[bool | None, typer.Option("--tuned", help="Use the settings saved beside each method.")] = None,
+    channels_last: Annotated[bool | None, how("--channels-last", help="Convolutions channels-last.")] = None,
+    compile_: Annotated[bool | None, how("--compile", help="Compile the nets with torch.compile.")] = None,
+    instruments: Annotated[str | None, what(help="What else to measure, comma-separated.")] = None,
+    tuned: Annotated[bool | None, what("--tuned", help="Use the settings saved beside each method.")] = None,
     device: Device = None,
     assign: Assign = None,
     preset: Preset = None,
@@ -77,9 +79,9 @@ def run(
     jobs: Jobs = 1,
     download: Download = False,
     fresh: Fresh = False,
-    retry: Annotated[str | None, typer.Option(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
+    retry: Annotated[str | None, how(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
     all_sources: AllSources = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and how long they take; run none.")] = False,
+    dry_run: Annotated[bool, how("--dry-run", help="List the runs and how long they take; run none.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
