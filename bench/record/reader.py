@@ -12,8 +12,8 @@ from bench.api.errors import StoreError
 from bench.record.files import SAFE_NAME, cause
 from bench.record.searches import TUNING
 
-PACK = "records.zip"
-BESIDE_RUNS = {PACK, "summary.csv", ".lock"}
+PACK, PLAN = "records.zip", "plan.json"
+BESIDE_RUNS = {PACK, PLAN, "summary.csv", ".lock"}
 LARGEST = 2**28  # bytes of one file in a pack; records are small, so more is an attack or a mistake
 
 

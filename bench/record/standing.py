@@ -18,8 +18,8 @@ from bench.api.errors import StoreError
 from bench.api.status import FINAL
 from bench.record.files import atomic_write, json_bytes
 from bench.record.folder import RunFolder
+from bench.record.reader import PLAN
 
-PLAN = "plan.json"
 NAMES = ("run_id", "dataset", "net", "method", "seed", "epochs")
 ALIKE: tuple[tuple[str, ...], ...] = (("dataset", "net", "method"), ("dataset", "net"), ("dataset",), ())
 
