@@ -83,7 +83,7 @@ def test_a_run_ends_with_table_records_and_report(bench, tmp_path: Path) -> None
     assert "[1/1] backprop on mlp, digits, seed 0: ok, test" in out
     assert "report: reports/default/report.md" in out
     assert (tmp_path / "reports/default/report.md").is_file()
-    (folder,) = (tmp_path / "results/default").iterdir()
+    (folder,) = (path for path in (tmp_path / "results/default").iterdir() if path.is_dir())
     assert {p.name for p in folder.iterdir()} == {
         ".lock",
         "spec.json",
