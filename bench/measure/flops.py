@@ -129,6 +129,8 @@ _OWN: Mapping[OpOverloadPacket, Formula] = {
     aten.mv: _vector_product,
     aten.dot: _vector_product,
     aten.vdot: _vector_product,
+    aten.addmm_: flop_registry[aten.addmm],
+    aten.baddbmm_: flop_registry[aten.baddbmm],
     aten.addmv: lambda _, a, b, **__: _vector_product(a, b),
     aten.convolution_backward: _convolution_backward,
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],

@@ -78,13 +78,17 @@ def test_what_it_retains_does_not_grow_with_depth(make_method: Make, batch: Batc
 
 
 def test_activations_alive_do_not_grow_with_depth(make_method: Make, batch: Batch) -> None:
-    """Nor in the step as a whole, where graphs are not all there is; weights and their gradients do."""
+    """Nor in the step as a whole, where graphs are not all there is; weights and their gradients do.
+
+    In a large batch, so that the peak is where activations are, and not in the optimiser's step.
+    """
+    large = Batch(batch.x.repeat(8, 1, 1, 1), batch.y.repeat(8))
 
     def alive(name: str, depth: int) -> int:
         method = make_method(name, net="reversible", net_settings={"layers": "conv", "width": 8, "depth": depth})
-        method.train_step(batch, START)
-        with LivePeak().watch(method, [batch.x, batch.y]) as peak:
-            method.train_step(batch, START)
+        method.train_step(large, START)
+        with LivePeak().watch(method, [*large]) as peak:
+            method.train_step(large, START)
         return int(peak()["live_activations_bytes"])
 
     assert alive("backprop-reversible", 3) == alive("backprop-reversible", 12)
