@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 MOST_BYTES = 100_000
-COLOURS = 96
+COLOURS = 128
 MOST_PIXELS = 1_200_000  # which seldom fit into that many bytes
 RESOLUTIONS = (160, 130, 105, 85, 65, 50)  # dots per inch, from fine to coarse
 
@@ -59,7 +59,8 @@ def _drawn(figure: Figure, dpi: int) -> Image.Image:
 
 
 def _light(image: Image.Image) -> bytes:
-    """Of a palette's colours."""
+    """Of a palette's colours; a colour that few marks have is not merged with its neighbours, as by median cut."""
     light = io.BytesIO()
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(light, format="png", optimize=True)
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(light, format="png", optimize=True)
     return light.getvalue()

@@ -1,5 +1,6 @@
 """Artifacts are drawn by their type, whatever they are called and whoever left them."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from bench.api.artifact import Artifact, HeatMap, Images, Lines
 from bench.report import drawing, write
 from bench.report.drawing import Shown, heat_maps, images, lines
+from bench.report.image import png
 from bench.report.sections.artifacts import shown_artifacts
-from bench.report.style import Look
+from bench.report.style import FAMILIES, Look
 from tests.bench.report.made import Made, frame, run
 
 HOSTILE = "_$x^{$ [red]<script> | a\\|b `c`\n\x1b[31m \ud800 ![i](http://x)"
@@ -181,3 +184,16 @@ def test_heat_maps_share_their_scale_and_small_ones_are_written_out() -> None:
     assert [text.get_text() for text in one.texts] == ["0", "1", "2", "3", "4", "5"]
     assert list(other.texts) == []
     assert len(other.get_xticks()) <= drawing.COLUMNS_SHOWN
+
+
+def test_a_family_keeps_its_colour_in_a_palette() -> None:
+    """A single mark of each family beside a picture of many greys: median cut would turn some to grey."""
+    figure = Figure(figsize=(4, 4))
+    ax, beside = figure.subplots(1, 2)
+    ax.imshow(np.arange(900.0).reshape(30, 30), cmap="cividis")
+    for k, colour in enumerate(FAMILIES.values()):
+        beside.plot([0], [k], "o", color=colour, ms=5)
+    found = np.unique(np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB")).reshape(-1, 3), axis=0)
+    for name, colour in FAMILIES.items():
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        assert np.abs(found.astype(int) - wanted).max(axis=1).min() <= 16, name
