@@ -12,6 +12,7 @@
                    lr 1e-3, in the second half to 0
     predict_by     head                                     goodness
     looks at       all layers but the first                 all layers
+    start          weights N(0, 1 / n_out), biases 0        as torch's layers
 
 h_u = 0 leaves the goodness as it is in every direction, so that peer normalisation alone can wake a dead unit; for
 this the gradient passes it.
@@ -50,6 +51,18 @@ class Recipe:
                 for part in block.children()
             )
         )
+
+    @torch.no_grad()
+    def start(self, layer: nn.Module) -> None:
+        """The published form's first weights, drawn from the global generator. n_out of a convolution: its fan-out."""
+        if not self.summed:
+            return
+        for part in layer.modules():
+            if isinstance(part, (nn.Linear, nn.Conv2d)):
+                weight = part.weight
+                part.weight.normal_(0, (weight.numel() / weight.shape[1]) ** -0.5)
+                if part.bias is not None:
+                    part.bias.zero_()
 
     def optimizer(self, layer: nn.Module, lr: float) -> Optimizer:
         if self.summed:

@@ -187,6 +187,24 @@ def test_scores_are_the_goodness_under_each_label(make_method: Make, batch64: Ba
     torch.testing.assert_close(method.predict(x), expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("net", NETS)
+def test_first_weights_are_those_of_the_net_or_of_the_recipe(make_method: Make, net: str) -> None:
+    """N(0, 1 / n_out) and no bias, or what backprop starts from; mean-goodness has torch's own."""
+    same = {"net": net, "net_settings": NETS[net], "seed": 3}
+    backprop = make_method("backprop", **same)
+    for settings in ({"start": "net"}, {"start": "recipe", "recipe": "mean-goodness"}):
+        method = make_method("forward-forward", **same, **settings)
+        for mine, theirs in zip(method.layers.parameters(), backprop.net.blocks[:-1].parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+    method = make_method("forward-forward", net=net, net_settings={"width": 200, "depth": 2}, start="recipe")
+    for layer in (m for m in method.layers.modules() if isinstance(m, nn.Linear | nn.Conv2d)):
+        n_out = layer.weight.numel() / layer.weight.shape[1]
+        weight = layer.weight.detach()
+        assert float(weight.std()) == pytest.approx(n_out**-0.5, rel=0.1)
+        assert float(weight.mean()) == pytest.approx(0, abs=5 * n_out**-0.5 / weight.numel() ** 0.5)
+        assert layer.bias.abs().max() == 0
+
+
 def test_scores_are_the_same_by_one_batch_and_by_several(
     make_method: Make, batch64: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
