@@ -18,10 +18,10 @@ small (see MOST_UNITS).
 Layers learn at once, or in turn over equal parts of training. The net's own classifier takes no part.
 
 Deviations: weights start as backprop's unless start=recipe, which is worth 1.0 points in 20 epochs of MNIST (hinton);
-images are normalised, so that a pixel of the label that is off has the mean brightness, and is not black (hinton); the head
-has a bias; mean-goodness descended on all images at once, 1000 steps a layer; spsa sees the relu's own slope, not the
-gradient that passes it. SymBa's class patterns are not here. C pixels are lost: of CIFAR-100's images a tenth of the first
-channel. In a cnn the first layers see a label in a corner of the map alone.
+images are normalised, so that a pixel of the label that is off has the mean brightness, and is not black (hinton); the
+head has a bias; mean-goodness descended on all images at once, 1000 steps a layer; spsa sees the relu's own slope, not
+the gradient that passes it. SymBa's class patterns are not here. C pixels are lost: of CIFAR-100's images a tenth of
+the first channel. In a cnn the first layers see a label in a corner of the map alone.
 """
 
 from collections.abc import Iterator, Mapping
