@@ -102,7 +102,7 @@ def test_the_table_has_a_line_per_point_in_mebibytes(grid: Made) -> None:
 
 def test_a_report_of_runs_that_were_only_probed(grid: Made, tmp_path: Path) -> None:
     page = write(grid, tmp_path, title="memory").read_text()  # type: ignore[arg-type]
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"memory_digits.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"memory_digits.png", "memory_digits.svg"}
     assert "not trained: 12" in page
     assert "Epochs" not in page
     assert "test acc" not in page
