@@ -35,10 +35,12 @@ CAPTIONS = {
 
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
+    if len(runs) and results.n_probed == len(results.probed):
+        return  # nothing was trained, so nothing is asked
     yield Heading("Answer")
     ok = finished(runs).dropna(subset=["test_acc"])
     if ok.empty:
-        yield Text("No run ended well with a test accuracy, so there is no answer yet.")
+        yield Text("No run ended well, so there is no answer yet.")
         return
     known = {column.name: column for column in results.columns}
     differences = differences_of(results).set_index(ROW)
