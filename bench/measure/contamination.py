@@ -7,7 +7,8 @@ our own that are too many, and the wait of a thread that has ended is lost.
 Others disturb a run as soon as they and its threads want more cores than there are. Runs of one sweep share the cores
 out among them, and still disturb each other, by memory and clock rate: they count wherever they are at work.
 
-Read twice a second at most, while no step runs. Not seen: what works outside of a container that hides it.
+Read once in some seconds at most, while no step runs: the first reading after a while may take milliseconds, on virtual
+machines whose host takes back what lies idle. Not seen: what works outside of a container that hides it.
 """
 
 import os
@@ -23,7 +24,8 @@ from bench.catalog.register import register
 from bench.measure import cpu_load, nvml
 from bench.measure.cpu_load import Load
 
-WINDOW_S = 1.0  # between two readings, and of a run of which anything is said
+WINDOW_S = 5.0  # between two readings, at least
+LEAST_S = 1.0  # of a run of which anything is said
 SLACK = 0.1  # cores that others may use: what a quiet machine does beside
 
 BY_OTHERS = "other processes on the cores"
@@ -34,7 +36,7 @@ SIBLINGS_ON_GPU = "another run of the same sweep on the GPU"
 
 @register
 class Contamination(Gauge):
-    """Others' work while training goes on. Pauses shorter than a second, for validation say, count with it."""
+    """Others' work while training goes on. Pauses of some seconds, for validation say, count with it."""
 
     name = "contamination"
     rank: ClassVar[int] = 28
@@ -68,7 +70,7 @@ class Contamination(Gauge):
 
     def read(self) -> Mapping[str, Value]:
         self._close()
-        if self._sum.at < WINDOW_S:
+        if self._sum.at < LEAST_S:
             return {"contamination": None, "other_load": None}
         n_cores, threads = len(cpu_load.cores()), torch.get_num_threads()
         found = [*on_cores(self._sum, n_cores, threads), *sorted(self._on_gpu)]
