@@ -1,5 +1,6 @@
 """All that was measured below a folder, as frames. One reading, at first use; tables, figures and users share it."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -69,6 +70,7 @@ class Results:
     def runs(self) -> pd.DataFrame:
         """A row per attempt: what names it, every column, and in `variant` what sets it apart from its peers.
 
+        `net_settings` holds those of the net as JSON.
         Runs that were only probed are left out, unless there are no others.
         """
         return self.frame([row for row in self.rows if not row.probe_only] or self.rows)
@@ -183,6 +185,7 @@ class Results:
         names = [*IDENTITY, *(column.name for column in self.columns)]
         cells = {name: [self._cell(row, name, name in texts) for row in of] for name in names}
         cells["variant"] = [row.variant for row in of]
+        cells["net_settings"] = [json.dumps(row.spec.get("net_settings", {}), sort_keys=True) for row in of]
         floats = {column.name: float for column in self.columns if not column.text}
         return pd.DataFrame(cells).astype(floats)
 

@@ -77,7 +77,7 @@ def test_the_view_has_every_attempt(tmp_path: Path) -> None:
     record(tmp_path, None, seed=2)
     found = results(tmp_path / "exp")
     runs = found.runs
-    assert list(runs.columns) == [*IDENTITY, "test_acc", "reach", "variant"]
+    assert list(runs.columns) == [*IDENTITY, "test_acc", "reach", "variant", "net_settings"]
     assert list(runs.status) == ["ok", "diverged", "interrupted"]
     assert runs.test_acc[0] == 0.5
     assert runs.test_acc[1:].isna().all()

@@ -66,7 +66,7 @@ class Made:
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = tuple(COLUMNS)) -> pd.DataFrame:
     """Runs, with every column there is."""
-    runs = pd.DataFrame(list(rows)).reindex(columns=[*IDENTITY, *(c.name for c in columns), "variant"])
+    runs = pd.DataFrame(list(rows)).reindex(columns=[*IDENTITY, *(c.name for c in columns), "variant", "net_settings"])
     return runs.astype({c.name: float for c in columns if not c.text})
 
 
@@ -81,7 +81,7 @@ def run(method: str = "backprop", dataset: str = "digits", seed: int = 0, **valu
         name: values[name] for name in ("net", "variant") if name in values
     }
     plain = {"status": "ok", "reason": "", "device": "cpu", "epochs": 5, "batch_size": 128, "experiment": "e"}
-    plain |= {"protocol": "matched", "budget": "5 epochs"}
+    plain |= {"net_settings": "{}", "protocol": "matched", "budget": "5 epochs"}
     return {"run_id": "-".join(map(str, identity.values())), **identity, **plain, **measured, **values}
 
 

@@ -11,7 +11,7 @@ from bench.stats import paired_differences
 def frame(*runs: tuple[str, str, int, str, float], net: str = "mlp") -> pd.DataFrame:
     """Runs on one data set, given as (method, variant, seed, status, test_acc)."""
     columns = ["method", "variant", "seed", "status", "test_acc"]
-    return pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net, protocol="matched")
+    return pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net, net_settings="{}", protocol="matched")
 
 
 def test_pairs_cancel_what_the_seeds_have_in_common() -> None:
@@ -52,6 +52,16 @@ def test_the_twin_is_the_nearest_form_of_backprop(of_backprop: list[str], twin: 
     (row,) = paired_differences(runs, 0.01).to_dict("records")
     assert row["twin_variant"] == twin or (twin is None and pd.isna(row["twin_variant"]))
     assert row["n_pairs"] == (twin is not None)
+
+
+def test_the_twin_has_the_same_net_settings_whatever_sets_variants_apart() -> None:
+    """Two widths of backprop, one of the rule, whose label therefore tells no width."""
+    runs = frame(
+        ("backprop", "width=8", 0, "ok", 0.5), ("backprop", "width=9", 0, "ok", 0.9), ("spsa", "", 0, "ok", 0.6)
+    ).assign(net_settings=['{"width": 8}', '{"width": 9}', '{"width": 8}'])  # fmt: skip
+    (row,) = paired_differences(runs, 0.01).to_dict("records")
+    assert row["twin_variant"] == "width=8"
+    assert row["test_acc_diff_mean"] == pytest.approx(0.1)
 
 
 def test_the_twin_is_of_the_same_protocol() -> None:

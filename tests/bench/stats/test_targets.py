@@ -9,7 +9,14 @@ from bench.stats import costs_to_target
 
 
 def run(method: str, seed: int, val_acc: float, *, status: str = "ok", **others: object) -> dict[str, object]:
-    row = {"dataset": "digits", "method": method, "net": "mlp", "variant": "", "protocol": "matched"}
+    row = {
+        "dataset": "digits",
+        "method": method,
+        "net": "mlp",
+        "variant": "",
+        "net_settings": "{}",
+        "protocol": "matched",
+    }
     return {"run_id": f"{method}-{seed}", **row, "seed": seed, "status": status, "val_acc": val_acc, **others}
 
 
