@@ -3,6 +3,9 @@
 write(Results(Path("results/digits"), columns=Catalog().columns()), Path("reports/digits"), title="digits")
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.record.results import Results
@@ -24,13 +27,23 @@ def drawn(block: Block) -> Block:
     return block
 
 
+@contextmanager
+def _young() -> Iterator[None]:
+    """The garbage that figures leave is looked for among what is new, not among all that torch and pandas loaded."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def write(results: Results, out: Path, *, title: str) -> Path:
     """Write `report.md`, `index.html`, `tables/*.csv` and `figures/*` under `out`; return the path of `report.md`.
 
     Raises: StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
     """
-    with theme():
-        sections = WITHOUT_RUNS if results.probed.empty else SECTIONS
+    sections = WITHOUT_RUNS if results.probed.empty else SECTIONS  # read before what is new is looked at
+    with theme(), _young():
         blocks = [drawn(block) for section in sections for block in section(results)]
         page = render_markdown.write(blocks, out, title=title)
         render_html.write(blocks, out, title=title)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report.blocks import Axis, Panel, Picture, Series
 from bench.report.panels import HIGHEST, by_error, is_wide, legend, line_handle, log_axis, panel_per
-from bench.report.rows import TEST_ACCURACY, mark
+from bench.report.rows import TEST_ACCURACY, Mean, means, seeds
 from bench.report.style import Key, Look
 from bench.report.text import figure as figure_text
 
@@ -38,6 +38,7 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
         return None
     figure, places = panel_per([panel.title for panel in panels])
     for panel, (_, ax) in zip(panels, places, strict=True):
+        _marks(ax, panel, look)
         for series in panel.series:
             _series(ax, series, look[series.row])
         if panel.x.log:
@@ -57,16 +58,20 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
     return figure
 
 
+def _marks(ax: Axes, panel: Panel, look: Mapping[Key, Look]) -> None:
+    seeds(ax, [(look[of.row], of.x, of.y) for of in panel.series if of.kind == "seeds"], size=3.5)
+    of_rows = [of for of in panel.series if of.kind == "mean"]
+    ends = {of.row: list(zip(of.low, of.high, strict=True)) or [()] * len(of.x) for of in of_rows}
+    means(
+        ax,
+        [Mean(look[of.row], *at) for of in of_rows for at in zip(of.x, of.y, ends[of.row], strict=True)],
+    )
+
+
 def _series(ax: Axes, series: Series, style: Look) -> None:
     if series.kind == "front":
         ax.plot(series.x, series.y, color="0.6", lw=1, drawstyle="steps-post", zorder=1)
-    elif series.kind == "seeds":
-        ax.plot(series.x, series.y, style.marker, color=style.colour, ms=3.5, alpha=0.4, mew=0)
-    elif series.kind == "mean":
-        arms = [[y - low for y, low in zip(series.y, series.low, strict=True)],
-                [high - y for y, high in zip(series.y, series.high, strict=True)]]  # fmt: skip
-        ax.errorbar(series.x, series.y, yerr=arms if series.low else None, **mark(style))
-    else:
+    elif series.kind not in ("seeds", "mean"):
         if series.low:
             step: Literal["post"] | None = "post" if series.kind == "steps" else None
             ax.fill_between(series.x, series.low, series.high, color=style.colour, alpha=0.15, lw=0, step=step)

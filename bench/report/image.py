@@ -2,9 +2,13 @@
 
 import io
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -37,25 +41,28 @@ def png(figure: Figure) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """Text as outlines, so that it looks the same everywhere."""
-    with matplotlib.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "path"}):
-        return _saved(figure, format="svg", metadata={"Date": None, "Creator": None}).getvalue()
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "path"}), _drawing(figure):
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+    return file.getvalue()
 
 
-def _saved(figure: Figure, **how: Any) -> io.BytesIO:
-    full = io.BytesIO()
+@contextmanager
+def _drawing(figure: Figure) -> Iterator[None]:
+    """Around what draws a figure on a canvas of its own. `savefig` would draw it twice, once for the layout alone."""
     with warnings.catch_warnings():
         # a name in a script that the font lacks is drawn as boxes; nothing to trouble the user with
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(full, **how)
+        yield
     figure.set_layout_engine("none")  # laid out once, whatever is made of it
-    full.seek(0)
-    return full
 
 
 def _drawn(figure: Figure, dpi: int) -> Image.Image:
-    pixels = _saved(figure, format="rgba", dpi=dpi).getvalue()
-    width = int(figure.get_size_inches()[0] * dpi)
-    return Image.frombytes("RGBA", (width, len(pixels) // (4 * width)), pixels).convert("RGB")
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    with _drawing(figure):
+        canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _light(image: Image.Image) -> bytes:

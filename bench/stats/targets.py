@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.stats.counts import ROW, finished
-from bench.stats.twins import twin
+from bench.stats.twins import twins
 
 OF_TWIN = 0.95
 FLOPS_PER_STEP = "flops_per_step"
@@ -40,13 +40,13 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
     target: a fraction; None for 95% of what the row's backprop twin reaches on validation data at its end, the mean
     over its seeds. A row without either is left out. FLOPs are NaN where no run says how many a step takes.
     """
-    lines = []
+    lines, twin = [], twins(runs)
     curves = curves.dropna(subset=["val_acc"]).sort_values("epoch")
     by_row = dict(list(curves.groupby(curves["run_id"].map(_rows_of(runs)))))
     tried = runs[~runs["status"].isin(NOT_TRIED)]
     for row, group in tried.groupby(ROW, sort=False):
         points = by_row.get(row, curves[:0])
-        aim = OF_TWIN * finished(twin(runs, group)[1])["val_acc"].mean() if target is None else target
+        aim = OF_TWIN * finished(twin(group)[1])["val_acc"].mean() if target is None else target
         if points.empty or math.isnan(aim):
             continue
         first = points[points["val_acc"] >= aim].drop_duplicates("run_id").set_index("run_id")
