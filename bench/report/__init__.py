@@ -29,11 +29,14 @@ def drawn(block: Block) -> Block:
 
 @contextmanager
 def _young() -> Iterator[None]:
-    """The garbage that figures leave is looked for among what is new, not among all that torch and pandas loaded."""
+    """The garbage that figures leave is looked for less often, and not among all that torch and pandas loaded."""
+    before = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(100_000, *before[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 

@@ -45,7 +45,7 @@ def panel_per(
     for ax in axes[len(datasets) :]:
         ax.remove()
     for dataset, ax in zip(datasets, axes, strict=False):
-        ax.set_title(figure_text(dataset), loc="left")
+        ax.set_title(figure_text(dataset), loc="left", y=1)  # where it would be found to be, by measuring all ticks
     return figure, list(zip(datasets, axes, strict=False))
 
 

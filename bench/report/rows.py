@@ -59,7 +59,7 @@ def means(ax: Axes, several: Iterable[Mean], *, level: bool = False) -> None:
     (ax.hlines if level else ax.vlines)(at, low, high, colors=colours, lw=rcParams["lines.linewidth"], zorder=2.5)
     ends, twice = [*low, *high], [*at, *at]
     xs, ys = (ends, twice) if level else (twice, ends)
-    ax.scatter(xs, ys, CAP**2, colours * 2, "|" if level else "_", linewidths=0.6, zorder=2.5)
+    ax.scatter(xs, ys, CAP**2, colours * 2, marker="|" if level else "_", linewidths=0.6, zorder=2.5)
 
 
 def seeds(ax: Axes, several: Iterable[tuple[Look, Sequence[float], Sequence[float]]], *, size: float) -> None:
@@ -71,7 +71,7 @@ def seeds(ax: Axes, several: Iterable[tuple[Look, Sequence[float], Sequence[floa
         y += ys
         colours += [style.colour] * len(xs)
     for marker, (x, y, colours) in alike.items():
-        ax.scatter(x, y, size**2, colours, marker, alpha=0.4, linewidths=0, zorder=2)
+        ax.scatter(x, y, size**2, colours, marker=marker, alpha=0.4, linewidths=0, zorder=2)
 
 
 def _mark(style: Look) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def ladder(ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict
         for column, ax in zip(columns, line, strict=True):
             _panel(ax, runs.assign(value=column.scale * runs[column.name]), look, percent=column.scale == PERCENT)
             ax.set_ylabel(figure_text(column.title))
-        line[0].set_title(figure_text(f"{place.dataset}, {place.net}"), loc="left")
+        line[0].set_title(figure_text(f"{place.dataset}, {place.net}"), loc="left", y=1)
     shown = {key for runs in ladders.values() for key, _ in by_row(runs)}
     legend(figure, {look[key].label: line_handle(look[key]._replace(dashes="")) for key in look if key in shown})
     return figure
