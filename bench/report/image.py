@@ -1,4 +1,4 @@
-"""A figure as a light file: PNG with a palette, of at most 100 kB, or SVG; the same bytes for the same figure."""
+"""A figure as a light file: PNG with a palette, of at most 100 kB, SVG, or PDF; the same bytes for the same figure."""
 
 import io
 import warnings
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
@@ -44,6 +45,14 @@ def svg(figure: Figure) -> bytes:
     file = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "path"}), _drawing(figure):
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """Vectors, for a paper."""
+    file = io.BytesIO()
+    with _drawing(figure):
+        FigureCanvasPdf(figure).print_pdf(file, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return file.getvalue()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 
-from bench.report.style import Key, Look, looks
+from bench.report.style import Key, Look, looks, scaled
 from bench.stats import Interval
 
 TEST_ACCURACY = "test accuracy, %"
@@ -59,11 +59,12 @@ def means(ax: Axes, several: Iterable[Mean], *, level: bool = False) -> None:
     (ax.hlines if level else ax.vlines)(at, low, high, colors=colours, lw=rcParams["lines.linewidth"], zorder=2.5)
     ends, twice = [*low, *high], [*at, *at]
     xs, ys = (ends, twice) if level else (twice, ends)
-    ax.scatter(xs, ys, CAP**2, colours * 2, marker="|" if level else "_", linewidths=0.6, zorder=2.5)
+    marker = "|" if level else "_"
+    ax.scatter(xs, ys, scaled(CAP) ** 2, colours * 2, marker=marker, linewidths=scaled(0.6), zorder=2.5)
 
 
 def seeds(ax: Axes, several: Iterable[tuple[Look, Sequence[float], Sequence[float]]], *, size: float) -> None:
-    """Small marks, x and y of each look: one artist for all that share a marker."""
+    """Small marks, x and y of each look, of this size beside means of 6: one artist for all that share a marker."""
     alike: dict[str, tuple[list[float], list[float], list[str]]] = {}
     for style, xs, ys in several:
         x, y, colours = alike.setdefault(style.marker, ([], [], []))
@@ -71,7 +72,7 @@ def seeds(ax: Axes, several: Iterable[tuple[Look, Sequence[float], Sequence[floa
         y += ys
         colours += [style.colour] * len(xs)
     for marker, (x, y, colours) in alike.items():
-        ax.scatter(x, y, size**2, colours, marker=marker, alpha=0.4, linewidths=0, zorder=2)
+        ax.scatter(x, y, scaled(size) ** 2, colours, marker=marker, alpha=0.4, linewidths=0, zorder=2)
 
 
 def _mark(style: Look) -> dict[str, Any]:
@@ -81,6 +82,6 @@ def _mark(style: Look) -> dict[str, Any]:
         "fillstyle": style.fill,
         "markerfacecoloralt": "white",
         "mec": "white" if style.fill == "full" else style.colour,
-        "mew": 0.6,
+        "mew": scaled(0.6),
         "zorder": 3,
     }

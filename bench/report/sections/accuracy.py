@@ -10,12 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
-from bench.report.panels import HIGHEST, by_error, by_row, datasets_of, make_room, panel_per, spread_of_errors
+from bench.report.panels import HIGHEST, by_error, by_row, datasets_of, make_room, n_lines, panel_per, spread_of_errors
 from bench.report.rows import TEST_ACCURACY, Mean, bar, means, seeds
 from bench.report.style import Key, Look, looks
 from bench.report.summary import ordered
 from bench.stats import finished, t_interval
 
+FEW = 20  # rows
 CAPTION = "Test accuracy. Large marks: mean and 95% interval over seeds; small marks: the seeds."
 
 
@@ -31,7 +32,10 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     datasets = datasets_of(finished(runs).dropna(subset=["test_acc"]))
     if not datasets:
         return None
-    figure, panels = panel_per(datasets, height=0.9 + 0.42 * len(look), width=3.6, shared_rows=True)
+    lines = [n_lines(style.label) for style in look.values()]
+    of_row = 0.42 if len(look) <= FEW else max(0.28, 0.15 * max(lines))  # a higher figure would be a coarser PNG
+    paper = 0.55 + 0.06 * len(look) + 0.105 * sum(lines)
+    figure, panels = panel_per(datasets, height=0.9 + of_row * len(look), width=3.6, paper=paper, shared_rows=True)
     make_room(figure, [style.label for style in look.values()])
     noise_free_shown = False
     for dataset, ax in panels:
@@ -52,7 +56,7 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
             marks.append(Mean(style, interval.mean, y, (interval.mean - down, interval.mean + up)))
             count = f"{len(ok)}/{len(groups[key])}"
             colour = "0.3" if len(ok) == len(groups[key]) else "#B00000"
-            ax.text(1.02, y, count, transform=ax.get_yaxis_transform(), va="center", color=colour, size=8)
+            ax.text(1.02, y, count, transform=ax.get_yaxis_transform(), va="center", color=colour, size=7.5)
         seeds(ax, dots, size=3)
         means(ax, marks, level=True)
         ax.text(1.02, 1.01, "runs ok", transform=ax.transAxes, va="bottom", color="0.3", size=7.5)

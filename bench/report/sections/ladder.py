@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from bench.api.column import Column
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
-from bench.report.panels import BESIDE, by_row, legend, line_handle
+from bench.report.panels import BESIDE, by_row, legend, line_handle, sheet
 from bench.report.rows import Mean, bar, means, seeds
-from bench.report.style import Key, Look, looks
+from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import ordered
 from bench.report.text import figure as figure_text
 from bench.stats import REFERENCE, finished, t_interval
@@ -54,7 +54,7 @@ def found(ok: pd.DataFrame) -> dict[Place, pd.DataFrame]:
 
 def ladder(ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict[Key, Look]) -> Figure:
     """A line of panels per data set and net, a panel per column. Rungs stand from left to right."""
-    figure = Figure(figsize=(2.6 * len(columns) + BESIDE, 2.4 * len(ladders)), layout="constrained")
+    figure = sheet((2.6 * len(columns) + BESIDE, 2.4 * len(ladders)), wide=True, paper=1.6 * len(ladders))
     grid = figure.subplots(len(ladders), len(columns), squeeze=False)
     for (place, runs), line in zip(ladders.items(), grid, strict=True):
         for column, ax in zip(columns, line, strict=True):
@@ -84,7 +84,7 @@ def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], *, percent: bool
     for k, last in enumerate(heights[-1]):
         path = [values[min(k, len(values) - 1)] for values in heights[:-1]] + [last]
         steps = [*range(len(path) - 1), len(path) - 1 + _beside(k, len(heights[-1]))]
-        ax.plot(steps, path, color="0.75", lw=0.8, zorder=1)
+        ax.plot(steps, path, color="0.75", lw=scaled(0.8), zorder=1)
     ax.set_xticks(range(len(RUNGS)), list(RUNGS.values()))
     ax.set_xlim(-0.5, len(RUNGS) - 0.5)
     ax.grid(False, axis="x")
