@@ -1,6 +1,6 @@
 """Panels of lines and marks as a figure: what a page draws by itself, drawn once more for paper."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -64,12 +64,12 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
 
 def _marks(ax: Axes, panel: Panel, look: Mapping[Key, Look]) -> None:
     seeds(ax, [(look[of.row], of.x, of.y) for of in panel.series if of.kind == "seeds"], size=3.5)
-    of_rows = [of for of in panel.series if of.kind == "mean"]
-    ends = {of.row: list(zip(of.low, of.high, strict=True)) or [()] * len(of.x) for of in of_rows}
-    means(
-        ax,
-        [Mean(look[of.row], *at) for of in of_rows for at in zip(of.x, of.y, ends[of.row], strict=True)],
-    )
+    marks = []
+    for of in panel.series:
+        if of.kind == "mean":
+            ends: Iterable[tuple[float, ...]] = zip(of.low, of.high, strict=True) if of.low else [()] * len(of.x)
+            marks += [Mean(look[of.row], *at) for at in zip(of.x, of.y, ends, strict=True)]
+    means(ax, marks)
 
 
 def _labels(ax: Axes, panel: Panel, look: Mapping[Key, Look]) -> None:

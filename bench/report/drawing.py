@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.api.artifact import Artifact, HeatMap, Images, Lines
 from bench.report.panels import legend, line_handle, sheet, stacked
-from bench.report.style import Look, columns, scaled
+from bench.report.style import Look, close, columns, scaled
 from bench.report.text import figure as figure_text
 
 ACROSS, ACROSS_PAPER = 6, 4
@@ -99,7 +99,7 @@ def _side_by_side(several: Sequence[Shown]) -> Figure:
                 _panel(ax, shown, i)
                 ax.tick_params(labelsize=7, labelleft=j == 0, labelbottom=i == n - 1)
                 if i == 0:
-                    ax.set_title(stacked(shown.style.label), size=6.5, weight="normal")
+                    ax.set_title(stacked(shown.style.label), size=6.5, weight="normal", **close())
     first = _lines(several[0])
     figure.supxlabel(first.x_label)
     figure.supylabel(first.y_label)
@@ -186,7 +186,7 @@ def heat_maps(several: Sequence[Shown]) -> Figure:
         art = _heat(shown)
         drawn = ax.imshow(values, cmap=HEAT, vmin=low, vmax=high, aspect="auto")
         ax.grid(False)
-        ax.set_title(stacked(f"{shown.style.label} {figure_text(shown.dataset)}"), size=8)
+        ax.set_title(stacked(f"{shown.style.label} {figure_text(shown.dataset)}"), size=8, **close())
         for names, put in ((art.columns, ax.set_xticks), (art.rows, ax.set_yticks)):
             apart = len(names) // COLUMNS_SHOWN + 1
             put(range(0, len(names), apart), [figure_text(name) for name in names[::apart]], size=7)

@@ -44,7 +44,7 @@ def svg(figure: Figure) -> bytes:
     """Text as outlines, so that it looks the same everywhere."""
     file = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "path"}), _drawing(figure):
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     return file.getvalue()
 
 
@@ -52,7 +52,8 @@ def pdf(figure: Figure) -> bytes:
     """Vectors, for a paper."""
     file = io.BytesIO()
     with _drawing(figure):
-        FigureCanvasPdf(figure).print_pdf(file, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        unnamed = {"CreationDate": None, "Creator": None, "Producer": None}
+        FigureCanvasPdf(figure).print_pdf(file, metadata=unnamed)  # type: ignore[no-untyped-call]
     return file.getvalue()
 
 
@@ -70,8 +71,9 @@ def _drawn(figure: Figure, dpi: int) -> Image.Image:
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     with _drawing(figure):
-        canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def _light(image: Image.Image) -> bytes:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from bench.report.style import Key, Look, columns, scaled
+from bench.report.style import Key, Look, close, columns, scaled
 from bench.report.text import figure as figure_text
 
 PANELS_PER_LINE = 3
@@ -77,15 +77,15 @@ def line_handle(style: Look) -> Line2D:
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
     """The names beside the panels, on a paper below, which keep their size however many and long the names are."""
     if columns() is not None:
-        _below(figure, handles)
+        below(figure, handles)
         return
     make_room(figure, list(handles))
     figure.legend(list(handles.values()), list(handles), loc="outside right upper", handlelength=2.8)
 
 
-def _below(figure: Figure, handles: Mapping[str, Artist]) -> None:
-    """In as many columns as fit; the figure is made higher by what they take."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
+def below(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """Names below the panels, in as many columns as fit; the figure is made higher by what they take."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     width, height = figure.get_size_inches()
     for n in range(min(MOST_COLUMNS, len(handles)), 0, -1):
         names = figure.legend(
@@ -93,10 +93,13 @@ def _below(figure: Figure, handles: Mapping[str, Artist]) -> None:
             list(handles),
             loc="outside lower center",
             ncols=n,
-            handlelength=2,
-            columnspacing=1.2,
+            handlelength=1.8,
+            handletextpad=0.6,
+            columnspacing=1,
             labelspacing=0.35,
         )
+        for text in names.get_texts():
+            text.update(close())
         space = names.get_window_extent(renderer)
         if space.width <= figure.dpi * width or n == 1:
             break

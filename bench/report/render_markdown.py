@@ -1,4 +1,7 @@
-"""Blocks as a page of Markdown with its files: tables/*.csv, figures/*.png, *.svg, and *.pdf for a paper. What is foreign is escaped."""
+"""Blocks as a page of Markdown with its files: tables/*.csv, figures/*.png, *.svg, and *.pdf for a paper.
+
+What is foreign is escaped.
+"""
 
 import re
 from collections.abc import Iterable

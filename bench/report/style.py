@@ -131,6 +131,11 @@ class Look(NamedTuple):
         return {"marker": self.marker, "fillstyle": self.fill, "markerfacecoloralt": "white"}
 
 
+def close() -> dict[str, Any]:
+    """For texts of several lines on a paper, whose font leaves much room between them."""
+    return {} if columns() is None else {"linespacing": 1.05}
+
+
 def scaled(points: float) -> float:
     """The width of a line, or the size of a mark, that is so large on a screen."""
     return points * float(matplotlib.rcParams["lines.markersize"]) / 6

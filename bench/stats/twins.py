@@ -1,6 +1,7 @@
 """Backprop's row on the same data set and net: what every other row is held against."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ def twins(runs: pd.DataFrame) -> Callable[[pd.DataFrame], tuple[str | None, pd.D
     """
     none = runs[:0]
     theirs = runs[runs["method"] == REFERENCE].groupby([*PLACE, "variant"], sort=False)
-    found: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
+    found: dict[tuple[Any, ...], dict[str, pd.DataFrame]] = {}
     for (*place, variant), group in theirs:
         found.setdefault(tuple(place), {})[str(variant)] = group
 

@@ -10,9 +10,19 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
-from bench.report.panels import HIGHEST, by_error, by_row, datasets_of, make_room, n_lines, panel_per, spread_of_errors
+from bench.report.panels import (
+    HIGHEST,
+    below,
+    by_error,
+    by_row,
+    datasets_of,
+    make_room,
+    n_lines,
+    panel_per,
+    spread_of_errors,
+)
 from bench.report.rows import TEST_ACCURACY, Mean, bar, means, seeds
-from bench.report.style import Key, Look, looks
+from bench.report.style import Key, Look, close, looks
 from bench.report.summary import ordered
 from bench.stats import finished, t_interval
 
@@ -34,7 +44,7 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
         return None
     lines = [n_lines(style.label) for style in look.values()]
     of_row = 0.42 if len(look) <= FEW else max(0.28, 0.15 * max(lines))  # a higher figure would be a coarser PNG
-    paper = 0.55 + 0.06 * len(look) + 0.105 * sum(lines)
+    paper = 0.65 + 0.06 * len(look) + 0.11 * sum(lines)
     figure, panels = panel_per(datasets, height=0.9 + of_row * len(look), width=3.6, paper=paper, shared_rows=True)
     make_room(figure, [style.label for style in look.values()])
     noise_free_shown = False
@@ -60,7 +70,7 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
         seeds(ax, dots, size=3)
         means(ax, marks, level=True)
         ax.text(1.02, 1.01, "runs ok", transform=ax.transAxes, va="bottom", color="0.3", size=7.5)
-        ax.set_yticks(range(len(look)), [style.label for style in look.values()])
+        ax.set_yticks(range(len(look)), [style.label for style in look.values()], **close())
         ax.set_ylim(len(look) - 0.4, -0.6)
         ax.grid(False, axis="y")
         if spread_of_errors(100 * group["test_acc"].mean() for group in map(finished, groups.values())):
@@ -71,5 +81,5 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
         ax.set_xlabel(TEST_ACCURACY)
     if noise_free_shown:
         handle = Line2D([], [], color="0.3", marker="d", mfc="white", ls="")
-        figure.legend([handle], ["mean accuracy with noise-free inference"], loc="outside lower center")
+        below(figure, {"mean accuracy with noise-free inference": handle})
     return figure

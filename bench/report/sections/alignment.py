@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
 from bench.report.panels import sheet, stacked
-from bench.report.style import Key, Look, columns, looks, scaled
+from bench.report.style import Key, Look, close, columns, looks, scaled
 from bench.report.summary import ordered
 from bench.report.text import figure as figure_text
 from bench.stats import finished
@@ -53,7 +53,7 @@ def alignment(points: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     for ax in axes[len(order) :]:
         ax.remove()
     for (dataset, key), ax in zip(order, axes, strict=False):
-        ax.set_title(stacked(look[key].label) + (f"\n{figure_text(dataset)}" if several else ""), size=7)
+        ax.set_title(stacked(look[key].label) + (f"\n{figure_text(dataset)}" if several else ""), size=7, **close())
         _panel(ax, found[dataset, key])
     deepest = max(group["layer"].nunique() for group in found.values())
     handles = [Line2D([], [], color=_colour(i, deepest)) for i in range(deepest)]

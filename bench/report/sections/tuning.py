@@ -14,7 +14,7 @@ from bench.record.searches import VERDICTS, Found, Trial
 from bench.report.blocks import Block, Data, Heading, Picture, Table, Text
 from bench.report.numbers import percent
 from bench.report.panels import legend, panel_per
-from bench.report.style import PALETTE, scaled
+from bench.report.style import PALETTE, close, scaled
 from bench.report.text import figure as figure_text
 
 NEAR = 0.05  # below the best accuracy: what is as good for most purposes
@@ -80,7 +80,7 @@ def _strips(ax: Axes, found: Sequence[Found]) -> None:
             ax.plot(100 * row.val_acc, k, "o", mfc="none", mec="black", ms=scaled(8), mew=scaled(1))
         ax.vlines(100 * row.at_chance, k - 0.5, k + 0.5, color="0.4", ls="--", lw=scaled(1))
     names = [figure_text(" ".join(filter(None, (row.method, row.variant)))) for row in found]
-    ax.set_yticks(range(len(found)), names, size=7)
+    ax.set_yticks(range(len(found)), names, size=7, **close())
     ax.set_ylim(len(found) - 0.5, -0.5)
     ax.set_xlim(-3, 103)
     ax.set_xlabel("validation accuracy, %")
