@@ -158,12 +158,12 @@ def rates(folder: Path, catalog: Catalog) -> dict[tuple[str, str], float]:
     return {(str(m), str(n)): float(of["flops_per_s"].median()) for (m, n), of in runs.groupby(["method", "net"])}
 
 
-def write_report(results: Results, out: Path | None = None) -> Path:
+def write_report(results: Results, out: Path | None = None, *, style: str = "screen") -> Path:
     """The report over results, by default in reports/<name of the folder>. Returns report.md."""
     from bench import report
 
     name = results.root.resolve().name
-    return report.write(results, out or Path("reports") / name, title=name)
+    return report.write(results, out or Path("reports") / name, title=name, style=style)
 
 
 def _device(asked: str) -> str:

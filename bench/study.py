@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+Style = Literal["screen", "paper"]  # of figures; a paper's are as wide as its columns
+
+
 class Study(Results):
     """Results with what the report makes of them: `runs`, `curves`, `settings`, `environments` as in Results."""
 
@@ -43,20 +46,20 @@ class Study(Results):
         """A line per data set, method, net and variant: `n_ok`, `n_runs`, and X_mean, X_ci95 of what was measured."""
         return summary_frame(ordered(self.runs), self.columns, differences_of(self))
 
-    def plot_accuracy(self) -> "Figure | None":
+    def plot_accuracy(self, *, style: Style = "screen") -> "Figure | None":
         """Test accuracy with its interval, its seeds and the count of runs; None where no run ended well."""
-        return self._picture(accuracy.section, "accuracy")
+        return self._picture(accuracy.section, "accuracy", style)
 
-    def plot_curves(self, x: Literal["epoch", "train_s"] = "epoch") -> "Figure | None":
+    def plot_curves(self, x: Literal["epoch", "train_s"] = "epoch", *, style: Style = "screen") -> "Figure | None":
         """Validation accuracy, or training loss, by epochs or by seconds of training; None where there is none."""
-        return self._picture(curves.section, curves.CAPTIONS[x][0])
+        return self._picture(curves.section, curves.CAPTIONS[x][0], style)
 
-    def plot_trade_off(self, cost: Literal["memory", "time"] = "memory") -> "Figure | None":
+    def plot_trade_off(self, cost: Literal["memory", "time"] = "memory", *, style: Style = "screen") -> "Figure | None":
         """Test accuracy against what it costs; None where not all runs have that measured."""
-        return self._picture(answer.section, f"accuracy_{cost}")
+        return self._picture(answer.section, f"accuracy_{cost}", style)
 
-    def _picture(self, section: Section, name: str) -> "Figure | None":
-        with theme():
+    def _picture(self, section: Section, name: str, style: str) -> "Figure | None":
+        with theme(style):
             pictures = (block for block in section(self) if isinstance(block, Picture))
             return next((picture.drawing for picture in pictures if picture.name == name), None)
 
@@ -64,9 +67,9 @@ class Study(Results):
         """The table of results for a paper, in booktabs and siunitx; columns by name, else the terminal's."""
         return results_tex(self, columns)
 
-    def report(self, out: str | Path | None = None) -> Path:
+    def report(self, out: str | Path | None = None, *, style: Style = "screen") -> Path:
         """Write the report, by default to reports/NAME; return its path."""
-        return write_report(self, None if out is None else Path(out))
+        return write_report(self, None if out is None else Path(out), style=style)
 
     def _repr_html_(self) -> str:
         table = results_table(self)

@@ -26,6 +26,9 @@ def report(
         float | None,
         typer.Option(min=0, max=100, help="Validation accuracy to be reached, %; else 95% of backprop's last."),
     ] = None,
+    style: Annotated[
+        str, typer.Option(help="Of figures: screen, or paper: as wide as its columns, in its type, as PDF, too.")
+    ] = "screen",
     plugin: Plugins = None,
 ) -> int:
     """Write tables and figures over run records."""
@@ -38,7 +41,7 @@ def report(
     }
     chosen = selection(select or "")
     measured = results_of(results, catalog, all_sources=all_sources, select=chosen, lenient=True, **asked)
-    say(f"report: {write_report(measured, out)}")
+    say(f"report: {write_report(measured, out, style=style)}")
     for problem in measured.problems:
         fail(problem)
     return BAD_INPUT if broken or measured.problems else 0

@@ -3,14 +3,17 @@
 write(Results(Path("results/digits"), columns=Catalog().columns()), Path("reports/digits"), title="digits")
 """
 
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.record.results import Results
 from bench.report import render_html, render_markdown
 from bench.report.blocks import Block, Picture
-from bench.report.sections import SECTIONS, WITHOUT_RUNS
+from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section
 from bench.report.sections.memory import memory_table
-from bench.report.style import theme
+from bench.report.style import SCREEN, theme
 from bench.report.summary import terminal_table
 
 __all__ = ["memory_table", "terminal_table", "write"]
@@ -19,19 +22,38 @@ __all__ = ["memory_table", "terminal_table", "write"]
 def drawn(block: Block) -> Block:
     """The block; a picture as its files, without the many parts of its figure."""
     if isinstance(block, Picture):
-        _ = block.svg, block.png
+        _ = block.files
         block.drawing.clear()
     return block
 
 
-def write(results: Results, out: Path, *, title: str) -> Path:
+@contextmanager
+def _young() -> Iterator[None]:
+    """The garbage that figures leave is looked for less often, and not among all that torch and pandas loaded."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def write(results: Results, out: Path, *, title: str, style: str = SCREEN) -> Path:
     """Write `report.md`, `index.html`, `tables/*.csv` and `figures/*` under `out`; return the path of `report.md`.
 
-    Raises: StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
+    style: of figures, one of bench.report.style.STYLES. Raises: ConfigError where there is none of this name;
+    StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
     """
-    with theme():
-        sections = WITHOUT_RUNS if results.probed.empty else SECTIONS
-        blocks = [drawn(block) for section in sections for block in section(results)]
-        page = render_markdown.write(blocks, out, title=title)
-        render_html.write(blocks, out, title=title)
-        return page
+    with theme(style):
+        sections = WITHOUT_RUNS if results.probed.empty else SECTIONS  # read before what is new is looked at
+        with _young():
+            return _written(results, sections, out, title)
+
+
+def _written(results: Results, sections: Sequence[Section], out: Path, title: str) -> Path:
+    blocks = [drawn(block) for section in sections for block in section(results)]
+    page = render_markdown.write(blocks, out, title=title)
+    render_html.write(blocks, out, title=title)
+    return page

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from bench.report import image
-from bench.report.style import Key, Look
+from bench.report.style import Key, Look, columns
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,12 @@ class Picture:
     @cached_property
     def png(self) -> bytes:
         return image.png(self.drawing)
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """By ending, all that is made of it in the style of now."""
+        made = {"svg": self.svg, "png": self.png}
+        return made if columns() is None else made | {"pdf": image.pdf(self.drawing)}
 
     @cached_property
     def svg(self) -> bytes:

@@ -1,6 +1,6 @@
 """Panels of lines and marks as a figure: what a page draws by itself, drawn once more for paper."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -12,10 +12,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.blocks import Axis, Panel, Picture, Series
-from bench.report.panels import HIGHEST, by_error, is_wide, legend, line_handle, log_axis, panel_per
-from bench.report.rows import TEST_ACCURACY, mark
-from bench.report.style import Key, Look
+from bench.report.panels import HIGHEST, by_error, is_wide, legend, line_handle, log_axis, n_lines, panel_per
+from bench.report.rows import TEST_ACCURACY, Mean, means, seeds
+from bench.report.style import Key, Look, scaled
 from bench.report.text import figure as figure_text
+
+MOST_LINES = 50  # of names below a panel as wide as one column of a paper
 
 ACCURACY = Axis(TEST_ACCURACY, highest=HIGHEST)
 
@@ -36,10 +38,13 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
     """One axes per panel, and the names of all rows beside them. None without any panel."""
     if not panels:
         return None
-    figure, places = panel_per([panel.title for panel in panels])
+    names = _names(panels, look)
+    figure, places = panel_per([panel.title for panel in panels], wide=sum(map(n_lines, names)) > MOST_LINES)
     for panel, (_, ax) in zip(panels, places, strict=True):
+        _marks(ax, panel, look)
         for series in panel.series:
             _series(ax, series, look[series.row])
+        _labels(ax, panel, look)
         if panel.x.log:
             xs = [x for series in panel.series for x in series.x]
             log_axis(ax, (1.0, 2.0, 5.0) if max(xs) < 100 * min(xs) else (1.0, 3.0))
@@ -53,32 +58,44 @@ def drawn(panels: Sequence[Panel], look: Mapping[Key, Look]) -> Figure | None:
             by_error(ax, "y", max(y for series in panel.series for y in series.y))
         elif panel.y.highest is not None:
             ax.set_ylim(top=min(ax.get_ylim()[1], panel.y.highest))
-    legend(figure, _names(panels, look))
+    legend(figure, names)
     return figure
+
+
+def _marks(ax: Axes, panel: Panel, look: Mapping[Key, Look]) -> None:
+    seeds(ax, [(look[of.row], of.x, of.y) for of in panel.series if of.kind == "seeds"], size=3.5)
+    marks = []
+    for of in panel.series:
+        if of.kind == "mean":
+            ends: Iterable[tuple[float, ...]] = zip(of.low, of.high, strict=True) if of.low else [()] * len(of.x)
+            marks += [Mean(look[of.row], *at) for at in zip(of.x, of.y, ends, strict=True)]
+    means(ax, marks)
+
+
+def _labels(ax: Axes, panel: Panel, look: Mapping[Key, Look]) -> None:
+    """Names beside their marks: the upper above, the lower below; of more, the legend tells."""
+    labelled = sorted((of for of in panel.series if of.labelled), key=lambda of: of.y[0])
+    for of, below in zip(labelled, (-9, 4), strict=False) if len(labelled) <= 2 else ():
+        style, at = look[of.row], (of.x[0], of.y[0])
+        name = ax.annotate(
+            style.name, at, (5, below), textcoords="offset points", size=6.5, color=style.colour, zorder=4
+        )
+        name.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _series(ax: Axes, series: Series, style: Look) -> None:
     if series.kind == "front":
-        ax.plot(series.x, series.y, color="0.6", lw=1, drawstyle="steps-post", zorder=1)
-    elif series.kind == "seeds":
-        ax.plot(series.x, series.y, style.marker, color=style.colour, ms=3.5, alpha=0.4, mew=0)
-    elif series.kind == "mean":
-        arms = [[y - low for y, low in zip(series.y, series.low, strict=True)],
-                [high - y for y, high in zip(series.y, series.high, strict=True)]]  # fmt: skip
-        ax.errorbar(series.x, series.y, yerr=arms if series.low else None, **mark(style))
-    else:
+        ax.plot(series.x, series.y, color="0.6", lw=scaled(1), drawstyle="steps-post", zorder=1)
+    elif series.kind not in ("seeds", "mean"):
         if series.low:
             step: Literal["post"] | None = "post" if series.kind == "steps" else None
             ax.fill_between(series.x, series.low, series.high, color=style.colour, alpha=0.15, lw=0, step=step)
         line = style.line if series.dashes is None else style._replace(dashes=series.dashes).line
+        small = scaled(4)
         if series.kind == "steps":
-            ax.plot(series.x, series.y, **line, drawstyle="steps-post", markersize=4, markevery=[0, -1])
+            ax.plot(series.x, series.y, **line, drawstyle="steps-post", markersize=small, markevery=[0, -1])
         else:
-            ax.plot(series.x, series.y, **line, markersize=4, markevery=len(series.x) // 12 + 1)
-    if series.labelled:
-        at = (series.x[0], series.y[0])
-        name = ax.annotate(style.label, at, (5, -9), textcoords="offset points", size=6.5, color=style.colour, zorder=4)
-        name.set_path_effects([withStroke(linewidth=2, foreground="white")])
+            ax.plot(series.x, series.y, **line, markersize=small, markevery=len(series.x) // 12 + 1)
 
 
 def _names(panels: Sequence[Panel], look: Mapping[Key, Look]) -> dict[str, Artist]:

@@ -5,20 +5,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from bench.api.artifact import Artifact, HeatMap, Images, Lines
-from bench.report.panels import legend, line_handle, stacked
-from bench.report.style import Look
+from bench.report.panels import legend, line_handle, sheet, stacked
+from bench.report.style import Look, close, columns, scaled
 from bench.report.text import figure as figure_text
 
-ACROSS = 6
+ACROSS, ACROSS_PAPER = 6, 4
 PANELS_SHOWN = 4  # and fewer the more rows there are, so that a figure stays light and legible
 COLUMNS_SHOWN = 20
-CELLS_WRITTEN = 12  # of a heat map's side, up to which its numbers stand in it
+NARROW = 6  # columns of images, up to which a paper's one column holds them
+CELLS_WRITTEN, CELLS_WRITTEN_PAPER = 12, 6  # of a heat map's side, up to which its numbers stand in it
 HEAT = "cividis"  # alike for readers with colour-vision deficiencies
 
 Pixels = NDArray[np.float32]
@@ -42,7 +44,7 @@ def lines(several: Sequence[Shown]) -> Figure:
 def _overlaid(several: Sequence[Shown]) -> Figure:
     datasets = sorted({shown.dataset for shown in several})
     across = max(len(_lines(shown).panels) for shown in several)
-    figure = Figure(figsize=(4.1 * across, 2.9 * len(datasets)), layout="constrained")
+    figure = sheet((4.1 * across, 2.9 * len(datasets)), wide=across > 1, paper=1.9 * len(datasets))
     for dataset, axes in zip(datasets, figure.subplots(len(datasets), across, squeeze=False), strict=True):
         here = [shown for shown in several if shown.dataset == dataset]
         axes[0].set_title(figure_text(dataset), loc="left")
@@ -55,7 +57,7 @@ def _overlaid(several: Sequence[Shown]) -> Figure:
                     x,
                     y,
                     **shown.style.line,
-                    markersize=4,
+                    markersize=scaled(4),
                     markevery=(k * apart // len(here), apart),
                 )
                 ax.set_xlabel(art.x_label)
@@ -75,17 +77,19 @@ def _side_by_side(several: Sequence[Shown]) -> Figure:
         pictures = _lines(shown).pictures
         key = b"" if pictures is None else np.asarray(pictures).tobytes()
         alike.setdefault((shown.dataset, key), []).append(shown)
-    blocks = [group[i : i + ACROSS] for group in alike.values() for i in range(0, len(group), ACROSS)]
+    most_across = ACROSS if columns() is None else ACROSS_PAPER
+    blocks = [group[i : i + most_across] for group in alike.values() for i in range(0, len(group), most_across)]
     across = max(map(len, blocks))
     most = max(1, PANELS_SHOWN // math.ceil(len(several) / (2 * ACROSS)))
     down = [min(most, max(len(_lines(shown).panels) for shown in block)) for block in blocks]
     title_lines = 1 + max(stacked(shown.style.label).count("\n") for shown in several)
     heights = [0.35 + 0.12 * title_lines + 0.85 * n for n in down]
 
-    figure = Figure(figsize=(max(3.4, 1.1 + 1.75 * across), sum(heights) + 0.6), layout="constrained")
+    tall = sum(heights) + 0.6
+    figure = sheet((max(3.4, 1.1 + 1.75 * across), tall), wide=across > 1, paper=tall)
     parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights).flatten()
     for block, n, part in zip(blocks, down, parts, strict=True):
-        part.suptitle(figure_text(block[0].dataset), x=0.01, ha="left", size=10, weight="bold")
+        part.suptitle(figure_text(block[0].dataset), x=0.01, ha="left", size=rcParams["axes.titlesize"], weight="bold")
         axes = part.subplots(n, 1 + across, squeeze=False, width_ratios=[0.55, *[1.0] * across])
         for i, (beside, *cells) in enumerate(axes):
             _beside(beside, _lines(block[0]), i)
@@ -95,12 +99,12 @@ def _side_by_side(several: Sequence[Shown]) -> Figure:
                 _panel(ax, shown, i)
                 ax.tick_params(labelsize=7, labelleft=j == 0, labelbottom=i == n - 1)
                 if i == 0:
-                    ax.set_title(stacked(shown.style.label), size=6.5, weight="normal")
+                    ax.set_title(stacked(shown.style.label), size=6.5, weight="normal", **close())
     first = _lines(several[0])
-    figure.supxlabel(first.x_label, size=9)
-    figure.supylabel(first.y_label, size=9)
+    figure.supxlabel(first.x_label)
+    figure.supylabel(first.y_label)
     if first.emphasis is not None:
-        handles = [Line2D([], [], color="0.2", lw=2.2), Line2D([], [], color="0.7", lw=0.8)]
+        handles = [Line2D([], [], color="0.2", lw=scaled(2.2)), Line2D([], [], color="0.7", lw=scaled(0.8))]
         figure.legend(handles, ["the one that is meant", "each other"], loc="outside upper right", ncols=2)
     return figure
 
@@ -123,11 +127,11 @@ def _panel(ax: Axes, shown: Shown, i: int) -> None:
         ax.set_visible(False)
         return
     if art.emphasis is None:
-        ax.plot(x, y[i].T, lw=0.9)
+        ax.plot(x, y[i].T, lw=scaled(0.9))
     else:
         meant = int(np.asarray(art.emphasis)[i])
-        ax.plot(x, np.delete(y[i], meant, axis=0).T, color="0.7", lw=0.8)
-        ax.plot(x, y[i, meant], color=shown.style.colour, lw=2.2)
+        ax.plot(x, np.delete(y[i], meant, axis=0).T, color="0.7", lw=scaled(0.8))
+        ax.plot(x, y[i, meant], color=shown.style.colour, lw=scaled(2.2))
         highest = int(y[i, :, -1].argmax())
         name = art.lines[highest] if art.lines else str(highest)
         colour = shown.style.colour if highest == meant else "0.4"
@@ -143,7 +147,8 @@ def images(several: Sequence[Shown]) -> Figure:
     """Grids of images, one below another, a column per column."""
     across = max(min(COLUMNS_SHOWN, _images(shown).images.shape[1]) for shown in several)
     heights = [0.65 * len(_images(shown).rows) + 0.15 * (1 + shown.style.label.count("\n")) for shown in several]
-    figure = Figure(figsize=(max(3.6, 0.8 + 0.52 * across), sum(heights)), layout="constrained")
+    wide = across > NARROW
+    figure = sheet((max(3.6, 0.8 + 0.52 * across), sum(heights)), wide=wide, paper=sum(heights))
     axes = figure.subplots(len(several), 1, squeeze=False, height_ratios=heights).flatten()
     for shown, ax in zip(several, axes, strict=True):
         art = _images(shown)
@@ -169,9 +174,9 @@ def images(several: Sequence[Shown]) -> Figure:
 
 def heat_maps(several: Sequence[Shown]) -> Figure:
     """Matrices side by side, on one scale of colours."""
-    across = min(4, len(several))
+    across = min(4 if columns() is None else 3, len(several))
     down = math.ceil(len(several) / across)
-    figure = Figure(figsize=(3.0 * across + 0.8, 2.8 * down), layout="constrained")
+    figure = sheet((3.0 * across + 0.8, 2.8 * down), wide=across > 1, paper=2.1 * down)
     axes = figure.subplots(down, across, squeeze=False).flatten()
     matrices = [np.asarray(_heat(shown).values, dtype=float) for shown in several]
     low, high = min(float(np.nanmin(m)) for m in matrices), max(float(np.nanmax(m)) for m in matrices)
@@ -181,11 +186,11 @@ def heat_maps(several: Sequence[Shown]) -> Figure:
         art = _heat(shown)
         drawn = ax.imshow(values, cmap=HEAT, vmin=low, vmax=high, aspect="auto")
         ax.grid(False)
-        ax.set_title(stacked(f"{shown.style.label} {figure_text(shown.dataset)}"), size=8)
+        ax.set_title(stacked(f"{shown.style.label} {figure_text(shown.dataset)}"), size=8, **close())
         for names, put in ((art.columns, ax.set_xticks), (art.rows, ax.set_yticks)):
             apart = len(names) // COLUMNS_SHOWN + 1
             put(range(0, len(names), apart), [figure_text(name) for name in names[::apart]], size=7)
-        if max(values.shape) <= CELLS_WRITTEN:
+        if max(values.shape) <= (CELLS_WRITTEN if columns() is None else CELLS_WRITTEN_PAPER):
             for i, j in np.argwhere(np.isfinite(values)):
                 value = values[i, j]
                 dark = value < (low + high) / 2

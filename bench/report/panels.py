@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from bench.report.style import Key, Look
+from bench.report.style import Key, Look, close, columns, scaled
 from bench.report.text import figure as figure_text
 
 PANELS_PER_LINE = 3
+MOST_COLUMNS = 5  # of names below the panels
 BESIDE = 1.6  # inches beside the panels, enough for short names
 LEAST_ERROR = 0.1  # of accuracies in percent
 ERROR_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.9)
@@ -34,38 +36,89 @@ def by_row(frame: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
         yield (str(method), str(net), str(variant)), group
 
 
+def sheet(screen: tuple[float, float], *, wide: bool, paper: float) -> Figure:
+    """An empty figure, of this size on a screen, in inches; on a paper a column wide, or two, and so high."""
+    widths = columns()
+    size = screen if widths is None else (widths[wide], paper)
+    return Figure(figsize=size, layout="constrained")
+
+
 def panel_per(
-    datasets: list[str], *, height: float = 3.0, width: float = 3.9, shared_rows: bool = False
+    datasets: list[str],
+    *,
+    height: float = 3.0,
+    width: float = 3.9,
+    paper: float = 2.1,
+    shared_rows: bool = False,
+    wide: bool = False,
 ) -> tuple[Figure, list[tuple[str, Axes]]]:
-    """A figure with one titled panel per data set. Sizes in inches, per panel."""
-    down = math.ceil(len(datasets) / PANELS_PER_LINE)
+    """A figure with one titled panel per data set. Sizes in inches, per panel.
+
+    On a paper: its height there, and whether it takes two columns even where there is one panel.
+    """
+    # where one column of names serves all panels, more of them stand beside each other on a paper
+    per_line = PANELS_PER_LINE + 1 if shared_rows and columns() is not None else PANELS_PER_LINE
+    down = math.ceil(len(datasets) / per_line)
     across = math.ceil(len(datasets) / down)
-    figure = Figure(figsize=(width * across + BESIDE, height * down), layout="constrained")
+    figure = sheet((width * across + BESIDE, height * down), wide=wide or across > 1, paper=paper * down)
     axes = figure.subplots(down, across, squeeze=False, sharey=shared_rows).flatten()
     for ax in axes[len(datasets) :]:
         ax.remove()
     for dataset, ax in zip(datasets, axes, strict=False):
-        ax.set_title(figure_text(dataset), loc="left")
+        ax.set_title(figure_text(dataset), loc="left", y=1)  # where it would be found to be, by measuring all ticks
     return figure, list(zip(datasets, axes, strict=False))
 
 
 def line_handle(style: Look) -> Line2D:
     """What stands for a row in the legend of a figure of lines."""
-    return Line2D([], [], **style.line, ms=5)
+    return Line2D([], [], **style.line, ms=scaled(5))
 
 
 def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
-    """The names beside the panels, which keep their size however many and long the names are."""
+    """The names beside the panels, on a paper below, which keep their size however many and long the names are."""
+    if columns() is not None:
+        below(figure, handles)
+        return
     make_room(figure, list(handles))
     figure.legend(list(handles.values()), list(handles), loc="outside right upper", handlelength=2.8)
 
 
+def below(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """Names below the panels, in as many columns as fit; the figure is made higher by what they take."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    width, height = figure.get_size_inches()
+    for n in range(min(MOST_COLUMNS, len(handles)), 0, -1):
+        names = figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=n,
+            handlelength=1.8,
+            handletextpad=0.6,
+            columnspacing=1,
+            labelspacing=0.35,
+        )
+        for text in names.get_texts():
+            text.update(close())
+        space = names.get_window_extent(renderer)
+        if space.width <= figure.dpi * width or n == 1:
+            break
+        names.remove()
+    figure.set_size_inches(width, height + space.height / figure.dpi)
+
+
 def make_room(figure: Figure, names: list[str]) -> None:
     """Enlarge the figure to hold these names, some of several lines, in a column."""
+    if columns() is not None:
+        return  # as wide as a column is
     lines = [line for name in names for line in name.split("\n")]
     width, height = figure.get_size_inches()
     beside = 0.6 + 0.073 * max(len(line) for line in lines)
     figure.set_size_inches(width - BESIDE + max(BESIDE, beside), max(height, 0.2 + 0.185 * len(lines)))
+
+
+def n_lines(name: str) -> int:
+    return name.count("\n") + 1
 
 
 def stacked(label: str) -> str:

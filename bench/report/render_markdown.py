@@ -1,4 +1,7 @@
-"""Blocks as a page of Markdown with its files: tables/*.csv, figures/*.png and *.svg. What is foreign is escaped."""
+"""Blocks as a page of Markdown with its files: tables/*.csv, figures/*.png, *.svg, and *.pdf for a paper.
+
+What is foreign is escaped.
+"""
 
 import re
 from collections.abc import Iterable
@@ -10,6 +13,8 @@ from bench.report.numbers import csv
 from bench.report.summary import by_dataset
 from bench.report.text import file_name, printable
 from bench.report.text import markdown as escape
+
+OURS = ("tables/*.csv", "figures/*.png", "figures/*.svg", "figures/*.pdf")
 
 
 def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
@@ -40,13 +45,12 @@ def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
                 kept.add(_put(out / "tables" / f"{file_name(name)}.csv", csv(frame)))
             case Picture(name, caption):
                 stem = file_name(name)
-                kept.add(_put(out / "figures" / f"{stem}.svg", block.svg))
-                kept.add(_put(out / "figures" / f"{stem}.png", block.png))
+                kept |= {_put(out / "figures" / f"{stem}.{ending}", data) for ending, data in block.files.items()}
                 parts.append(f"![{escape(caption)}](figures/{stem}.png)\n\n*{escape(caption)}*")
     page = out / "report.md"
     # after its files, so that it never shows what is not there
     atomic_write(page, ("\n\n".join(parts) + "\n").encode(errors="replace"))
-    for stale in {*(out / "tables").glob("*.csv"), *(out / "figures").glob("*.[ps][nv]g")} - kept:
+    for stale in {path for pattern in OURS for path in out.glob(pattern)} - kept:
         stale.unlink()  # of an earlier report, it would pass for a part of this one
     return page
 

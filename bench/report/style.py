@@ -1,18 +1,26 @@
 """One look for all figures: a theme that leaks into nobody's matplotlib, and a fixed look per method.
 
+The theme is for a screen, or for a paper: as wide as its columns, in the type and size of its text, thin of line, and
+as PDF, too. Colours and markers are the same in both.
+
 A colour per family, a marker per method, the same in every figure of every report: they follow from what is installed,
 not from what was run. The first colours are those of Okabe and Ito (2008), without their yellow, which is too faint on
 white; a test holds all of them apart for readers with each kind of colour-vision deficiency. Backprop is black.
 """
 
 import importlib.metadata
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import matplotlib
 import matplotlib.style
 import pandas as pd
 
+from bench.api.errors import ConfigError, unknown
 from bench.report.text import figure as figure_text
 from bench.stats import REFERENCE
 
@@ -39,6 +47,7 @@ THEME = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.labelsize": 9,
+    "figure.labelsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "0.4",
@@ -57,6 +66,43 @@ THEME = {
     "savefig.dpi": 160,
 }
 
+PAPER = {
+    # both come with matplotlib; the second has what the first lacks
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "figure.labelsize": 8,
+    "axes.linewidth": 0.5,
+    "grid.linewidth": 0.4,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 0.9,
+    "lines.markersize": 4.5,
+    # whole TrueType fonts, which publishers take
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """What figures are made for. columns: the widths, in inches, of one and of two columns of a paper."""
+
+    theme: Mapping[str, Any]
+    columns: tuple[float, float] | None = None
+
+
+SCREEN = "screen"
+STYLES = {SCREEN: Style(THEME), "paper": Style(THEME | PAPER, columns=(3.25, 6.75))}
+_style: ContextVar[Style] = ContextVar("style", default=STYLES[SCREEN])
+
 Key = tuple[str, str, str]
 
 
@@ -70,6 +116,11 @@ class Look(NamedTuple):
     fill: str = "full"
 
     @property
+    def name(self) -> str:
+        """The label without the count of runs that `rows.counted` may set below it."""
+        return self.label.rpartition("\n")[0] if self.label.endswith("runs ok") else self.label
+
+    @property
     def line(self) -> dict[str, Any]:
         """What a line of this row is drawn with."""
         return {"color": self.colour, "linestyle": self.dashes, **self.point}
@@ -80,9 +131,35 @@ class Look(NamedTuple):
         return {"marker": self.marker, "fillstyle": self.fill, "markerfacecoloralt": "white"}
 
 
-def theme() -> AbstractContextManager[None]:
-    """Matplotlib's defaults plus ours, whatever the user's own settings are; undone at the end."""
-    return matplotlib.style.context(["default", THEME])
+def close() -> dict[str, Any]:
+    """For texts of several lines on a paper, whose font leaves much room between them."""
+    return {} if columns() is None else {"linespacing": 1.05}
+
+
+def scaled(points: float) -> float:
+    """The width of a line, or the size of a mark, that is so large on a screen."""
+    return points * float(matplotlib.rcParams["lines.markersize"]) / 6
+
+
+@contextmanager
+def theme(name: str = SCREEN) -> Iterator[None]:
+    """Matplotlib's defaults plus ours, whatever the user's own settings are; undone at the end.
+
+    Raises: ConfigError where there is no style of this name.
+    """
+    if name not in STYLES:
+        raise ConfigError(unknown("style", name, STYLES))
+    before = _style.set(STYLES[name])
+    try:
+        with matplotlib.style.context(["default", dict(STYLES[name].theme)]):
+            yield
+    finally:
+        _style.reset(before)
+
+
+def columns() -> tuple[float, float] | None:
+    """The widths of one and of two columns of the paper that figures are made for now; None for a screen."""
+    return _style.get().columns
 
 
 def family(method: str) -> str:

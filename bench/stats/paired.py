@@ -6,7 +6,7 @@ from bench.api.column import Column
 from bench.stats.comparison import compare, conclusion, holm, points, seeds_needed
 from bench.stats.counts import ROW
 from bench.stats.intervals import t_interval
-from bench.stats.twins import REFERENCE, twin
+from bench.stats.twins import REFERENCE, twins
 
 DETECTABLE = 0.005  # the difference for which seeds are counted
 
@@ -66,11 +66,11 @@ def paired_differences(runs: pd.DataFrame, margin: float) -> pd.DataFrame:
     t-interval over pairs), and those of TESTS. A family of tests is the rows of one data set: its table is read as a
     whole, and another data set beside it changes no conclusion. margin: a fraction.
     """
-    lines = []
+    lines, twin = [], twins(runs)
     for row, group in runs.groupby(ROW, sort=False):
         if row[1] == REFERENCE:
             continue
-        nearest, of_twin = twin(runs, group)
+        nearest, of_twin = twin(group)
         pairs = _accuracy_by_seed(group) - _accuracy_by_seed(of_twin)
         interval, tests = t_interval(pairs), compare(pairs, margin)
         lines.append(

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.api.column import Column
 from bench.stats.counts import ROW, finished
-from bench.stats.twins import twin
+from bench.stats.twins import twins
 
 OF_TWIN = 0.95
 FLOPS_PER_STEP = "flops_per_step"
@@ -40,29 +41,31 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
     target: a fraction; None for 95% of what the row's backprop twin reaches on validation data at its end, the mean
     over its seeds. A row without either is left out. FLOPs are NaN where no run says how many a step takes.
     """
-    lines = []
-    curves = curves.dropna(subset=["val_acc"]).sort_values("epoch")
-    by_row = dict(list(curves.groupby(curves["run_id"].map(_rows_of(runs)))))
     tried = runs[~runs["status"].isin(NOT_TRIED)]
-    for row, group in tried.groupby(ROW, sort=False):
-        points = by_row.get(row, curves[:0])
-        aim = OF_TWIN * finished(twin(runs, group)[1])["val_acc"].mean() if target is None else target
-        if points.empty or math.isnan(aim):
+    twin, groups = twins(runs), dict(list(tried.groupby(ROW, sort=False)))
+    aims = {
+        row: OF_TWIN * finished(twin(group)[1])["val_acc"].mean() if target is None else target
+        for row, group in groups.items()
+    }
+    curves = curves.dropna(subset=["val_acc"]).sort_values("epoch")
+    rows = dict(zip(tried["run_id"], tried[ROW].itertuples(index=False, name=None), strict=True))
+    aim_of = {run_id: aims[row] for run_id, row in rows.items()}
+    there = curves[curves["val_acc"] >= curves["run_id"].map(aim_of).astype(float)]
+    first = there.drop_duplicates("run_id").set_index("run_id")
+    with_curve = {rows[run_id] for run_id in curves["run_id"].unique() if run_id in rows}
+    lines = []
+    for row, group in groups.items():
+        if row not in with_curve or math.isnan(aims[row]):
             continue
-        first = points[points["val_acc"] >= aim].drop_duplicates("run_id").set_index("run_id")
-        at = first[["train_s", "step"]].reindex(group["run_id"]).reset_index(drop=True)
-        per_step = group.get(FLOPS_PER_STEP, pd.Series(math.nan, group.index)).reset_index(drop=True)
-        flops = math.nan if per_step.isna().all() else _median(at["step"] * per_step, at["step"])
-        lines.append((*row, aim, len(first), len(group), _median(at["train_s"], at["step"]), flops))
+        at = first[["train_s", "step"]].reindex(group["run_id"])
+        step = at["step"].to_numpy()
+        per_step = group[FLOPS_PER_STEP].to_numpy() if FLOPS_PER_STEP in group else np.full(len(group), math.nan)
+        flops = math.nan if np.isnan(per_step).all() else _median(step * per_step, step)
+        n_reached = np.count_nonzero(~np.isnan(step))
+        lines.append((*row, aims[row], n_reached, len(group), _median(at["train_s"].to_numpy(), step), flops))
     return pd.DataFrame(lines, columns=[*ROW, *(column.name for column in TARGETS)])
 
 
-def _rows_of(runs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """The row of each run that was tried."""
-    tried = runs[~runs["status"].isin(NOT_TRIED)]
-    return dict(zip(tried["run_id"], tried[ROW].itertuples(index=False, name=None), strict=True))
-
-
-def _median(cost: "pd.Series[float]", step: "pd.Series[float]") -> float:
+def _median(cost: NDArray[np.float64], step: NDArray[np.float64]) -> float:
     """With runs that missed the target, which have no step, as infinite. NaN where a run reached it at unknown cost."""
-    return float(np.median(cost.where(step.notna(), np.inf)))
+    return float(np.median(np.where(np.isnan(step), np.inf, cost)))

@@ -1,10 +1,12 @@
 """Backprop's row on the same data set and net: what every other row is held against."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 import pandas as pd
 
 REFERENCE = "backprop"
+PLACE = ["dataset", "net", "protocol"]
 
 
 def twin_variant(variant: str, available: Collection[str]) -> str | None:
@@ -16,16 +18,22 @@ def twin_variant(variant: str, available: Collection[str]) -> str | None:
     return next(iter(available)) if len(available) == 1 else None
 
 
-def twin(runs: pd.DataFrame, row: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
-    """The variant of the twin of a row, None where it has none, and the twin's runs. row: the runs of the row.
+def twins(runs: pd.DataFrame) -> Callable[[pd.DataFrame], tuple[str | None, pd.DataFrame]]:
+    """What finds the twin of a row, given the row's runs: its variant, None where there is none, and its runs.
 
     It has the row's data set, net and protocol, and the net's settings where backprop ran under these.
     """
-    mine = row.iloc[0]
-    theirs = runs[runs["method"].to_numpy() == REFERENCE]  # few of many: found first
-    for name in ("dataset", "net", "protocol"):
-        theirs = theirs[theirs[name].to_numpy() == mine[name]]
-    same_net = theirs[theirs["net_settings"].to_numpy() == mine["net_settings"]]
-    theirs = theirs if same_net.empty else same_net
-    nearest = twin_variant(str(mine["variant"]), set(theirs["variant"]))
-    return nearest, theirs[theirs["variant"].to_numpy() == nearest]
+    none = runs[:0]
+    theirs = runs[runs["method"] == REFERENCE].groupby([*PLACE, "variant"], sort=False)
+    found: dict[tuple[Any, ...], dict[str, pd.DataFrame]] = {}
+    for (*place, variant), group in theirs:
+        found.setdefault(tuple(place), {})[str(variant)] = group
+
+    def twin(row: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
+        mine = row.iloc[0]
+        there = found.get(tuple(mine[PLACE]), {})
+        same_net = {v: of for v, of in there.items() if of["net_settings"].iat[0] == mine["net_settings"]}
+        nearest = twin_variant(str(mine["variant"]), same_net or there)
+        return nearest, none if nearest is None else there[nearest]
+
+    return twin

@@ -10,12 +10,23 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
-from bench.report.panels import HIGHEST, by_error, by_row, datasets_of, make_room, panel_per, spread_of_errors
-from bench.report.rows import TEST_ACCURACY, bar, mark
-from bench.report.style import Key, Look, looks
+from bench.report.panels import (
+    HIGHEST,
+    below,
+    by_error,
+    by_row,
+    datasets_of,
+    make_room,
+    n_lines,
+    panel_per,
+    spread_of_errors,
+)
+from bench.report.rows import TEST_ACCURACY, Mean, bar, means, seeds
+from bench.report.style import Key, Look, close, looks
 from bench.report.summary import ordered
 from bench.stats import finished, t_interval
 
+FEW = 20  # rows
 CAPTION = "Test accuracy. Large marks: mean and 95% interval over seeds; small marks: the seeds."
 
 
@@ -31,28 +42,35 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
     datasets = datasets_of(finished(runs).dropna(subset=["test_acc"]))
     if not datasets:
         return None
-    figure, panels = panel_per(datasets, height=0.9 + 0.42 * len(look), width=3.6, shared_rows=True)
+    lines = [n_lines(style.label) for style in look.values()]
+    of_row = 0.42 if len(look) <= FEW else max(0.28, 0.15 * max(lines))  # a higher figure would be a coarser PNG
+    paper = 0.65 + 0.06 * len(look) + 0.11 * sum(lines)
+    figure, panels = panel_per(datasets, height=0.9 + of_row * len(look), width=3.6, paper=paper, shared_rows=True)
     make_room(figure, [style.label for style in look.values()])
     noise_free_shown = False
     for dataset, ax in panels:
         groups = dict(by_row(runs[runs["dataset"] == dataset]))
+        dots, marks = [], []
         for y, (key, style) in enumerate(look.items()):
             if key not in groups:
                 continue
             ok = finished(groups[key])
-            seeds = 100 * ok["test_acc"]
-            ax.plot(seeds, [y + 0.27] * len(seeds), style.marker, color=style.colour, ms=3, alpha=0.5, mew=0)
+            accuracies = 100 * ok["test_acc"]
+            dots.append((style, accuracies.tolist(), [y + 0.27] * len(accuracies)))
             noise_free = t_interval(100 * ok["test_acc_noise_free"])
-            interval = t_interval(seeds)
+            interval = t_interval(accuracies)
             if noise_free.n and not math.isclose(noise_free.mean, interval.mean, abs_tol=1e-6):
                 noise_free_shown = True
                 ax.plot(noise_free.mean, y, "d", color=style.colour, mfc="white", zorder=2)
-            ax.errorbar(interval.mean, y, xerr=bar(interval), **mark(style))
+            (down,), (up,) = bar(interval)
+            marks.append(Mean(style, interval.mean, y, (interval.mean - down, interval.mean + up)))
             count = f"{len(ok)}/{len(groups[key])}"
             colour = "0.3" if len(ok) == len(groups[key]) else "#B00000"
-            ax.text(1.02, y, count, transform=ax.get_yaxis_transform(), va="center", color=colour, size=8)
+            ax.text(1.02, y, count, transform=ax.get_yaxis_transform(), va="center", color=colour, size=7.5)
+        seeds(ax, dots, size=3)
+        means(ax, marks, level=True)
         ax.text(1.02, 1.01, "runs ok", transform=ax.transAxes, va="bottom", color="0.3", size=7.5)
-        ax.set_yticks(range(len(look)), [style.label for style in look.values()])
+        ax.set_yticks(range(len(look)), [style.label for style in look.values()], **close())
         ax.set_ylim(len(look) - 0.4, -0.6)
         ax.grid(False, axis="y")
         if spread_of_errors(100 * group["test_acc"].mean() for group in map(finished, groups.values())):
@@ -63,5 +81,5 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
         ax.set_xlabel(TEST_ACCURACY)
     if noise_free_shown:
         handle = Line2D([], [], color="0.3", marker="d", mfc="white", ls="")
-        figure.legend([handle], ["mean accuracy with noise-free inference"], loc="outside lower center")
+        below(figure, {"mean accuracy with noise-free inference": handle})
     return figure

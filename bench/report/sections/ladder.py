@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from bench.api.column import Column
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
-from bench.report.panels import BESIDE, by_row, legend, line_handle
-from bench.report.rows import bar, mark
-from bench.report.style import Key, Look, looks
+from bench.report.panels import BESIDE, by_row, legend, line_handle, sheet
+from bench.report.rows import Mean, bar, means, seeds
+from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import ordered
 from bench.report.text import figure as figure_text
 from bench.stats import REFERENCE, finished, t_interval
@@ -54,13 +54,13 @@ def found(ok: pd.DataFrame) -> dict[Place, pd.DataFrame]:
 
 def ladder(ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict[Key, Look]) -> Figure:
     """A line of panels per data set and net, a panel per column. Rungs stand from left to right."""
-    figure = Figure(figsize=(2.6 * len(columns) + BESIDE, 2.4 * len(ladders)), layout="constrained")
+    figure = sheet((2.6 * len(columns) + BESIDE, 2.4 * len(ladders)), wide=True, paper=1.6 * len(ladders))
     grid = figure.subplots(len(ladders), len(columns), squeeze=False)
     for (place, runs), line in zip(ladders.items(), grid, strict=True):
         for column, ax in zip(columns, line, strict=True):
             _panel(ax, runs.assign(value=column.scale * runs[column.name]), look, percent=column.scale == PERCENT)
             ax.set_ylabel(figure_text(column.title))
-        line[0].set_title(figure_text(f"{place.dataset}, {place.net}"), loc="left")
+        line[0].set_title(figure_text(f"{place.dataset}, {place.net}"), loc="left", y=1)
     shown = {key for runs in ladders.values() for key, _ in by_row(runs)}
     legend(figure, {look[key].label: line_handle(look[key]._replace(dashes="")) for key in look if key in shown})
     return figure
@@ -68,20 +68,23 @@ def ladder(ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict
 
 def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], *, percent: bool) -> None:
     """Several rows of one method, such as the losses of local-loss, stand side by side on its rung."""
-    for rung, method in enumerate(RUNGS):
-        rows = list(by_row(runs[runs["method"] == method]))
-        for k, (key, group) in enumerate(rows):
-            interval = t_interval(group["value"])
-            arms = bar(interval) if percent else None  # what is no percentage is told by its seeds
+    of_rungs = [list(by_row(runs[runs["method"] == method])) for method in RUNGS]
+    dots, marks, heights = [], [], []
+    for rung, rows in enumerate(of_rungs):
+        of_rows = [t_interval(group["value"]) for _, group in rows]
+        heights.append([interval.mean for interval in of_rows])
+        for k, ((key, group), interval) in enumerate(zip(rows, of_rows, strict=True)):
             x = rung + _beside(k, len(rows))
-            style = look[key]
-            ax.plot([x] * len(group), group["value"], style.marker, color=style.colour, ms=3, alpha=0.4, mew=0)
-            ax.errorbar(x, interval.mean, yerr=arms, **mark(style))
-    means = [[t_interval(group["value"]).mean for _, group in by_row(runs[runs["method"] == m])] for m in RUNGS]
-    for k, last in enumerate(means[-1]):
-        path = [values[min(k, len(values) - 1)] for values in means[:-1]] + [last]
-        steps = [*range(len(path) - 1), len(path) - 1 + _beside(k, len(means[-1]))]
-        ax.plot(steps, path, color="0.75", lw=0.8, zorder=1)
+            dots.append((look[key], [x] * len(group), group["value"].tolist()))
+            (down,), (up,) = bar(interval)
+            ends = (interval.mean - down, interval.mean + up) if percent else ()  # others are told by their seeds
+            marks.append(Mean(look[key], x, interval.mean, ends))
+    seeds(ax, dots, size=3)
+    means(ax, marks)
+    for k, last in enumerate(heights[-1]):
+        path = [values[min(k, len(values) - 1)] for values in heights[:-1]] + [last]
+        steps = [*range(len(path) - 1), len(path) - 1 + _beside(k, len(heights[-1]))]
+        ax.plot(steps, path, color="0.75", lw=scaled(0.8), zorder=1)
     ax.set_xticks(range(len(RUNGS)), list(RUNGS.values()))
     ax.set_xlim(-0.5, len(RUNGS) - 0.5)
     ax.grid(False, axis="x")

@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from bench.record.results import Results
 from bench.report.blocks import Axis, Block, Data, Heading, Panel, Picture, Series, Table
 from bench.report.numbers import exact, percent, shown
-from bench.report.panels import by_row, datasets_of, legend, line_handle
-from bench.report.style import Key, Look, looks
+from bench.report.panels import by_row, datasets_of, legend, line_handle, sheet
+from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import NAMES, WORDS, ordered
 from bench.report.text import figure as figure_text
 from bench.report.text import one_line
@@ -109,7 +109,8 @@ def growth(points: pd.DataFrame, axes: Sequence[str]) -> Figure | None:
     axes = [axis for axis in axes if any(axis == a for _, a in lines)]
     if not lines:
         return None
-    figure = Figure(figsize=(3.1 * len(axes) + 1.6, 1.9 * (1 + len(keys)) + 0.5), layout="constrained")
+    down = 1 + len(keys)
+    figure = sheet((3.1 * len(axes) + 1.6, 1.9 * down + 0.5), wide=len(axes) > 1, paper=1.1 * down + 0.4)
     grid = figure.subplots(1 + len(keys), len(axes), squeeze=False, sharex="col")
     highest = {name: MIB * max(line[name].max() for line in lines.values()) for name in (RETAINED, PEAK)}
     for axis, column in zip(axes, grid.T, strict=True):
@@ -154,7 +155,7 @@ def _retained(ax: Axes, of_axis: Mapping[Key, pd.DataFrame], axis: str, look: Ma
             line[axis],
             MIB * line[RETAINED],
             **style.line,
-            markersize=4,
+            markersize=scaled(4),
             clip_on=False,
         )
 

@@ -14,7 +14,7 @@ from bench.record.searches import VERDICTS, Found, Trial
 from bench.report.blocks import Block, Data, Heading, Picture, Table, Text
 from bench.report.numbers import percent
 from bench.report.panels import legend, panel_per
-from bench.report.style import PALETTE
+from bench.report.style import PALETTE, close, scaled
 from bench.report.text import figure as figure_text
 
 NEAR = 0.05  # below the best accuracy: what is as good for most purposes
@@ -62,7 +62,7 @@ def strips(found: Sequence[Found]) -> Figure:
     """A panel per data set, a line per search, a dot per trial."""
     datasets = sorted({row.dataset for row in found})
     most = max(sum(row.dataset == dataset for row in found) for dataset in datasets)
-    figure, panels = panel_per(datasets, height=0.9 + 0.2 * most)
+    figure, panels = panel_per(datasets, height=0.9 + 0.2 * most, paper=0.6 + 0.14 * most)
     for dataset, ax in panels:
         _strips(ax, [row for row in found if row.dataset == dataset])
     shown = {stage for row in found for stage in (trial.stage for trial in row.tried)}
@@ -75,12 +75,12 @@ def _strips(ax: Axes, found: Sequence[Found]) -> None:
     for k, row in enumerate(found):
         for trial in row.tried:
             marker = "x" if trial.val_acc is None else "o"
-            ax.plot(100 * (trial.val_acc or 0.0), k, marker, color=STAGES[trial.stage][1], ms=4, alpha=0.8)
+            ax.plot(100 * (trial.val_acc or 0.0), k, marker, color=STAGES[trial.stage][1], ms=scaled(4), alpha=0.8)
         if row.val_acc is not None:
-            ax.plot(100 * row.val_acc, k, "o", mfc="none", mec="black", ms=8)
-        ax.vlines(100 * row.at_chance, k - 0.5, k + 0.5, color="0.4", ls="--", lw=1)
+            ax.plot(100 * row.val_acc, k, "o", mfc="none", mec="black", ms=scaled(8), mew=scaled(1))
+        ax.vlines(100 * row.at_chance, k - 0.5, k + 0.5, color="0.4", ls="--", lw=scaled(1))
     names = [figure_text(" ".join(filter(None, (row.method, row.variant)))) for row in found]
-    ax.set_yticks(range(len(found)), names, size=7)
+    ax.set_yticks(range(len(found)), names, size=7, **close())
     ax.set_ylim(len(found) - 0.5, -0.5)
     ax.set_xlim(-3, 103)
     ax.set_xlabel("validation accuracy, %")

@@ -51,6 +51,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("run", "--wrong"), "--wrong"),
         (("show", "noprop"), "unknown method, net, data set or instrument 'noprop'"),
         (("report", "nowhere"), "nowhere: no such folder"),
+        (("report", "nowhere", "--style", "papr"), "unknown style 'papr'; did you mean paper?"),
         (("check", "backprob"), "unknown method, net or data set 'backprob'"),
         (("run", "--retry", "crashd"), "--retry: unknown failure 'crashd'; did you mean crashed"),
         (("run", "--retry", "ok"), "--retry: unknown failure 'ok'"),

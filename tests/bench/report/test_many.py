@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.report.many import write_many
 
-SECONDS, MIB = 40, 1024  # 20 where nobody else is at work: shared cores are slower
+SECONDS, MIB, TRIES = 20, 1024, 3
 LIGHT = 3_000_000  # bytes of a page
 CODE = """
 import resource, sys, time
@@ -23,11 +23,18 @@ print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 
 @pytest.mark.slow
 def test_two_thousand_runs_take_seconds_and_little_memory(tmp_path: Path) -> None:
-    """Of the processor's time, so that others at work on the machine do not count for all they take."""
+    """Seconds of the processor, not of the clock, which says nothing beside others' work.
+
+    They, too, are more where others fill the caches: the best of a few tries is what the report itself takes.
+    """
     assert write_many(tmp_path / "many") == 2000
     words = [sys.executable, "-c", CODE, str(tmp_path / "many"), str(tmp_path / "out")]
-    told = subprocess.run(words, capture_output=True, check=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    seconds, mib = map(float, told.stdout.split())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    took = []
+    while len(took) < TRIES and (not took or min(took) >= SECONDS):
+        told = subprocess.run(words, capture_output=True, check=True, text=True, env=environment)
+        seconds, mib = map(float, told.stdout.split())
+        took.append(seconds)
+        assert mib < MIB
     assert (tmp_path / "out" / "index.html").stat().st_size < LIGHT
-    assert mib < MIB
-    assert seconds < SECONDS
+    assert min(took) < SECONDS, took
