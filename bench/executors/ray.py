@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +34,7 @@ from bench.spec.plan import Run
 
 POLL_S = 0.25
 ANSWER_S = 20.0  # without an answer from the cluster after which it counts as gone
+PATIENCE_S = 120  # of Ray's own, after which it ends a process whose cluster is gone: later than we notice
 AHEAD = 2  # tasks asked for, for each that there is room for: the next is there when one ends
 GONE = "the Ray cluster is gone; the same command continues it"
 
@@ -236,6 +237,16 @@ class _Sweep:
         for index, event in self._answer(self.desk.news.remote()):
             self.listen(self.runs[index], event)
 
+    def _asked_of_head(self, question: Callable[[], Any]) -> Any:
+        """What the head says; Ray itself would wait for one that is gone, and then end this process without a word."""
+        said: list[Any] = []
+        asking = threading.Thread(target=lambda: said.append(question()), daemon=True)
+        asking.start()
+        asking.join(ANSWER_S)
+        if not said:
+            raise ConnectionError("no answer from the head")
+        return said[0]
+
     def _answer(self, ref: Any) -> Any:
         return self.ray.get(ref, timeout=ANSWER_S)
 
@@ -267,9 +278,9 @@ class _Sweep:
 
     def _room(self) -> int:
         """How many tasks to have asked for: nodes may come and go."""
+        there: Mapping[str, float] = self._asked_of_head(self.ray.cluster_resources)
         if self.options.jobs:
             return self.options.jobs
-        there = self.ray.cluster_resources()
         slots = there.get("CPU", 0) // self.settings.cpus
         if self.settings.gpus:
             slots = min(slots, there.get("GPU", 0) // self.settings.gpus)
@@ -308,6 +319,7 @@ def _connected(address: str | None) -> Iterator[None]:
     host = (address or "").rpartition(":")[0]
     if address is None or host in ("localhost", "127.0.0.1"):
         _keep_to_loopback()
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENCE_S))
     import ray
 
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -326,7 +338,9 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        leaving = threading.Thread(target=ray.shutdown, daemon=True)  # it may wait for a head that is gone
+        leaving.start()
+        leaving.join(ANSWER_S)
 
 
 def _keep_to_loopback() -> None:
