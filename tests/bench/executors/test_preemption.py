@@ -116,7 +116,7 @@ def test_a_preempted_job_is_queued_again_and_ends_as_an_undisturbed_one(tmp_path
         assert summary["status"] == "ok"
         tables.append(Results(tmp_path / name, columns=catalog.columns()).runs[NUMBERS])
     assert len(sent) == 1
-    assert "Requeued" in "".join(path.read_text() for path in tmp_path.glob("slurm/exp/.slurm/*/*_log.err"))
+    assert "Requeued" in "".join(path.read_text() for path in tmp_path.glob("slurm/exp/.slurm/*/*_log.*"))
     assert tables[0].equals(tables[1])
 
 
