@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bench.api.settings import AdamSettings, AdamWSettings, StepSize, step_size
     from bench.api.task import Batch, Facts, Progress, Task
     from bench.catalog.register import register
+    from bench.executors.executor import Executor
     from bench.study import Study, load, run
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ _NAMES = {
     "bench.api.settings": ("AdamSettings", "AdamWSettings", "StepSize", "step_size"),
     "bench.api.task": ("Batch", "Facts", "Progress", "Task"),
     "bench.catalog.register": ("register",),
+    "bench.executors.executor": ("Executor",),
     "bench.study": ("Study", "load", "run"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -57,6 +59,7 @@ __all__ = [
     "Derived",
     "EdgeProbe",
     "EndProbe",
+    "Executor",
     "Facts",
     "Gauge",
     "HeatMap",

@@ -12,7 +12,9 @@ from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined, outline
 from bench.executors import isolate
-from bench.executors.local import Listener, Options, run_all
+from bench.executors.executor import Executor, Listener, Options, device_here
+from bench.executors.isolate import Summary
+from bench.executors.local import Local
 from bench.record import searches
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
@@ -22,6 +24,7 @@ from bench.search.search import Search
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, check, plan
 from bench.spec.ranges import spaces
+from bench.spec.shard import Shard
 
 Listening = Callable[[list[Run]], AbstractContextManager[Listener]]
 
@@ -40,15 +43,25 @@ class Outcome:
 
 
 def prepare(
-    experiment: Experiment, catalog: Catalog, *, data_dir: Path | None, download: bool
+    experiment: Experiment,
+    catalog: Catalog,
+    *,
+    data_dir: Path | None,
+    download: bool,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> tuple[list[Run], str]:
     """The runs and the device, with everything checked that can be checked before the first run.
+
+    shard: of the plan this part alone.
 
     Raises: ConfigError, DataError, PluginError.
     """
     check(experiment, catalog)
+    if shard is not None and experiment.tune is not None:
+        raise ConfigError("--shard: a search is not for parts; search first (bench tune --save), then run with --tuned")
     isolate.warm()
-    device = _device(experiment.device)
+    device = (executor or Local()).device(experiment.device)
     if experiment.precision == "tf32" and device == "cpu":
         raise ConfigError("precision tf32 exists on CUDA devices alone; use float32 or bfloat16 on the CPU")
     loaded = {
@@ -58,6 +71,7 @@ def prepare(
         for name in experiment.datasets
     }
     runs = plan(experiment, catalog, device=device, datasets=loaded)
+    runs = runs if shard is None else shard.of(runs)
     return (saved.applied(runs) if experiment.tuned else runs), device
 
 
@@ -72,7 +86,7 @@ def sketch(experiment: Experiment, catalog: Catalog, *, data_dir: Path | None) -
         for name in experiment.datasets
     }
     once = experiment.model_copy(update={"seeds": experiment.seeds[:1]})
-    runs = plan(once, catalog, device=_device(experiment.device), datasets=outlines)
+    runs = plan(once, catalog, device=device_here(experiment.device), datasets=outlines)
     return [(run, outlines[run.spec.dataset]) for run in runs]
 
 
@@ -82,25 +96,36 @@ def probes(runs: list[Run]) -> list[Run]:
 
 
 def execute(
-    experiment: Experiment, runs: list[Run], options: Options, listening: Listening, stop: threading.Event
+    experiment: Experiment,
+    runs: list[Run],
+    options: Options,
+    listening: Listening,
+    stop: threading.Event,
+    executor: Executor | None = None,
 ) -> Outcome:
-    """Bring all runs to their end, after the search that the experiment may ask for.
+    """Bring all runs to their end, after the search that the experiment may ask for, on this machine unless told.
 
     listening: opens the display for a list of runs. Raises: StoreError where results cannot be written.
     """
+    executor = executor or Local()
     folder = options.root / options.experiment
     if experiment.tune is not None:
-        found = tune(experiment, runs, options, listening, stop)
+        found = tune(experiment, runs, options, listening, stop, executor)
         if found is None:
             return Outcome(runs, [None] * len(runs), folder)
         runs = search.tuned(runs, found)
     save_plan(folder, map(_named, runs))
     with listening(runs) as listen:
-        return Outcome(runs, run_all(runs, options, listen, stop), folder)
+        return Outcome(runs, executor.run_all(runs, options, listen, stop), folder)
 
 
 def tune(
-    experiment: Experiment, runs: list[Run], options: Options, listening: Listening, stop: threading.Event
+    experiment: Experiment,
+    runs: list[Run],
+    options: Options,
+    listening: Listening,
+    stop: threading.Event,
+    executor: Executor | None = None,
 ) -> list[Search] | None:
     """The search for the settings of these runs, written beside their folder; None where it was stopped.
 
@@ -110,10 +135,10 @@ def tune(
     aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
     there = replace(options, experiment=aside.name)
 
-    def work(trials: list[Run]) -> list[dict[str, Any] | None]:
+    def work(trials: list[Run]) -> list[Summary | None]:
         save_plan(there.root / there.experiment, map(_named, trials))
         with listening(trials) as listen:
-            return run_all(trials, there, listen, stop)
+            return (executor or Local()).run_all(trials, there, listen, stop)
 
     spaces_of = spaces(experiment, {run.spec.method: run.method.load().Config for run in runs})
     rows = search.searches(runs, spaces_of, _at_chance(runs, options))
@@ -164,16 +189,3 @@ def write_report(results: Results, out: Path | None = None, *, style: str = "scr
 
     name = results.root.resolve().name
     return report.write(results, out or Path("reports") / name, title=name, style=style)
-
-
-def _device(asked: str) -> str:
-    import torch
-
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(asked.partition(":")[2] or 0)
-        if index >= count:
-            raise ConfigError(f"--device {asked}: this machine has {count or 'no'} CUDA device(s); use --device cpu")
-    return asked

@@ -21,7 +21,7 @@ from bench.api.errors import PluginError
 from bench.catalog.catalog import Catalog
 from bench.cli.progress import listener
 from bench.executors.attempt import Terms
-from bench.executors.local import Options
+from bench.executors.executor import Options, make
 from bench.experiment import execute, prepare, write_report
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
@@ -120,7 +120,9 @@ def run(
     data_dir: str | Path | None = None,
     download: bool = False,
     plugins: Sequence[str | Path] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: str = "local",
+    executor_settings: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     fresh: bool = False,
     quiet: bool = False,
@@ -130,15 +132,17 @@ def run(
 
     settings: by method or net name, as {"mlp": {"width": 512}}. experiment: any other key of an experiment, such as
     net, seeds, epochs, batch_size, instruments, tune (see bench.spec.config.Experiment). data_dir: else $BENCH_DATA.
+    executor: local, ray, slurm or a plugin's; its settings as {"address": "auto"} (`bench show ray` lists them).
     Raises: ConfigError, DataError, PluginError, StoreError. A run that fails is a row of the results that says how.
     """
     given = {"methods": methods, "datasets": datasets, "settings": settings, **experiment}
     asked = resolve(preset, None if config is None else Path(config), given, [])
     catalog = _catalog(plugins)
     where = None if data_dir is None else Path(data_dir)
-    runs, device = prepare(asked, catalog, data_dir=where, download=download)
+    by = make(catalog, executor, executor_settings or {})
+    runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
     options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
-    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), threading.Event())
+    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), threading.Event(), by)
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 
 

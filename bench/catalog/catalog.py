@@ -1,4 +1,4 @@
-"""Discovery by entry points and plugin files: methods, nets, data sets and instruments, ours like anybody's.
+"""Discovery by entry points and plugin files: methods, nets, data sets, instruments and executors, ours like anybody's.
 
 Finding and describing a thing reads its source without running it; its class is imported on first use.
 """
@@ -17,7 +17,9 @@ from bench.catalog.sources import module_file
 if TYPE_CHECKING:
     from bench.api.dataset import DataSet
 
-KINDS = {"methods": "method", "nets": "net", "datasets": "data set", "instruments": "instrument"}
+KINDS = {
+    "methods": "method", "nets": "net", "datasets": "data set", "instruments": "instrument", "executors": "executor",
+}  # fmt: skip
 OURS = ("bench", "methods")
 
 
@@ -64,6 +66,10 @@ class Catalog:
     @property
     def instruments(self) -> Shelf:
         return self._shelves["instruments"]
+
+    @property
+    def executors(self) -> Shelf:
+        return self._shelves["executors"]
 
     def of_file(self, path: Path) -> list[Entry]:
         """What a plugin file has brought."""

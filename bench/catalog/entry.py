@@ -21,7 +21,7 @@ BIBLIOGRAPHY = "references.bib"
 
 @dataclass(frozen=True)
 class Entry:
-    """kind: `methods`, `nets`, `datasets` or `instruments`. module: an import name, or None for a plugin file."""
+    """kind: a shelf of the catalogue, as `methods`. module: an import name, or None for a plugin file."""
 
     kind: str
     name: str

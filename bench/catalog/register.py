@@ -14,9 +14,11 @@ Class = TypeVar("Class", bound=type)
 
 
 def register(cls: Class) -> Class:
-    """Make a method, net, data set or instrument known. Raises: PluginError where the class breaks its interface."""
+    """Make a method, net, data set, instrument or executor known. Raises: PluginError where it breaks its interface."""
     if not isinstance(cls, type) or kind_of(cls) is None:
-        raise PluginError(f"@register needs a subclass of bench.Method, Net, DataSet or Instrument, not {cls!r}")
+        raise PluginError(
+            f"@register needs a subclass of bench.Method, Net, DataSet, Instrument or Executor, not {cls!r}"
+        )
     if complaint := _complaint(cls):
         raise PluginError(f"{inspect.getfile(cls)}: {cls.__name__} {complaint}")
     sys.modules[cls.__module__].__dict__.setdefault(MARK, []).append(cls)
@@ -24,7 +26,7 @@ def register(cls: Class) -> Class:
 
 
 def kind_of(cls: type) -> str | None:
-    """`methods`, `nets`, `datasets` or `instruments`, by its base class. Torch is not imported for it."""
+    """The shelf that it belongs on, as `methods`, by its base class. Torch is not imported for it."""
     bases = {(base.__module__, base.__qualname__) for base in cls.__mro__}
     return next((kind for kind, base in _BASES.items() if base in bases), None)
 
@@ -38,9 +40,10 @@ _BASES = {
     "nets": ("bench.api.net", "Net"),
     "datasets": ("bench.api.dataset", "DataSet"),
     "instruments": ("bench.api.instrument", "Instrument"),
+    "executors": ("bench.executors.executor", "Executor"),
 }
 _CARDS = {"methods": "MethodInfo", "datasets": "DataSetInfo"}
-_SETTINGS = {"methods": "Config", "nets": "Settings"}
+_SETTINGS = {"methods": "Config", "nets": "Settings", "executors": "Settings"}
 
 
 def _complaint(cls: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bench.cli.printing import say, table
 
 if TYPE_CHECKING:
-    from bench.executors.local import Options
+    from bench.executors.executor import Options
     from bench.spec.config import Experiment
     from bench.spec.plan import Run
 

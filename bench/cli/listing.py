@@ -13,7 +13,9 @@ from bench.cli.printing import BAD_INPUT, say, table
 
 SETTINGS = ["setting", "default", "bounds", "search", "what it is"]
 
-app = typer.Typer(no_args_is_help=True, help="List what there is: methods, datasets, nets, instruments or presets.")
+app = typer.Typer(
+    no_args_is_help=True, help="List what there is: methods, datasets, nets, instruments, executors or presets."
+)
 
 
 @app.command("methods")
@@ -64,6 +66,14 @@ def list_instruments(plugin: Plugins = None) -> int:
     return BAD_INPUT if broken else 0
 
 
+@app.command("executors")
+def list_executors(plugin: Plugins = None) -> int:
+    """Ways to work off a plan."""
+    catalog, broken = catalog_of(plugin)
+    _titles(catalog.executors)
+    return BAD_INPUT if broken else 0
+
+
 @app.command("presets")
 def list_presets() -> None:
     """Experiments that come with the suite."""
@@ -79,7 +89,8 @@ def list_presets() -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A method, net, data set or instrument.")], plugin: Plugins = None
+    name: Annotated[str, typer.Argument(help="A method, net, data set, instrument or executor.")],
+    plugin: Plugins = None,
 ) -> int:
     """A method's paper, claims and settings with units, bounds and defaults; a net's settings; what is measured."""
     catalog, broken = catalog_of(plugin)
@@ -88,12 +99,15 @@ def show(
         (catalog.nets, _show_net),
         (catalog.datasets, _show_dataset),
         (catalog.instruments, _show_instrument),
+        (catalog.executors, _show_executor),
     ]
     for shelf, show_it in printers:
         if name in shelf:
             show_it(shelf[name])
             return BAD_INPUT if broken else 0
-    raise ConfigError(unknown("method, net, data set or instrument", name, [n for shelf, _ in printers for n in shelf]))
+    raise ConfigError(
+        unknown("method, net, data set, instrument or executor", name, [n for shelf, _ in printers for n in shelf])
+    )
 
 
 def _show_method(entry: Entry) -> None:
@@ -128,6 +142,17 @@ def _show_instrument(entry: Entry) -> None:
         table(["column", "in tables", "what it is"], [[c.name, c.title, c.what] for c in cls.columns])
     else:
         say(f"Only where asked for: --instruments {entry.name}; a table of {', '.join(cls.fields)}.")
+
+
+def _show_executor(entry: Entry) -> None:
+    from bench.spec.config import describe_settings
+
+    say(f"{entry.name}: {entry.card.get('title', '')}\n")
+    settings = describe_settings(entry.load().Settings)
+    table(
+        ["option", "default", "bounds", "what it is"],
+        [[f"--{name.replace('_', '-')}", default, bounds, what] for name, default, bounds, _, what in settings],
+    )
 
 
 def _titles(shelf: Shelf) -> None:

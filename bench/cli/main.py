@@ -9,6 +9,7 @@ import typer
 from bench import __version__
 from bench.api.errors import BenchError
 from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, status, tune
+from bench.cli.executor import WithExecutor
 from bench.cli.printing import fail, say
 
 CTRL_C = 130
@@ -34,8 +35,8 @@ def _top(
     """Benchmark of learning with and without backprop."""
 
 
-app.command("run")(run.run)
-app.command("tune")(tune.tune)
+app.command("run", cls=WithExecutor)(run.run)
+app.command("tune", cls=WithExecutor)(tune.tune)
 app.command("estimate")(estimate.estimate)
 app.command("memory")(memory.memory)
 app.command("audit")(audit.audit)

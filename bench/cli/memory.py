@@ -70,7 +70,7 @@ def memory(
 
     from bench.cli.progress import listener
     from bench.executors.attempt import Terms
-    from bench.executors.local import Options
+    from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report
     from bench.report import memory_table
 

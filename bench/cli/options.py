@@ -44,6 +44,10 @@ ResultsFolder = Annotated[Path, where(help="Folder of the run records.")]
 ReportsFolder = Annotated[Path, where(help="Folder of the reports.")]
 Timeout = Annotated[float | None, how(min=0.001, help="Seconds after which a run is stopped.")]
 Jobs = Annotated[int, how(min=1, help="Runs at a time; measured times then disturb each other.")]
+JobsIfTold = Annotated[
+    int | None,
+    how(min=1, help="Runs at a time: here 1 unless told, elsewhere as many as there is room for.", show_default=False),
+]
 Fresh = Annotated[bool, how("--fresh/--resume", help="Run again what is finished, or keep it.")]
 AllSources = Annotated[
     bool,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.executors.local import Listener
+from bench.executors.executor import Listener
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Started, Stepped
 from bench.spec.plan import Run
 

@@ -1,13 +1,18 @@
 """`bench run`: train and measure, then report."""
 
+import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
+import typer
+
 from bench.api.errors import ConfigError, unknown
 from bench.api.status import FINAL, Status
 from bench.cli import dry_run as dry
+from bench.cli.executor import LOCAL, ExecutorName, executor_of
 from bench.cli.options import (
     AllSources,
     Assign,
@@ -19,7 +24,7 @@ from bench.cli.options import (
     Download,
     ExperimentName,
     Fresh,
-    Jobs,
+    JobsIfTold,
     Methods,
     NetName,
     Plugins,
@@ -43,9 +48,11 @@ if TYPE_CHECKING:
     from bench.spec.config import Experiment
 
 RUN_FAILED, CTRL_C = 1, 130
+SHOW_CURSOR = "\x1b[?25h"  # bars hide it
 
 
 def run(
+    ctx: typer.Context,
     methods: Methods = None,
     datasets: Datasets = None,
     net: NetName = None,
@@ -76,7 +83,11 @@ def run(
     reports: ReportsFolder = Path("reports"),
     experiment: ExperimentName = None,
     timeout: Timeout = None,
-    jobs: Jobs = 1,
+    jobs: JobsIfTold = None,
+    executor: ExecutorName = LOCAL,
+    shard: Annotated[
+        str | None, how(metavar="I/N", help="The I-th of N parts of the plan; bench merge joins the folders.")
+    ] = None,
     download: Download = False,
     fresh: Fresh = False,
     retry: Annotated[str | None, how(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
@@ -86,6 +97,7 @@ def run(
 ) -> int:
     """Train and measure methods side by side, then write the report."""
     from bench.spec.config import resolve
+    from bench.spec.shard import Shard
 
     flags = {
         "methods": methods,
@@ -108,7 +120,7 @@ def run(
         "device": device,
         "experiment": experiment,
     }
-    again = _failures(retry)
+    again, part_of_plan = _failures(retry), None if shard is None else Shard.parse(shard)
     asked = resolve(preset, config, flags, assign or [])
     catalog, broken = catalog_of(plugin)
     if broken:
@@ -116,12 +128,13 @@ def run(
 
     from bench.cli.progress import listener
     from bench.executors.attempt import Terms
-    from bench.executors.local import Options
+    from bench.executors.executor import Options
     from bench.experiment import execute, prepare, results_of, write_report
     from bench.report import terminal_table
     from bench.search.saved import told
 
-    runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
+    by = executor_of(catalog, executor, ctx)
+    runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download, executor=by, shard=part_of_plan)
     for line in told(runs) if asked.tuned else ():
         say(line)
     terms = Terms(timeout, fresh, again)
@@ -130,7 +143,7 @@ def run(
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
     stop = stop_on_signals()
-    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop)
+    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop, by)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
         return CTRL_C
@@ -147,10 +160,19 @@ def run(
 
 
 def stop_on_signals() -> threading.Event:
-    """Set by Ctrl-C and by a request to end: runs save and stop."""
+    """Set by Ctrl-C and by a request to end: runs save and stop. A second Ctrl-C ends all at once."""
     stop = threading.Event()
+
+    def asked(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            if sys.stdout.isatty():
+                sys.stdout.write(SHOW_CURSOR)
+                sys.stdout.flush()
+            os._exit(CTRL_C)  # runs end with this process, whose end they watch
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, asked)
     return stop
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.api.errors import ConfigError
+from bench.cli.executor import LOCAL, ExecutorName, executor_of
 from bench.cli.options import (
     Assign,
     BatchSize,
@@ -16,7 +17,7 @@ from bench.cli.options import (
     Download,
     ExperimentName,
     Fresh,
-    Jobs,
+    JobsIfTold,
     Methods,
     NetName,
     Plugins,
@@ -33,6 +34,7 @@ from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 
 def tune(
+    ctx: typer.Context,
     methods: Methods = None,
     datasets: Datasets = None,
     net: NetName = None,
@@ -51,7 +53,8 @@ def tune(
     results: ResultsFolder = Path("results"),
     experiment: ExperimentName = None,
     timeout: Timeout = None,
-    jobs: Jobs = 1,
+    jobs: JobsIfTold = None,
+    executor: ExecutorName = LOCAL,
     download: Download = False,
     fresh: Fresh = False,
     save: Annotated[bool, typer.Option("--save", help="Keep what was solved, in a file beside each method.")] = False,
@@ -80,14 +83,15 @@ def tune(
     from bench import experiment as road
     from bench.cli.progress import listener
     from bench.executors.attempt import Terms
-    from bench.executors.local import Options
+    from bench.executors.executor import Options
     from bench.record import searches
     from bench.report.sections.tuning import table_of
     from bench.search import saved
 
-    runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download)
+    by = executor_of(catalog, executor, ctx)
+    runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
-    rows = road.tune(asked, runs, options, lambda part: listener(part, quiet=quiet), stop_on_signals())
+    rows = road.tune(asked, runs, options, lambda part: listener(part, quiet=quiet), stop_on_signals(), by)
     if rows is None:
         say("stopped on request; the same command continues")
         return CTRL_C

@@ -16,6 +16,7 @@ from bench.executors.isolate import Job, Summary
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Event, Kept, Started
 
+BUSY_POLL_S = 1.0  # after which a run that another process has is asked for again
 KILLS = 3  # from outside, in a row and without getting ahead, after which a run is given up
 
 
@@ -41,7 +42,7 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         if terms.fresh:
             folder.clear()
         before = folder.summary()
-        if before is not None and not _is_due(before, terms):
+        if before is not None and not is_due(before, terms):
             tell(Kept(before))
             return before
         tell(Started())
@@ -65,7 +66,7 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         os.close(lock)
 
 
-def _is_due(before: Summary, terms: Terms) -> bool:
+def is_due(before: Summary, terms: Terms) -> bool:
     """Whether a run that has a record is attempted again: it is unfinished, asked for, or given more time."""
     status = before.get("status")
     if status not in FINAL or status in terms.retry:

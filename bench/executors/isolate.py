@@ -29,7 +29,7 @@ from bench.spec.plan import Run
 
 Summary = dict[str, Any]
 
-GRACE_S = 20.0  # between the request to stop and the kill
+GRACE_S = 4.0  # between the request to stop and the kill: who takes the machine away waits for seconds
 PRELOAD = ["bench.executors.preload"]
 SERVER_GONE = 255  # what a child's exit code reads as when the server that would tell it is gone
 KILLED = "killed from outside (SIGKILL); the same command continues it"
@@ -38,7 +38,7 @@ _OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory"
 
 @dataclass(frozen=True)
 class Job:
-    """What a child needs to know. `device` is a torch device name."""
+    """What a child needs to know. `device` is a torch device name; `cores`: those to keep to, where there are any."""
 
     run: Run
     root: Path
@@ -47,6 +47,7 @@ class Job:
     threads: int
     data_dir: Path | None
     download: bool
+    cores: tuple[int, ...] = ()
 
     @property
     def folder(self) -> RunFolder:
@@ -163,6 +164,9 @@ def _child(job: Job, send: Connection, lock: Any, output: Any) -> None:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
     gc.freeze()  # what the server has loaded stays: no collection in a run needs to look at it again
+    if job.cores and hasattr(os, "sched_setaffinity"):  # before torch starts threads, which inherit it
+        with contextlib.suppress(OSError):  # a core may have been taken from us since
+            os.sched_setaffinity(0, job.cores)
     held = lock.detach()  # noqa: F841  (closed by the end of the process, which gives the folder free)
     _die_with_parent()
     printed = output.detach()

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +33,13 @@ class Load(NamedTuple):
 
 
 def cores() -> frozenset[int]:
-    """Those that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
+    """Those that this process may run on; in a run of a sweep those of the whole sweep, which its slots share out."""
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset(range(os.cpu_count() or 1))
+    if multiprocessing.parent_process() is not None:
+        with suppress(OSError):  # the server may be gone
+            return frozenset(os.sched_getaffinity(os.getppid()))
+    return frozenset(os.sched_getaffinity(0))
 
 
 def load() -> Load | None:

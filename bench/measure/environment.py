@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from bench.measure.cpu_load import cores
+
 _PACKAGES = ("backprop-free-bench", "torch", "torchvision", "numpy", "scikit-learn", "pydantic", "torchdiffeq")
 
 
@@ -29,7 +31,7 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_name(),
-        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_count": len(cores()),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "versions": {name: _version(name) for name in _PACKAGES},
         **_git(),

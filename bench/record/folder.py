@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL, RESUMABLE
-from bench.record.files import atomic_write, cause, csv_bytes, json_bytes, safe_name
+from bench.record.files import SAFE_NAME, atomic_write, cause, csv_bytes, json_bytes, safe_name
 from bench.record.schema import CURVE, SCHEMA
 
 if TYPE_CHECKING:
@@ -79,10 +79,33 @@ class RunFolder:
         return summary is not None and summary.get("status") in FINAL
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write the closing record; only then is the checkpoint given up, unless the run is to be continued."""
+        """Write the closing record; only then is the checkpoint given up, unless the run is to be continued.
+
+        To be called under the lock: what a killed process has left half written is removed.
+        """
         self.write_json("summary.json", summary)
         if summary["status"] not in RESUMABLE:
             self.checkpoint.unlink(missing_ok=True)
+        for litter in self.path.glob(".*.tmp"):
+            litter.unlink(missing_ok=True)
+
+    def files(self) -> dict[str, bytes]:
+        """All that the record has by now, to be sent elsewhere, but what is hidden: the lock, half-written files."""
+        try:
+            found = [path for path in self.path.iterdir() if SAFE_NAME.fullmatch(path.name)]
+            return {path.name: path.read_bytes() for path in found}
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {cause(error)}") from error
+
+    def replace(self, files: Mapping[str, bytes]) -> None:
+        """Make the record what came from elsewhere, its closing part last. Raises: StoreError."""
+        for name in files:
+            safe_name(name, "a file of a record")
+        for name in sorted(files, key=lambda name: name == "summary.json"):
+            atomic_write(self.path / name, files[name])
+        for path in self.path.iterdir():
+            if SAFE_NAME.fullmatch(path.name) and path.name not in files:
+                path.unlink()
 
     def write_json(self, name: str, value: Any) -> None:
         atomic_write(self.path / name, json_bytes(value))

@@ -16,7 +16,8 @@ from bench.catalog.catalog import Catalog
 from bench.data import load
 from bench.executors import output
 from bench.executors.attempt import KILLS, Terms
-from bench.executors.local import Options, run_all
+from bench.executors.executor import Options
+from bench.executors.local import Local
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Event, Started
 from bench.runner.setup import TRIAL_STEPS
@@ -57,7 +58,7 @@ def attempt(tmp_path: Path) -> Any:
         path.write_text(PLUGIN.format(act=act))
         runs = _plan(["bad"], [path])
         where = Options(tmp_path / "results", "exp", "cpu", jobs=2, terms=Terms(**terms))
-        (summary,) = run_all(runs, where, lambda *_: None, stop or threading.Event())
+        (summary,) = Local().run_all(runs, where, lambda *_: None, stop or threading.Event())
         assert summary is not None
         return summary, RunFolder(where.root, "exp", runs[0].spec.run_id)
 
@@ -168,7 +169,7 @@ def test_one_bad_run_does_not_touch_the_others(tmp_path: Path) -> None:
     path.write_text(PLUGIN.format(act="os.kill(os.getpid(), signal.SIGSEGV)"))
     runs = _plan(["bad", "backprop"], [path])
     heard: list[tuple[str, type[Event]]] = []
-    summaries = run_all(
+    summaries = Local().run_all(
         runs,
         Options(tmp_path, "exp", "cpu", jobs=2),
         lambda run, event: heard.append((run.spec.method, type(event))),

@@ -1,0 +1,351 @@
+"""Tasks on a Ray cluster, GPUs as its resources; what a lost node had in hand is tried elsewhere.
+
+Nodes that see the results folder write there, so that a run continues from its checkpoint wherever it is tried again.
+Else records travel through Ray's object store: there with what is left of an earlier attempt, back when it is over.
+Every node needs this suite in the same version, and data and plugin files under the same paths.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from bench.api.errors import ConfigError, StoreError
+from bench.catalog.register import register
+from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due
+from bench.executors.executor import Executor, Listener, Options, device_there, missing
+from bench.executors.isolate import Job, Summary
+from bench.record.files import atomic_write
+from bench.record.folder import RunFolder
+from bench.runner.events import Ended, Event, Kept
+from bench.spec.plan import Run
+
+POLL_S = 0.25
+ANSWER_S = 20.0  # without an answer from the cluster after which it counts as gone
+PATIENCE_S = 120  # of Ray's own, after which it ends a process whose cluster is gone: later than we notice
+AHEAD = 2  # tasks asked for, for each that there is room for: the next is there when one ends
+GONE = "the Ray cluster is gone; the same command continues it"
+
+
+class RaySettings(BaseModel):
+    address: str | None = Field(None, description="HOST:PORT of a cluster, or auto; else one of its own, on loopback")
+    cpus: int = Field(1, ge=1, description="cores, and threads, of each run")
+    gpus: float = Field(0, ge=0, description="GPUs of each run; a part lets runs share one")
+    retries: int = Field(3, ge=0, description="further tries of a run whose worker or node was lost")
+
+
+@register
+class Ray(Executor):
+    """Tasks, each an attempt at a run; events and the request to stop go by one small actor beside this process."""
+
+    name = "ray"
+    Settings = RaySettings
+    settings: RaySettings
+
+    def __init__(self, settings: RaySettings | None = None) -> None:
+        super().__init__(settings)
+        if find_spec("ray") is None:
+            raise missing("ray")
+
+    def device(self, asked: str) -> str:
+        return device_there(asked, self.settings.gpus)
+
+    def run_all(
+        self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
+    ) -> list[Summary | None]:
+        with _connected(self.settings.address):
+            return _Sweep(runs, options, self.settings, listen, stop).work()
+
+
+class Desk:
+    """Between the command and its runs: news one way, the request to stop the other. An actor, in a process alone."""
+
+    def __init__(self) -> None:
+        self._news: list[tuple[int, Event]] = []
+        self._stopping = False
+
+    def tell(self, index: int, event: Event) -> None:
+        self._news.append((index, event))
+
+    def news(self) -> list[tuple[int, Event]]:
+        news, self._news = self._news, []
+        return news
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+
+def attempt_there(
+    index: int, job: Job, terms: Terms, files: Mapping[str, bytes] | None, desk: Any
+) -> tuple[Summary | None, dict[str, bytes] | None]:
+    """On a node: the attempt, in the results folder, or where files are handed over in one that lasts as long.
+
+    Raises: ConfigError where the node's sources are not those that the run was planned with; StoreError.
+    """
+    import ray
+
+    _check_sources(job.run)
+    stop, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not (stop.is_set() or over.wait(POLL_S)):
+            try:
+                if ray.get(desk.is_stopping.remote(), timeout=ANSWER_S):
+                    stop.set()
+            except ray.exceptions.RayError:  # the command has gone
+                stop.set()
+
+    def tell(event: Event) -> None:
+        desk.tell.remote(index, event)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        if files is None:
+            return attempt(job, terms, tell, stop), None
+        with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+            job = replace(job, root=Path(scratch))
+            job.folder.path.mkdir(parents=True)
+            job.folder.replace(files)
+            return attempt(job, terms, tell, stop), job.folder.files()
+    finally:
+        over.set()
+
+
+class _Sweep:
+    """One list of runs on a cluster that this process is connected to."""
+
+    def __init__(
+        self, runs: list[Run], options: Options, settings: RaySettings, listen: Listener, stop: threading.Event
+    ) -> None:
+        import ray
+
+        api: Any = ray
+        self.ray, self.runs, self.options, self.settings = api, runs, options, settings
+        self.listen, self.stop = listen, stop
+        self.summaries: dict[int, Summary] = {}
+        self.queue = deque(range(len(runs)))
+        self.later: dict[int, float] = {}  # busy elsewhere: when to ask again
+        self.flying: dict[Any, int] = {}
+        self.locks: dict[int, int] = {}  # of folders whose records travel
+        self.losses: Counter[int] = Counter()
+        here = api.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            api.get_runtime_context().get_node_id(), soft=False
+        )
+        self.desk = api.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+        shape = dict(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)
+        self.task = api.remote(**shape)(attempt_there)
+        self.shared = self._is_shared()
+
+    def work(self) -> list[Summary | None]:
+        told = False
+        try:
+            while self.queue or self.later or self.flying:
+                if self.stop.is_set():
+                    self.queue.clear()
+                    self.later.clear()
+                    if not told:
+                        self._answer(self.desk.stop.remote())
+                        told = True
+                self._send()
+                self._hear()
+                if self.flying:
+                    ready, _ = self.ray.wait(list(self.flying), timeout=POLL_S)
+                    for ref in ready:
+                        self._land(ref, self.flying.pop(ref))
+                else:
+                    time.sleep(POLL_S)
+            self._hear()
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                self._answer(self.desk.stop.remote())
+            if not isinstance(error, (self.ray.exceptions.RayError, ConnectionError)):
+                raise
+            self._give_up(set(range(len(self.runs))) - set(self.summaries), GONE)
+        finally:
+            for fd in self.locks.values():
+                os.close(fd)
+        return [self.summaries.get(index) for index in range(len(self.runs))]
+
+    def _send(self) -> None:
+        now = time.monotonic()
+        for index in [index for index, at in self.later.items() if at <= now]:
+            del self.later[index]
+            self.queue.append(index)
+        room = self._room()
+        while self.queue and len(self.flying) < room:
+            index = self.queue.popleft()
+            folder, terms = self._folder(index), self.options.terms
+            before = None if terms.fresh else folder.summary()
+            if before is not None and not is_due(before, terms):
+                self.listen(self.runs[index], Kept(before))
+                self.summaries[index] = before
+                continue
+            files = None
+            if not self.shared:
+                if (fd := folder.lock()) is None:
+                    self.later[index] = now + BUSY_POLL_S
+                    continue
+                self.locks[index] = fd
+                files = {} if terms.fresh else folder.files()
+            ref = self.task.remote(index, self._job(index), terms, files, self.desk)
+            self.flying[ref] = index
+
+    def _land(self, ref: Any, index: int) -> None:
+        exceptions = self.ray.exceptions
+        try:
+            summary, files = self.ray.get(ref)
+        except exceptions.RayTaskError as error:
+            self._unlock(index)
+            self.stop.set()
+            raise error.cause if isinstance(error.cause, (StoreError, ConfigError)) else error from None
+        except exceptions.RayError as error:  # worker, node, or the cluster's memory
+            self._unlock(index)
+            self.losses[index] += 1
+            if self.losses[index] <= self.settings.retries and not self.stop.is_set():
+                self.queue.append(index)
+            else:
+                out_of_memory = isinstance(error, exceptions.OutOfMemoryError)
+                times = f"{self.losses[index]} time{'s' if self.losses[index] > 1 else ''}"
+                reason = f"its Ray worker was lost {times} ({type(error).__name__}); the same command continues it"
+                self._give_up({index}, reason, "oom" if out_of_memory else "interrupted")
+            return
+        if files is not None:
+            self._folder(index).replace(files)
+        self._unlock(index)
+        if summary is not None:
+            self.summaries[index] = summary
+        elif not self.stop.is_set():
+            self.later[index] = time.monotonic() + BUSY_POLL_S
+
+    def _hear(self) -> None:
+        for index, event in self._answer(self.desk.news.remote()):
+            self.listen(self.runs[index], event)
+
+    def _asked_of_head(self, question: Callable[[], Any]) -> Any:
+        """What the head says; Ray itself would wait for one that is gone, and then end this process without a word."""
+        said: list[Any] = []
+        asking = threading.Thread(target=lambda: said.append(question()), daemon=True)
+        asking.start()
+        asking.join(ANSWER_S)
+        if not said:
+            raise ConnectionError("no answer from the head")
+        return said[0]
+
+    def _answer(self, ref: Any) -> Any:
+        return self.ray.get(ref, timeout=ANSWER_S)
+
+    def _give_up(self, indices: set[int], reason: str, status: str = "interrupted") -> None:
+        """Runs that nothing more will be heard of, in their records where nobody works on them."""
+        for index in sorted(indices):
+            summary: Summary = {"status": status, "reason": reason}
+            folder = self._folder(index)
+            if (folder.path / "spec.json").exists() and (fd := self.locks.get(index, folder.lock())) is not None:
+                spec = self.runs[index].spec
+                named = {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
+                folder.finish({**summary, **named, "finished_at": time.time()})
+                if index not in self.locks:
+                    os.close(fd)
+            self.summaries[index] = summary
+            self.listen(self.runs[index], Ended(summary))
+
+    def _unlock(self, index: int) -> None:
+        if (fd := self.locks.pop(index, None)) is not None:
+            os.close(fd)
+
+    def _folder(self, index: int) -> RunFolder:
+        return RunFolder(self.options.root, self.options.experiment, self.runs[index].spec.run_id)
+
+    def _job(self, index: int) -> Job:
+        of, root = self.options, self.options.root.resolve()
+        data_dir = None if of.data_dir is None else of.data_dir.resolve()
+        return Job(self.runs[index], root, of.experiment, of.device, self.settings.cpus, data_dir, of.download)
+
+    def _room(self) -> int:
+        """How many tasks to have asked for: nodes may come and go."""
+        there: Mapping[str, float] = self._asked_of_head(self.ray.cluster_resources)
+        if self.options.jobs:
+            return self.options.jobs
+        slots = there.get("CPU", 0) // self.settings.cpus
+        if self.settings.gpus:
+            slots = min(slots, there.get("GPU", 0) // self.settings.gpus)
+        return max(1, int(slots)) * AHEAD
+
+    def _is_shared(self) -> bool:
+        """Whether all nodes see the results folder, by a file in it."""
+        mark = self.options.root.resolve() / self.options.experiment / f".{uuid.uuid4().hex}.mark"
+        atomic_write(mark, b"")
+        affinity = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        try:
+            nodes = [node["NodeID"] for node in self.ray.nodes() if node["Alive"]]
+            look = self.ray.remote(num_cpus=0)(os.path.exists)
+            seen = [look.options(scheduling_strategy=affinity(n, soft=True)).remote(str(mark)) for n in nodes]
+            return all(self.ray.get(seen, timeout=60))
+        finally:
+            mark.unlink(missing_ok=True)
+
+
+def _check_sources(run: Run) -> None:
+    for entry, planned in ((run.method, run.spec.method_source), (run.net, run.spec.net_source)):
+        try:
+            found: str | None = entry.source_hash()
+        except OSError:
+            found = None
+        if found != planned:
+            why = "has none" if found is None else "has other sources"
+            raise ConfigError(
+                f"node {socket.gethostname()} {why} of {entry.name} ({entry.file}); install the same suite"
+            )
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """A connection to a cluster, or to one of its own that nobody reaches from outside this machine."""
+    host = (address or "").rpartition(":")[0]
+    if address is None or host in ("localhost", "127.0.0.1"):
+        _keep_to_loopback()
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENCE_S))
+    import ray
+
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
+    if threading.current_thread() is threading.main_thread():  # Ray puts handlers of its own in their place
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        leaving = threading.Thread(target=ray.shutdown, daemon=True)  # it may wait for a head that is gone
+        leaving.start()
+        leaving.join(ANSWER_S)
+
+
+def _keep_to_loopback() -> None:
+    """Ray listens on all interfaces unless it takes this machine to be no part of any cluster."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False

@@ -1,0 +1,242 @@
+"""Jobs of a Slurm cluster, by submitit: an array, a run each, in a results folder that all nodes see.
+
+A job that is preempted, or comes to its time limit, lets its run save, and is queued again; the run continues from its
+checkpoint. What came of a run is read from its record, never from what a job has pickled.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import uuid
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from bench.api.errors import ConfigError
+from bench.catalog.register import register
+from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due
+from bench.executors.executor import Executor, Listener, Options, device_there, missing
+from bench.executors.isolate import GRACE_S, Job, Summary
+from bench.record.files import atomic_write
+from bench.record.folder import RunFolder
+from bench.runner.events import Ended, Kept, Started
+from bench.spec.plan import Run
+
+POLL_S = 0.25
+ASIDE = ".slurm"  # in the experiment's folder: what submitit keeps of jobs, and their output
+STATUSES = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}  # of jobs that ended without a word of their run
+
+
+class SlurmSettings(BaseModel):
+    partition: str | None = Field(None, description="where jobs are queued; else the cluster's default")
+    account: str | None = Field(None, description="who pays")
+    qos: str | None = Field(None, description="quality of service")
+    time_min: int = Field(60, ge=1, description="minutes until a job is stopped and, its run saved, queued again")
+    cpus: int = Field(1, ge=1, description="cores, and threads, of each run")
+    gpus: int = Field(0, ge=0, description="GPUs of each run")
+    mem_gb: float | None = Field(None, gt=0, description="memory of each run")
+    requeues: int = Field(10, ge=0, description="how often a job that came to its time limit is queued again")
+    cluster: Literal["slurm", "local"] = Field("slurm", description="local: processes here, to try it out")
+
+
+@register
+class Slurm(Executor):
+    """The command waits for its jobs; where it is killed they go on, and the next one takes up what they have left."""
+
+    name = "slurm"
+    Settings = SlurmSettings
+    settings: SlurmSettings
+
+    def __init__(self, settings: SlurmSettings | None = None) -> None:
+        super().__init__(settings)
+        if find_spec("submitit") is None:
+            raise missing("slurm")
+
+    def device(self, asked: str) -> str:
+        return device_there(asked, self.settings.gpus)
+
+    def run_all(
+        self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
+    ) -> list[Summary | None]:
+        return _Sweep(runs, options, self.settings, listen, stop).work()
+
+
+class Attempt:
+    """What a job does. submitit pickles it, calls it, and at preemption asks it for what is to be queued again."""
+
+    def __init__(self, job: Job, terms: Terms, stop_file: Path) -> None:
+        self.job, self.terms, self.stop_file = job, terms, stop_file
+
+    def __call__(self) -> None:
+        """Raises: StoreError where results cannot be written."""
+        self._stop, self._errors = threading.Event(), list[BaseException]()
+        self._worker = threading.Thread(target=self._work)  # the main thread is for signals, which wait for the run
+        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+        if self.stop_file.exists():
+            return
+        self._worker.start()
+        while self._worker.is_alive():
+            self._worker.join(POLL_S)
+            if self.stop_file.exists():
+                self._stop.set()
+        for error in self._errors:
+            raise error
+
+    def checkpoint(self) -> Any:
+        """Let the run save; what is left is the same attempt, no longer afresh."""
+        from submitit.helpers import DelayedSubmission
+
+        self._stop.set()
+        self._worker.join(2 * GRACE_S)
+        return DelayedSubmission(Attempt(self.job, replace(self.terms, fresh=False), self.stop_file))
+
+    def _work(self) -> None:
+        try:
+            attempt(self.job, self.terms, lambda _: None, self._stop)
+        except BaseException as error:
+            self._errors.append(error)
+
+
+class _Sweep:
+    def __init__(
+        self, runs: list[Run], options: Options, settings: SlurmSettings, listen: Listener, stop: threading.Event
+    ) -> None:
+        self.runs, self.options, self.settings, self.listen, self.stop = runs, options, settings, listen, stop
+        self.root = options.root.resolve()
+        self.aside = self.root / options.experiment / ASIDE
+        self.stop_file = self.aside / f"{uuid.uuid4().hex}.stop"
+        self.summaries: dict[int, Summary] = {}
+        self.jobs: dict[int, Any] = {}
+        self.submitted_at: dict[int, float] = {}
+        self.started: set[int] = set()
+        self.busy: set[int] = set()  # in some other process's hands
+        self.terms = options.terms
+
+    def work(self) -> list[Summary | None]:
+        self.aside.mkdir(parents=True, exist_ok=True, mode=0o700)
+        waiting = set(range(len(self.runs)))
+        try:
+            while waiting or self.jobs or self.busy:
+                if self.stop.is_set():
+                    self._end()
+                    break
+                self._submit(sorted(waiting))
+                waiting = set()
+                for index in [index for index, job in self.jobs.items() if self._is_over(index, job)]:
+                    self._close(index, self.jobs.pop(index))
+                time.sleep(BUSY_POLL_S if self.busy and not self.jobs else POLL_S)
+                waiting = {index for index in self.busy if self._is_free(index)}
+                self.busy -= waiting
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            self.stop_file.unlink(missing_ok=True)
+        return [self.summaries.get(index) for index in range(len(self.runs))]
+
+    def _submit(self, indices: list[int]) -> None:
+        due = []
+        for index in indices:
+            before = None if self.terms.fresh and index not in self.started else self._folder(index).summary()
+            if before is not None and not is_due(before, self.terms):
+                self._is_done(index, before, Kept)
+            elif not self._is_free(index):
+                self.busy.add(index)
+            else:
+                due.append(index)
+        if due:
+            by, now = self._executor(), time.time()
+            with by.batch():
+                jobs = [by.submit(Attempt(self._job(index), self.terms, self.stop_file)) for index in due]
+            self.jobs |= dict(zip(due, jobs, strict=True))
+            self.submitted_at |= dict.fromkeys(due, now)
+
+    def _is_over(self, index: int, job: Any) -> bool:
+        if index not in self.started and (self._folder(index).path / "spec.json").exists() and job.state == "RUNNING":
+            self.started.add(index)
+            self.listen(self.runs[index], Started())
+        return bool(job.done())
+
+    def _close(self, index: int, job: Any) -> None:
+        """What came of a run, by its record; by the job's state where that says nothing."""
+        folder = self._folder(index)
+        if not self._is_free(index):  # an earlier job has it
+            self.busy.add(index)
+            return
+        self.started.add(index)
+        summary = folder.summary()
+        if summary is None or summary.get("finished_at", 0) < self.submitted_at[index]:
+            summary = self._without_word(index, job)
+        self._is_done(index, summary, Ended)
+
+    def _without_word(self, index: int, job: Any) -> Summary:
+        state = str(job.state)
+        told = (job.stderr() or "").strip().splitlines()
+        last = f" ({told[-1].strip()[:200]})" if told else ""
+        status = STATUSES.get(state, "interrupted")
+        reason = f"job {job.job_id} ended as {state} and told nothing of it{last}; the same command continues it"
+        summary: Summary = {"status": status, "reason": reason, "finished_at": time.time()}
+        folder = self._folder(index)
+        if (folder.path / "spec.json").exists() and (fd := folder.lock()) is not None:
+            spec = self.runs[index].spec
+            named = {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
+            folder.finish({**summary, **named})
+            os.close(fd)
+        return summary
+
+    def _is_done(self, index: int, summary: Summary, event: type[Kept] | type[Ended]) -> None:
+        self.summaries[index] = summary
+        self.listen(self.runs[index], event(summary))
+
+    def _end(self) -> None:
+        """Let the runs at work save, and take back what has not begun."""
+        if not self.jobs:
+            return
+        atomic_write(self.stop_file, b"")
+        if self.settings.cluster == "slurm":  # SIGTERM, which an attempt takes as the same request
+            for job in self.jobs.values():
+                with contextlib.suppress(Exception):
+                    job.cancel(check=False)
+        deadline = time.monotonic() + GRACE_S + 2
+        while self.jobs and time.monotonic() < deadline:
+            for index in [index for index, job in self.jobs.items() if job.done()]:
+                self.jobs.pop(index)
+                if (summary := self._folder(index).summary()) is not None:
+                    self._is_done(index, summary, Ended)
+            time.sleep(POLL_S)
+        for job in self.jobs.values():
+            job.cancel(check=False)
+
+    def _is_free(self, index: int) -> bool:
+        fd = self._folder(index).lock()
+        if fd is not None:
+            os.close(fd)
+        return fd is not None
+
+    def _folder(self, index: int) -> RunFolder:
+        return RunFolder(self.root, self.options.experiment, self.runs[index].spec.run_id)
+
+    def _job(self, index: int) -> Job:
+        of = self.options
+        data_dir = None if of.data_dir is None else of.data_dir.resolve()
+        return Job(self.runs[index], self.root, of.experiment, of.device, self.settings.cpus, data_dir, of.download)
+
+    def _executor(self) -> Any:
+        """Raises: ConfigError where this machine cannot submit."""
+        import submitit
+
+        of = self.settings
+        try:
+            by = submitit.AutoExecutor(self.aside / "%j", cluster=of.cluster, slurm_max_num_timeout=of.requeues)
+        except RuntimeError as error:
+            raise ConfigError("no Slurm here: sbatch is not on the PATH; submit from a login node") from error
+        asked = dict(mem_gb=of.mem_gb, gpus_per_node=of.gpus or None, slurm_array_parallelism=self.options.jobs)
+        asked |= {f"slurm_{name}": getattr(of, name) for name in ("partition", "account", "qos")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        by.update_parameters(name="bench", timeout_min=of.time_min, cpus_per_task=of.cpus, **given)
+        return by
