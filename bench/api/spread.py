@@ -16,7 +16,7 @@ from bench.api.task import Batch, Progress
 
 
 class BlockStep(NamedTuple):
-    """What the step of one block gives: its loss, and its gradients by what all blocks share, if that learns from it."""
+    """What the step of one block gives: its loss, and its gradients by what all blocks share and learn."""
 
     loss: Tensor
     shared: Sequence[Tensor]

@@ -40,7 +40,11 @@ def cores() -> int:
 
 
 def run_group(
-    act: Act, work: Work, workers: int, stop: threading.Event | None = None, began: Callable[[list[int]], None] = id
+    act: Act,
+    work: Work,
+    workers: int,
+    stop: threading.Event | None = None,
+    began: Callable[[list[int]], object] = len,
 ) -> list[dict[str, Any]] | None:
     """What each worker returns, in their order; None where `stop` came before the end.
 
@@ -70,8 +74,8 @@ def run_group(
 
 def _results(pipes: list[Connection], processes: list[Any], stop: threading.Event) -> list[dict[str, Any]] | None:
     found: dict[int, dict[str, Any]] = {}
-    failed: dict[int, str] = {}
-    killed: dict[int, str] = {}
+    failed: dict[int, tuple[float, str]] = {}  # when, and why
+    killed: dict[int, tuple[float, str]] = {}
     deadline: float | None = None
     while len(found) < len(pipes):
         if stop.is_set():
@@ -83,9 +87,9 @@ def _results(pipes: list[Connection], processes: list[Any], stop: threading.Even
                 result = pipes[rank].recv()
             except (EOFError, OSError):
                 processes[rank].join(SETTLE_S)
-                killed[rank] = _death(processes[rank].exitcode)
+                killed[rank] = (time.monotonic(), _death(processes[rank].exitcode))
                 continue
-            if isinstance(result, str):
+            if isinstance(result, tuple):
                 failed[rank] = result
             else:
                 found[rank] = result
@@ -93,7 +97,7 @@ def _results(pipes: list[Connection], processes: list[Any], stop: threading.Even
             deadline = deadline or time.monotonic() + SETTLE_S
             if time.monotonic() >= deadline or not waiting:
                 # who was killed is the cause; what the others then say of broken connections is not
-                rank, why = next(iter((killed or failed).items()))
+                (_, why), rank = min((told, rank) for rank, told in (killed or failed).items())
                 raise WorkerError(f"worker {rank} of {len(pipes)} {why}; the others were ended")
     return [found[rank] for rank in range(len(pipes))]
 
@@ -116,7 +120,7 @@ def _child(act: Act, work: Work, rank: int, workers: int, folder: str, send: Con
     try:
         send.send(_joined(act, work, rank, workers, folder))
     except Exception as error:  # a method may raise anything; the parent says what
-        send.send(f"failed: {type(error).__name__}: {' '.join(str(error).split())}")
+        send.send((time.monotonic(), f"failed: {type(error).__name__}: {' '.join(str(error).split())}"))
     finally:
         send.close()
 
@@ -138,7 +142,6 @@ def _joined(act: Act, work: Work, rank: int, workers: int, folder: str) -> dict[
     os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     backend = "nccl" if work.device == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
-    try:
-        return act(work, Link(rank, workers, device))
-    finally:
-        dist.destroy_process_group()
+    result = act(work, Link(rank, workers, device))
+    dist.destroy_process_group()  # not after an error: the others would fail for it before the error is told
+    return result

@@ -23,7 +23,7 @@ from bench.scale.work import Work
 
 
 def train(work: Work, link: Link) -> dict[str, Any]:
-    """Time some steps. cpu_s: of this process, in the same time; digests: of the weights that it is to keep, by name."""
+    """Time some steps. cpu_s: of this process; digests: of the weights that it is to keep, by name."""
     if work.float64:
         torch.set_default_dtype(torch.float64)
     method, task, batches, seeds = made(work, link.device)

@@ -59,11 +59,3 @@ def test_a_pipeline_learns_what_one_process_does_with_micro_batches_to_the_last_
     rest = 0 if net == "mlp" else 3 + 110  # gates, theta_out
     each = STEPS * 4 * (BATCH * hidden + rest)  # a ring of two sends its payload once at each worker
     assert [result["sent_bytes"] for result in results] == [each, each]
-
-
-def test_waiting_is_what_the_lighter_worker_does(tmp_path: Path) -> None:
-    """Five blocks over two workers: the second has two of them, and waits for the first at the end alone."""
-    work = work_of(planned("noprop-dt", "denoiser.T=5", "denoiser.width=16", "denoiser.hidden=128"), "blocks", 2)
-    first, second = over_workers(work, tmp_path)[0]
-    assert second["blocked_s"] > first["blocked_s"]
-    assert second["blocked_s"] < second["elapsed_s"]
