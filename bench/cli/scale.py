@@ -43,7 +43,7 @@ def scale(
     assign: Assign = None,
     workers: Annotated[str, how(help="Numbers of workers, comma-separated; one is always among them.")] = "1,2,4",
     ways: Annotated[str, how(help="Of blocks, data and pipeline, comma-separated.")] = ",".join(WAYS),
-    micro_batches: Annotated[int, how(min=1, help="Parts of a batch in a pipeline.")] = 8,
+    micro_batches: Annotated[int, how(min=1, help="Parts of a batch in a pipeline.")] = 2,
     latency: Annotated[float | None, how(min=0, help="Microseconds of a message, for what is simulated.")] = None,
     bandwidth: Annotated[float | None, how(min=1e-6, help="GB/s of a link, for what is simulated.")] = None,
     oversubscribe: Annotated[bool, how("--oversubscribe", help="Measure also more workers than cores.")] = False,
