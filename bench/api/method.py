@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.api.artifact import Artifact
 from bench.api.net import Net
 from bench.api.settings import NoSettings
+from bench.api.spread import IndependentBlocks, WholeGradient
 from bench.api.task import Batch, Facts, Progress, Task
 
 Role = Literal["inference", "training_only", "frozen"]
@@ -132,6 +133,13 @@ class Method(ABC):
     def blocks(self) -> list[nn.Module]:
         """The parts between which locality is measured, in order. Default: the blocks of the net."""
         return [] if self.net is None else list(self.net.blocks)
+
+    def spread(self) -> IndependentBlocks | WholeGradient | None:
+        """What a step is made of, for `bench scale`, which spreads it over workers. Default: it cannot be spread.
+
+        Raises: ConfigError where it could be, but not with these settings.
+        """
+        return None
 
     def compile(self) -> None:
         """Let torch.compile have what a step spends its time in. Default: blocks, and parts of them called alone."""

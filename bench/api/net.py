@@ -41,9 +41,25 @@ class Net(nn.Module, ABC):
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """Class scores. `noise` feeds the draws of a stochastic net; without it they are at their mean."""
-        for block in self.blocks:
-            x = block(x)
+        h = self.enter(x, noise)
+        for k in range(len(self.blocks)):
+            h = self.through(k, h, x)
+        return self.leave(h)
+
+    # the three parts of `forward`, so that blocks may lie on several workers; a net with a `forward` of its own cannot
+
+    def enter(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+        """What the first block is handed."""
         return x
+
+    def through(self, k: int, h: Tensor, x: Tensor) -> Tensor:
+        """What follows block k, k = 0, 1, ..., from what goes before it and the images."""
+        out: Tensor = self.blocks[k](h)
+        return out
+
+    def leave(self, h: Tensor) -> Tensor:
+        """Class scores, from what follows the last block."""
+        return h
 
     def start_from(self, prototypes: Prototypes) -> None:
         """Take from the training images what the start needs; most nets need nothing."""

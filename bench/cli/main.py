@@ -8,7 +8,7 @@ import typer
 
 from bench import __version__
 from bench.api.errors import BenchError
-from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, status, tune
+from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, scale, status, tune
 from bench.cli.executor import WithExecutor
 from bench.cli.printing import fail, say
 
@@ -39,6 +39,7 @@ app.command("run", cls=WithExecutor)(run.run)
 app.command("tune", cls=WithExecutor)(tune.tune)
 app.command("estimate")(estimate.estimate)
 app.command("memory")(memory.memory)
+app.command("scale")(scale.scale)
 app.command("audit")(audit.audit)
 app.add_typer(listing.app, name="list")
 app.command("show")(listing.show)

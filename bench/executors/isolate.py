@@ -79,7 +79,7 @@ def execute(
     output = Output(job.folder.stderr)
     process = context().Process(target=_child, args=(job, send, DupFd(lock), DupFd(output.write)), daemon=False)
     try:
-        with _quiet_main():
+        with quiet_main():
             process.start()
     except (OSError, EOFError):  # the server died between two runs of the sweep
         return {"status": "interrupted", "reason": "the process that starts runs is gone; the same command continues"}
@@ -168,7 +168,7 @@ def _child(job: Job, send: Connection, lock: Any, output: Any) -> None:
         with contextlib.suppress(OSError):  # a core may have been taken from us since
             os.sched_setaffinity(0, job.cores)
     held = lock.detach()  # noqa: F841  (closed by the end of the process, which gives the folder free)
-    _die_with_parent()
+    die_with_parent()
     printed = output.detach()
     os.dup2(printed, sys.stdout.fileno() if sys.stdout else 1)
     os.dup2(printed, 2)
@@ -220,7 +220,7 @@ def _run(job: Job, send: Connection) -> Summary:
     return {**summary, "wall_s": time.time() - began}
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process group when the parent ends, however it ends: a thread asleep on a pipe, free of cost."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -256,7 +256,7 @@ _main_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _quiet_main() -> Iterator[None]:
+def quiet_main() -> Iterator[None]:
     """Keep multiprocessing from importing the caller's main module into the child: a run needs nothing of it."""
     main: dict[str, Any] = vars(sys.modules["__main__"])
     with _main_lock:

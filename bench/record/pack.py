@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from bench.api.errors import StoreError
-from bench.record import searches
+from bench.record import scaling, searches
 from bench.record.files import atomic_write, csv_bytes
 from bench.record.reader import PACK, Record, records
 from bench.record.results import Results
@@ -19,18 +19,22 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can name
 
 
 def pack(root: Path, out: Path) -> None:
-    """Pack the runs below root, an experiment's folder, into out; with them what a search for settings found.
+    """Pack the runs below root, an experiment's folder, into out; with them points of scaling and what a search found.
 
     Raises: StoreError where a record is corrupt, or root holds several experiments.
     """
     root, out = root.resolve(), out.resolve()
     found = records(root)
-    if {record.folder for record in found} != {root}:
+    points = scaling.load(root)
+    if {record.folder for record in found} != {root} and (found or not points):
         raise StoreError(f"{root} is not the folder of one experiment; pack each by itself")
-    summary = _summary(root)
+    summary = _summary(root) if found else b""
     tried = searches.load(searches.beside(root))
-    atomic_write(out / PACK, _zip(found))
-    atomic_write(out / SUMMARY, summary)
+    if found:
+        atomic_write(out / PACK, _zip(found))
+        atomic_write(out / SUMMARY, summary)
+    for point in points:
+        scaling.save(out, point)
     if tried:
         searches.save(tried, searches.beside(out))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.api.errors import StoreError
+from bench.record import scaling
 from bench.record.files import SAFE_NAME, cause
 from bench.record.searches import TUNING
 
@@ -59,7 +60,7 @@ def records(root: Path, problems: list[str] | None = None) -> list[Record]:
                 found += _of_experiment(folder, problems)
     except OSError as error:
         raise StoreError(f"cannot read {error.filename or root}: {cause(error)}") from error
-    if not found:
+    if not found and not scaling.exist(root):
         none = StoreError(f"{root} holds no run records; run `bench run` first or name the results folder")
         if problems is None:
             raise none

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
-from bench.record import rows, searches
+from bench.record import rows, scaling, searches
 from bench.record.files import csv_rows
 from bench.record.reader import records
 from bench.record.rows import Row, parsed
@@ -152,6 +152,11 @@ class Results:
             with self._noted():
                 found += searches.load(searches.beside(folder))
         return found
+
+    @cached_property
+    def scaling(self) -> list[scaling.Point]:
+        """What `bench scale` measured and modelled, points in no order."""
+        return scaling.load(self.root, self._problems)
 
     @cached_property
     def stderr(self) -> dict[str, str]:

@@ -13,10 +13,11 @@ from bench.report import render_html, render_markdown
 from bench.report.blocks import Block, Picture
 from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section
 from bench.report.sections.memory import memory_table
+from bench.report.sections.scaling import scaling_table
 from bench.report.style import SCREEN, theme
 from bench.report.summary import terminal_table
 
-__all__ = ["memory_table", "terminal_table", "write"]
+__all__ = ["memory_table", "scaling_table", "terminal_table", "write"]
 
 
 def drawn(block: Block) -> Block:

@@ -19,6 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds, Task
+from bench.api.errors import ConfigError
+from bench.api.spread import WholeGradient
 from bench.nets.layers import lend_generator
 from methods._shared.optimizers import adamw
 
@@ -76,6 +78,13 @@ class WholeNet(Method):
         ]
         self.optimizer.step()
         return {"loss": torch.stack(losses).sum()}
+
+    def spread(self) -> WholeGradient:
+        given = {name: getattr(self.config, name) for name in ("checkpoint", "micro_batches", "supervision", "learns")}
+        for name, value in given.items():
+            if value != (usual := BackpropSettings.model_fields[name].default):
+                raise ConfigError(f"{self.info.name}: over workers {name} stays at {usual}, not {value}")
+        return WholeGradient(self.net, self.noise, F.cross_entropy, partial(adamw, config=self.config))
 
     def _learn(self, x: Tensor, y: Tensor, share: float) -> Tensor:
         """Add the gradient of share * loss on (x, y); the graph is gone when this returns."""

@@ -90,11 +90,14 @@ class Denoiser(Net):
         logits: Tensor = self.blocks[t - 1](z, x)
         return mean_embedding(logits, self.labels.weight)
 
-    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        z = noise_like((len(x), self.labels.dim), x, noise)
-        for t, gate in enumerate(self.gates.tanh(), start=1):
-            z = z + gate * (self.u_hat(t, z, x) - z)
-        return self.labels.scores(z)
+    def enter(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+        return noise_like((len(x), self.labels.dim), x, noise)
+
+    def through(self, k: int, h: Tensor, x: Tensor) -> Tensor:
+        return h + self.gates[k].tanh() * (self.u_hat(k + 1, h, x) - h)
+
+    def leave(self, h: Tensor) -> Tensor:
+        return self.labels.scores(h)
 
     def start_from(self, prototypes: Prototypes) -> None:
         if self.labels.wants_prototypes:

@@ -14,7 +14,7 @@ left out. Left open by it and chosen here: the clip of the cosine schedule; that
 the mean of z_0 too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Self
@@ -39,6 +39,7 @@ from bench import (
     register,
 )
 from bench.api.errors import ConfigError
+from bench.api.spread import BlockStep, IndependentBlocks
 from bench.nets.layers import lend_generator, noise_like
 from methods._shared.optimizers import adamw
 from methods.noprop.denoiser import Denoiser, DenoiserBlock
@@ -132,23 +133,35 @@ class NoPropDT(Method):
         T, joint = self.steps.T, self.config.order == "joint"
         trained = range(1, T + 1) if joint else [1 + progress.data_pass % T]
         share = T / len(trained)  # of a term L_t in the mean over the terms of this step
-        terms: list[tuple[Tensor, Tensor | None]]
         if self.stack is not None:
             terms = [self._train_stack(batch, self.stack)]
         else:
             terms = self._run([partial(self._train_block, t, batch, share) for t in trained])
-        losses = torch.stack([loss for loss, _ in terms])
-        cross_entropy = self._train_shared(batch.y, [grad for _, grad in terms if grad is not None])
+        losses = torch.stack([term.loss for term in terms])
+        cross_entropy = self._train_shared(batch, [term.shared for term in terms])
         return {"loss": cross_entropy + losses.sum(), "ce": cross_entropy}
 
-    def _train_block(self, t: int, batch: Batch, share: float) -> tuple[Tensor, Tensor | None]:
+    def spread(self) -> IndependentBlocks:
+        """Blocks share W_embed, and with it messages, where it learns; theta_out learns from labels and noise alone."""
+        if self.stack is not None:
+            raise ConfigError("noprop-dt: execution=stacked computes all blocks as one; over workers use loop")
+        if self.config.order == "sequential":
+            raise ConfigError("noprop-dt: order=sequential trains one block at a time; over workers use joint")
+        return IndependentBlocks(self.steps.T, self._train_some, self._train_shared)
+
+    def _train_some(self, which: Sequence[int], batch: Batch, progress: Progress) -> list[BlockStep]:
+        self.net.train()
+        return self._run([partial(self._train_block, k + 1, batch, 1.0) for k in which])
+
+    def _train_block(self, t: int, batch: Batch, share: float) -> BlockStep:
         block, optimizer, noise = self.net.blocks[t - 1], self.optimizers[t - 1], self.noise[t - 1]
-        return train_block(block, optimizer, self.net.labels.weight, self._term(t), share, batch, noise)
+        loss, grad = train_block(block, optimizer, self.net.labels.weight, self._term(t), share, batch, noise)
+        return BlockStep(loss, [] if grad is None else [grad])
 
     def _term(self, t: int) -> Term:
         return Term(t, float(self.steps.abar[t - 1]), self.config.eta / 2 * float(self.steps.snr_gain[t]))
 
-    def _train_stack(self, batch: Batch, stack: StackedBlocks) -> tuple[Tensor, Tensor | None]:
+    def _train_stack(self, batch: Batch, stack: StackedBlocks) -> BlockStep:
         """The steps of all blocks as one computation."""
         labels, T = self.net.labels, self.steps.T
         W = labels.weight.detach().requires_grad_(labels.learned)
@@ -160,18 +173,18 @@ class NoPropDT(Method):
         loss.backward()
         self.optimizers[0].step()
         self.optimizers[0].zero_grad(set_to_none=True)
-        return loss.detach(), W.grad
+        return BlockStep(loss.detach(), [] if W.grad is None else [W.grad])
 
-    def _train_shared(self, y: Tensor, gradients: list[Tensor]) -> Tensor:
-        """One step of theta_out and W_embed. gradients: those of the blocks' terms by W_embed."""
-        labels = self.net.labels
+    def _train_shared(self, batch: Batch, of_blocks: Sequence[Sequence[Tensor]]) -> Tensor:
+        """One step of theta_out and W_embed. of_blocks: the gradients of the blocks' terms by W_embed, if it learns."""
+        labels, y = self.net.labels, batch.y
         u = F.embedding(y, labels.weight)
         z_T = diffuse(u, float(self.steps.abar[-1]), self.readout_noise)
         loss = F.cross_entropy(labels.scores(z_T), y)
         if labels.learned:
             loss = loss + prior_kl(u, float(self.steps.abar[0])).mean()
         loss.backward()
-        if gradients:
+        if gradients := [grad for shared in of_blocks for grad in shared]:
             assert labels.weight.grad is not None
             labels.weight.grad += torch.stack(gradients).sum(0)  # in the order of t, however they were computed
         self.shared_optimizer.step()

@@ -25,6 +25,7 @@ from bench.report.sections import (
     read_out,
     references,
     results,
+    scaling,
     steps,
     targets,
     troubles,
@@ -62,6 +63,7 @@ SECTIONS: tuple[Section, ...] = (
     titled("Accuracy and learning", accuracy.section, ladder.section, curves.section),
     titled("What updates depend on", dependency.section, angles.section, read_out.section),
     memory.section,
+    scaling.section,
     tuning.section,
     published.section,
     titled("What was learnt", steps.section, artifacts.section),
@@ -73,4 +75,4 @@ SECTIONS: tuple[Section, ...] = (
     references.section,
 )
 
-WITHOUT_RUNS: tuple[Section, ...] = (answer.section, troubles.section)
+WITHOUT_RUNS: tuple[Section, ...] = (answer.section, troubles.section, scaling.section)

@@ -37,6 +37,8 @@ def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     if len(runs) and results.n_probed == len(results.probed):
         return  # nothing was trained, so nothing is asked
+    if runs.empty and results.scaling:
+        return
     yield Heading("Answer")
     ok = finished(runs).dropna(subset=["test_acc"])
     if ok.empty:

@@ -10,6 +10,7 @@ import pandas as pd
 from bench.api.artifact import Artifact
 from bench.api.column import Column
 from bench.catalog.catalog import Catalog
+from bench.record.scaling import Point
 from bench.record.schema import CURVE, IDENTITY, KEY
 from bench.record.searches import Found
 
@@ -41,6 +42,7 @@ class Made:
     own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     searches: Sequence[Found] = ()
+    scaling: Sequence[Point] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     n_probed: int = 0
     n_older: int = 0

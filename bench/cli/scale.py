@@ -1,0 +1,130 @@
+"""`bench scale`: training steps over worker processes, by blocks, by data and as a pipeline, against the ideal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from bench.api.errors import ConfigError
+from bench.cli.options import (
+    Assign,
+    BatchSize,
+    DataDir,
+    Device,
+    Download,
+    ExperimentName,
+    Fresh,
+    NetName,
+    Plugins,
+    Precision,
+    Quiet,
+    ReportsFolder,
+    ResultsFolder,
+    catalog_of,
+    how,
+    length,
+    what,
+)
+from bench.cli.printing import BAD_INPUT, fail, say, table
+from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+
+if TYPE_CHECKING:
+    from bench.scale.model import Wire
+    from bench.scale.work import WayName
+
+PRESET = "scale"
+WAYS: "tuple[WayName, ...]" = ("blocks", "data", "pipeline")
+
+
+def scale(
+    method: Annotated[str | None, what(help="A rule whose blocks learn independently of each other.")] = None,
+    against: Annotated[str | None, what(help="What is spread by data and as a pipeline.")] = None,
+    dataset: Annotated[str | None, what(help="One data set.")] = None,
+    net: NetName = None,
+    batch_size: BatchSize = None,
+    assign: Assign = None,
+    workers: Annotated[str, how(help="Numbers of workers, comma-separated; one is always among them.")] = "1,2,4",
+    ways: Annotated[str, how(help="Of blocks, data and pipeline, comma-separated.")] = ",".join(WAYS),
+    micro_batches: Annotated[int, how(min=1, help="Parts of a batch in a pipeline.")] = 2,
+    latency: Annotated[float | None, how(min=0, help="Microseconds of a message, for what is simulated.")] = None,
+    bandwidth: Annotated[float | None, how(min=1e-6, help="GB/s of a link, for what is simulated.")] = None,
+    oversubscribe: Annotated[bool, how("--oversubscribe", help="Measure also more workers than cores.")] = False,
+    steps: Annotated[int, length(min=1, help="Steps that are timed.")] = 20,
+    warm_up: Annotated[int, length(min=1, help="Steps before them.")] = 3,
+    precision: Precision = None,
+    device: Device = None,
+    plugin: Plugins = None,
+    data_dir: DataDir = None,
+    results: ResultsFolder = Path("results"),
+    reports: ReportsFolder = Path("reports"),
+    experiment: ExperimentName = None,
+    download: Download = False,
+    fresh: Fresh = False,
+    quiet: Quiet = False,
+) -> int:
+    """Spread training over workers: by blocks that learn alone, and backprop by data and as a pipeline."""
+    from bench.spec.config import resolve
+
+    flags = {"net": net, "batch_size": batch_size, "precision": precision, "device": device, "experiment": experiment}
+    asked = resolve(PRESET, None, {**flags, "datasets": dataset}, assign or [])
+    usual = asked.methods
+    counts, chosen = _counts(workers), _ways(ways)
+    methods = {"blocks": method or usual[0], "data": against or usual[1], "pipeline": against or usual[1]}
+    asked = asked.model_copy(update={"methods": list(dict.fromkeys(methods.values()))})
+    if len(asked.datasets) > 1 or asked.tune:
+        raise ConfigError("--dataset: bench scale takes one data set")
+    catalog, broken = catalog_of(plugin)
+
+    from bench.experiment import prepare, results_of, write_report
+    from bench.report import scaling_table
+    from bench.scale.study import Scaling, check, conduct
+
+    runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
+    rows = [(way, run) for way in chosen for run in runs if run.spec.method == methods[way]]
+    study = Scaling(
+        rows, counts, steps, warm_up, micro_batches, results / asked.experiment, device_name.partition(":")[0],
+        data_dir, _wire(latency, bandwidth), oversubscribe, fresh,
+    )  # fmt: skip
+    check(study)
+    stop = stop_on_signals()
+    points = conduct(study, (lambda line: None) if quiet else say, stop)
+    if points is None:
+        say("stopped on request; the same command continues")
+        return CTRL_C
+    measured = results_of(results / asked.experiment, catalog, lenient=True)
+    report = write_report(measured, reports / asked.experiment)
+    drawn = scaling_table(measured)
+    table(drawn.headers, drawn.rows)
+    say(f"report: {report}")
+    for problem in measured.problems:
+        fail(problem)
+    ok = all(point.status == "ok" for point in points)
+    return BAD_INPUT if broken else 0 if ok else RUN_FAILED
+
+
+def _counts(text: str) -> list[int]:
+    """Raises: ConfigError for what is no list of numbers from 1."""
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise ConfigError(f"--workers {text}: write numbers of workers, as in 1,2,4") from None
+    if counts[0] < 1:
+        raise ConfigError(f"--workers {text}: a training needs at least one worker")
+    return counts
+
+
+def _ways(text: str) -> "list[WayName]":
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in WAYS:
+            raise ConfigError(f"--ways {text}: '{name}' is none of {', '.join(WAYS)}")
+    return [way for way in WAYS if way in names]
+
+
+def _wire(latency_us: float | None, bandwidth_gb: float | None) -> "Wire | None":
+    """Raises: ConfigError where one is stated without the other."""
+    if latency_us is None and bandwidth_gb is None:
+        return None
+    if latency_us is None or bandwidth_gb is None:
+        raise ConfigError("--latency and --bandwidth say together what a link carries; give both, or neither")
+    from bench.scale.model import Wire
+
+    return Wire(1e-6 * latency_us, 1e9 * bandwidth_gb)

@@ -1,0 +1,87 @@
+"""What `bench scale` measured and modelled: results/<experiment>/scaling/<id>.json, a point each."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.api.errors import StoreError
+from bench.record.files import atomic_write, json_bytes, safe_name
+
+SCALING = "scaling"
+WAYS = {"blocks": "blocks", "data": "data parallel", "pipeline": "pipeline"}
+
+
+class Point(BaseModel):
+    """A way of training over so many workers. Of all workers: step_s and images_per_s of the slowest, idle of each.
+
+    modelled_images_per_s: what the model says of the same point. sent_bytes: by all workers in a step. as_one: whether
+    the weights after all steps were those of one process, to the last bit; None where that is not to be expected.
+    weights: their hash. crowded: more workers than cores. others: the part of the time in which a worker neither
+    computed nor waited, the most of all workers: its core was with somebody else.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = 1
+    point_id: str
+    date: str  # with time, as ISO 8601 has it
+    kind: Literal["measured", "simulated"]
+    status: Literal["ok", "crashed"]
+    reason: str | None = None
+    method: str
+    net: str
+    dataset: str
+    way: Literal["blocks", "data", "pipeline"]
+    workers: int
+    batch_size: int
+    n_micro: int
+    steps: int
+    warm_up: int
+    settings: dict[str, Any]
+    net_settings: dict[str, Any]
+    step_s: float | None = None
+    images_per_s: float | None = None
+    idle: list[float] = []
+    sent_bytes: float | None = None
+    modelled_images_per_s: float | None = None
+    weights: str | None = None
+    as_one: bool | None = None
+    crowded: bool = False
+    others: float | None = None
+    link: dict[str, Any] | None = None
+    profile: dict[str, Any] | None = None
+    device: str
+    environment: dict[str, Any]
+
+
+def save(folder: Path, point: Point) -> None:
+    """Into an experiment's folder. Raises: StoreError where it cannot be written."""
+    path = folder / SCALING / f"{safe_name(point.point_id, 'a point')}.json"
+    atomic_write(path, json_bytes(point.model_dump(mode="json")))
+
+
+def exist(root: Path) -> bool:
+    return any(_files(root))
+
+
+def load(root: Path, problems: list[str] | None = None) -> list[Point]:
+    """All points below a folder: an experiment's, or one of several.
+
+    problems: where to say which file is corrupt. Raises: StoreError where there is no such list.
+    """
+    found = []
+    for path in _files(root):
+        try:
+            found.append(Point.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            corrupt = StoreError(f"{path} is corrupt ({why}); remove it and run `bench scale` again")
+            if problems is None:
+                raise corrupt from error
+            problems.append(str(corrupt))
+    return found
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted([*root.glob(f"{SCALING}/*.json"), *root.glob(f"*/{SCALING}/*.json")])
