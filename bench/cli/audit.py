@@ -25,7 +25,7 @@ from bench.cli.options import (
     Timeout,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.printing import BAD_INPUT, IN_REPORT, say, table
 from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def audit(
         return CTRL_C
     found = results_of(outcome.folder, catalog)
     for _, of_dataset in by_dataset(board_of(found)):
-        table(*_answers(of_dataset, catalog))
+        table(*_answers(of_dataset, catalog), elsewhere=IN_REPORT)
     if matrix:
         for line in _matrices(found):
             say(line)

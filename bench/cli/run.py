@@ -36,13 +36,14 @@ from bench.cli.options import (
     length,
     what,
 )
-from bench.cli.printing import BAD_INPUT, fail, say, table
+from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
     from bench.spec.config import Experiment
 
 RUN_FAILED, CTRL_C = 1, 130
+LEAST = ("step_ms_p50", "cpu_peak_rss_bytes", "gpu_peak_alloc_bytes")  # of what the terminal shows
 
 
 def run(
@@ -136,7 +137,9 @@ def run(
         return CTRL_C
     measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)
     report = write_report(measured, reports / asked.experiment)
-    table(*terminal_table(measured))
+    titles = {column.name: column.title for column in measured.columns}
+    least = [titles[name] for name in LEAST if name in titles]
+    table(*terminal_table(measured), least=least, elsewhere=IN_REPORT)
     say(f"report: {report}")
     for problem in measured.problems:
         fail(problem)

@@ -28,8 +28,10 @@ from bench.cli.options import (
     ValFraction,
     catalog_of,
 )
-from bench.cli.printing import say, table
+from bench.cli.printing import IN_REPORT, say, table
 from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+
+LEAST = ("range", "near", "search, s", "epochs", "trials")  # of what the terminal shows
 
 
 def tune(
@@ -94,7 +96,7 @@ def tune(
     folder = searches.beside(results / asked.experiment)
     found = searches.load(folder)
     shown = table_of(found)
-    table(shown.headers, shown.rows)
+    table(shown.headers, shown.rows, least=LEAST, elsewhere=IN_REPORT)
     say(f"trials: {folder}")
     for line in saved.save(found, catalog.methods) if save else ():
         say(line)
