@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import data
 from bench.api.errors import ConfigError
@@ -22,6 +22,9 @@ from bench.search.search import Search
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, check, plan
 from bench.spec.ranges import spaces
+
+if TYPE_CHECKING:
+    from bench.report.render_html import Watched
 
 Listening = Callable[[list[Run]], AbstractContextManager[Listener]]
 
@@ -158,12 +161,12 @@ def rates(folder: Path, catalog: Catalog) -> dict[tuple[str, str], float]:
     return {(str(m), str(n)): float(of["flops_per_s"].median()) for (m, n), of in runs.groupby(["method", "net"])}
 
 
-def write_report(results: Results, out: Path | None = None) -> Path:
+def write_report(results: Results, out: Path | None = None, watched: "Watched | None" = None) -> Path:
     """The report over results, by default in reports/<name of the folder>. Returns report.md."""
     from bench import report
 
     name = results.root.resolve().name
-    return report.write(results, out or Path("reports") / name, title=name)
+    return report.write(results, out or Path("reports") / name, title=name, watched=watched)
 
 
 def _device(asked: str) -> str:

@@ -4,9 +4,7 @@ results/<experiment>/plan.json      the runs that the last command wanted, in it
 """
 
 import csv
-import fcntl
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +15,7 @@ from typing import Any
 from bench.api.errors import StoreError
 from bench.api.status import FINAL
 from bench.record.files import atomic_write, json_bytes
-from bench.record.folder import RunFolder
+from bench.record.folder import RunFolder, busy_since
 from bench.record.reader import PLAN
 
 NAMES = ("run_id", "dataset", "net", "method", "seed", "epochs")
@@ -48,6 +46,10 @@ class Standing:
     waiting: int
     remaining_s: float | None
 
+    @property
+    def is_done(self) -> bool:
+        return sum(self.ended.values()) == self.planned
+
 
 def save_plan(folder: Path, specs: Iterable[Mapping[str, Any]]) -> None:
     """Raises: StoreError where it cannot be written."""
@@ -74,9 +76,9 @@ def _standing(folder: Path) -> Standing:
     for run in plan:
         of_run = RunFolder(folder.parent, folder.name, run["run_id"])
         summary = of_run.summary() or {}
-        busy_since = _busy_since(of_run.path)
-        if busy_since is not None:
-            at_work[run["run_id"]] = _at_work(run, of_run.path, time.time() - busy_since)
+        since = busy_since(of_run.path)
+        if since is not None:
+            at_work[run["run_id"]] = _at_work(run, of_run.path, time.time() - since)
             left.append(run)
         elif summary.get("status") in (*FINAL, "skipped"):
             ended[summary["status"]] = ended.get(summary["status"], 0) + 1
@@ -95,21 +97,6 @@ def _plan(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{path} is corrupt ({error}); start the same command again, it writes it anew") from error
     return plan
-
-
-def _busy_since(path: Path) -> float | None:
-    """When the process that holds the folder took it up; None where none does."""
-    try:
-        fd = os.open(path / ".lock", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return (path / "spec.json").stat().st_mtime if (path / "spec.json").exists() else time.time()
-    finally:
-        os.close(fd)
-    return None
 
 
 def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:

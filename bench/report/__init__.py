@@ -24,8 +24,10 @@ def drawn(block: Block) -> Block:
     return block
 
 
-def write(results: Results, out: Path, *, title: str) -> Path:
+def write(results: Results, out: Path, *, title: str, watched: render_html.Watched | None = None) -> Path:
     """Write `report.md`, `index.html`, `tables/*.csv` and `figures/*` under `out`; return the path of `report.md`.
+
+    watched: the page tells that it is written anew while a sweep runs, and reloads itself.
 
     Raises: StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
     """
@@ -33,5 +35,5 @@ def write(results: Results, out: Path, *, title: str) -> Path:
         sections = WITHOUT_RUNS if results.probed.empty else SECTIONS
         blocks = [drawn(block) for section in sections for block in section(results)]
         page = render_markdown.write(blocks, out, title=title)
-        render_html.write(blocks, out, title=title)
+        render_html.write(blocks, out, title=title, watched=watched)
         return page

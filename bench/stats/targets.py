@@ -11,7 +11,7 @@ from bench.stats.twins import twin
 
 OF_TWIN = 0.95
 FLOPS_PER_STEP = "flops_per_step"
-NOT_TRIED = ("skipped", "interrupted")
+NOT_TRIED = ("skipped", "interrupted", "running")
 
 TARGETS = (
     Column("target", "target, %", "the validation accuracy to be reached", scale=100, decimals=2, shown="page"),
