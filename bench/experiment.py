@@ -1,7 +1,7 @@
 """The whole road of one command: experiment, plan, runs, report."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,9 @@ from bench.spec.ranges import spaces
 if TYPE_CHECKING:
     from bench.report.render_html import Watched
 
-Listening = Callable[[list[Run]], AbstractContextManager[Listener]]
+Whole = Sequence[Mapping[str, Any]]  # what is known ahead of each run of a command, trials of a search first
+Begin = Callable[[list[Run]], Listener]  # a part of the whole begins: a round of trials, or the runs
+Listening = Callable[[Whole], AbstractContextManager[Begin]]
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,17 @@ def execute(
 ) -> Outcome:
     """Bring all runs to their end, after the search that the experiment may ask for.
 
-    listening: opens the display for a list of runs. Raises: StoreError where results cannot be written.
+    listening: opens the display, once for the whole. Raises: StoreError where results cannot be written.
     """
     folder = options.root / options.experiment
-    if experiment.tune is not None:
-        found = tune(experiment, runs, options, listening, stop)
-        if found is None:
-            return Outcome(runs, [None] * len(runs), folder)
-        runs = search.tuned(runs, found)
-    save_plan(folder, map(_named, runs))
-    with listening(runs) as listen:
-        return Outcome(runs, run_all(runs, options, listen, stop), folder)
+    rows = _searches(experiment, runs, options)
+    with listening([*_trials(rows, experiment), *map(_named, runs)]) as begin:
+        if experiment.tune is not None:
+            if not _search(experiment, rows, options, begin, stop):
+                return Outcome(runs, [None] * len(runs), folder)
+            runs = search.tuned(runs, rows)
+        save_plan(folder, map(_named, runs))
+        return Outcome(runs, run_all(runs, options, begin(runs), stop), folder)
 
 
 def tune(
@@ -109,22 +111,50 @@ def tune(
 
     Raises: ConfigError for settings that cannot be searched, StoreError where results cannot be written.
     """
+    rows = _searches(experiment, runs, options)
+    with listening(_trials(rows, experiment)) as begin:
+        return rows if _search(experiment, rows, options, begin, stop) else None
+
+
+def _searches(experiment: Experiment, runs: list[Run], options: Options) -> list[Search]:
+    if experiment.tune is None:
+        return []
+    spaces_of = spaces(experiment, {run.spec.method: run.method.load().Config for run in runs})
+    return search.searches(runs, spaces_of, _at_chance(runs, options))
+
+
+def _trials(rows: Sequence[Search], experiment: Experiment) -> list[dict[str, Any]]:
+    """What is known ahead of the trials: all but their settings, and whether ranges will be widened."""
+    tuning = experiment.tune
+    if tuning is None:
+        return []
+    return [
+        {
+            **_named(row.run),
+            "seed": tuning.seed,
+            "epochs": search.trial_epochs(row.run, tuning),
+            "run_id": f"{k}/{row.key}",
+            "trial": True,
+        }
+        for row in rows
+        for k in range(tuning.trials)
+    ]
+
+
+def _search(experiment: Experiment, rows: list[Search], options: Options, begin: Begin, stop: threading.Event) -> bool:
     assert experiment.tune is not None
     aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
     there = replace(options, experiment=aside.name)
 
     def work(trials: list[Run]) -> list[dict[str, Any] | None]:
         save_plan(there.root / there.experiment, map(_named, trials))
-        with listening(trials) as listen:
-            return run_all(trials, there, listen, stop)
+        return run_all(trials, there, begin(trials), stop)
 
-    spaces_of = spaces(experiment, {run.spec.method: run.method.load().Config for run in runs})
-    rows = search.searches(runs, spaces_of, _at_chance(runs, options))
     if not search.conduct(rows, experiment.tune, work):
-        return None
+        return False
     searches.save(outcome.found(rows, experiment.tune), aside)
     outcome.write_journal(rows, aside)
-    return rows
+    return True
 
 
 def _named(run: Run) -> dict[str, Any]:

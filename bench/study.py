@@ -135,7 +135,7 @@ def run(
     where = None if data_dir is None else Path(data_dir)
     runs, device = prepare(asked, catalog, data_dir=where, download=download)
     options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
-    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), threading.Event())
+    outcome = execute(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), threading.Event())
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 
 

@@ -88,7 +88,7 @@ def audit(
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
     stop = stop_on_signals()
-    outcome = execute(asked, probes(runs), options, lambda part: listener(part, quiet=quiet), stop)
+    outcome = execute(asked, probes(runs), options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if stop.is_set():
         say("stopped on request; the same command continues")
         return CTRL_C

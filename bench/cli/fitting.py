@@ -1,4 +1,4 @@
-"""Tables in as many columns as a terminal has: cells fold at words, numbers stay whole, what has no room is left out."""
+"""Tables as wide as a terminal: cells fold at words, numbers stay whole, what has no room is left out."""
 
 import re
 from collections.abc import Sequence

@@ -80,7 +80,7 @@ def memory(
         results, asked[0].experiment, planned[0][1], jobs, data_dir, download, Terms(timeout, fresh, frozenset())
     )
     stop = stop_on_signals()
-    outcome = execute(asked[0], runs, options, lambda part: listener(part, quiet=quiet), stop)
+    outcome = execute(asked[0], runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
         return CTRL_C

@@ -131,7 +131,7 @@ def run(
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
     stop = stop_on_signals()
-    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop)
+    outcome = execute(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
         return CTRL_C

@@ -89,7 +89,7 @@ def tune(
 
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
-    rows = road.tune(asked, runs, options, lambda part: listener(part, quiet=quiet), stop_on_signals())
+    rows = road.tune(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop_on_signals())
     if rows is None:
         say("stopped on request; the same command continues")
         return CTRL_C

@@ -85,8 +85,8 @@ def _standing(folder: Path) -> Standing:
             seconds.append((run, float(summary.get("wall_s") or 0.0)))
         else:
             left.append(run)
-    remaining = _remaining(left, at_work, [(run, s) for run, s in seconds if s > 0])
-    return Standing(folder.name, len(plan), ended, list(at_work.values()), len(left) - len(at_work), remaining)
+    to_go = remaining(left, at_work, [(run, s) for run, s in seconds if s > 0], len(at_work))
+    return Standing(folder.name, len(plan), ended, list(at_work.values()), len(left) - len(at_work), to_go)
 
 
 def _plan(path: Path) -> list[dict[str, Any]]:
@@ -109,28 +109,31 @@ def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
     return AtWork(label, epoch, run["epochs"], seconds)
 
 
-def _remaining(
+def remaining(
     left: Sequence[Mapping[str, Any]],
     at_work: Mapping[str, AtWork],
     seconds: Sequence[tuple[Mapping[str, Any], float]],
+    slots: int,
 ) -> float | None:
-    """By the median of finished runs that are most alike; of a run at work by its own epochs, once it has some."""
+    """By the median of finished runs that are most alike; of a run at work by its own epochs, once it has some.
+
+    slots: runs at a time. Runs alike but for their epochs, as trials are, count by the epoch.
+    """
+    paces: dict[tuple[str, ...], dict[tuple[Any, ...], float]] = {}
+    for names in ALIKE:
+        of: dict[tuple[Any, ...], list[float]] = {}
+        for run, s in seconds:
+            of.setdefault(tuple(run[name] for name in names), []).append(s / run["epochs"])
+        paces[names] = {key: statistics.median(some) for key, some in of.items()}
     work = 0.0
     for run in left:
         here = at_work.get(run["run_id"])
         if here is not None and here.epoch > 0:
             work += here.seconds * max(0.0, run["epochs"] / here.epoch - 1)
             continue
-        expected = _expected(run, seconds)
-        if expected is None:
+        keys = ((names, tuple(run[name] for name in names)) for names in ALIKE)
+        pace = next((paces[names][key] for names, key in keys if key in paces[names]), None)
+        if pace is None:
             return None
-        work += max(0.0, expected - (here.seconds if here else 0.0))
-    return work / max(1, len(at_work))
-
-
-def _expected(run: Mapping[str, Any], seconds: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
-    for names in ALIKE:
-        alike = [s for other, s in seconds if all(other[name] == run[name] for name in names)]
-        if alike:
-            return statistics.median(alike)
-    return None
+        work += max(0.0, pace * run["epochs"] - (here.seconds if here else 0.0))
+    return work / max(1, slots)
