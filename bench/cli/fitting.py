@@ -81,24 +81,30 @@ def _least(header: str, cells: Sequence[str]) -> int:
 
 
 def _widths(columns: dict[str, list[str]], width: int) -> list[int]:
-    """At least what each needs; what is to spare goes, a character at a time, to the column with most lines to gain."""
+    """At least what each needs; what is to spare goes first to the cells that lack most, then to the headers."""
     widths = [_least(name, cells) for name, cells in columns.items()]
-    wanted = [
-        max([least, *(len(line) for cell in cells for line in cell.split("\n"))])
-        for least, cells in zip(widths, columns.values(), strict=True)
-    ]
+    cells = [[line for cell in of for line in cell.split("\n")] for of in columns.values()]
+    for texts in (cells, [[*of, name] for name, of in zip(columns, cells, strict=True)]):
+        wanted = [max([have, *map(len, of)]) for have, of in zip(widths, texts, strict=True)]
+        _grow(widths, wanted, width - GAP * (len(widths) - 1))
     spare = width - sum(widths) - GAP * (len(widths) - 1)
-    while spare > 0 and widths != wanted:
-        short = [(want - have, k) for k, (want, have) in enumerate(zip(wanted, widths, strict=True)) if want > have]
-        few = [k for lack, k in short if lack <= spare / len(short)]  # those that can have all that they want
-        for k in few or [max(short)[1]]:
-            step = wanted[k] - widths[k] if few else 1
-            widths[k] += step
-            spare -= step
     if widths and spare < 0:  # a terminal too narrow for anything: the words of the widest column are cut
         k = max(range(len(widths)), key=widths.__getitem__)
         widths[k] = max(8, widths[k] + spare)
     return widths
+
+
+def _grow(widths: list[int], wanted: Sequence[int], room: int) -> None:
+    """Those that can have all that they want have it; else the one that lacks most grows by one."""
+    while sum(widths) < room and (
+        short := [(w - h, k) for k, (w, h) in enumerate(zip(wanted, widths, strict=True)) if w > h]
+    ):
+        spare = room - sum(widths)
+        lack, k = min(short)
+        if lack <= spare / len(short):
+            widths[k] += lack
+        else:
+            widths[max(short)[1]] += 1
 
 
 def _is_number(piece: str) -> bool:

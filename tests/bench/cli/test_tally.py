@@ -86,7 +86,7 @@ def test_a_search_and_its_runs_are_one_bar_in_a_terminal(tmp_path: Path) -> None
         os.chdir(tmp_path)
         os.environ.pop("COLUMNS", None)
         code = "from bench.cli.main import main; main()"
-        os.execv(sys.executable, [sys.executable, "-c", code, "run", "--config", str(config)])
+        os.execv(sys.executable, [sys.executable, "-c", code, "run", "--config", str(config)])  # noqa: S606
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     drawn = b""
     try:
