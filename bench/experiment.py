@@ -1,11 +1,11 @@
 """The whole road of one command: experiment, plan, runs, report."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import data
 from bench.api.errors import ConfigError
@@ -26,7 +26,12 @@ from bench.spec.plan import Run, check, plan
 from bench.spec.ranges import spaces
 from bench.spec.shard import Shard
 
-Listening = Callable[[list[Run]], AbstractContextManager[Listener]]
+if TYPE_CHECKING:
+    from bench.report.render_html import Watched
+
+Whole = Sequence[Mapping[str, Any]]  # what is known ahead of each run of a command, trials of a search first
+Begin = Callable[[list[Run]], Listener]  # a part of the whole begins: a round of trials, or the runs
+Listening = Callable[[Whole], AbstractContextManager[Begin]]
 
 
 @dataclass(frozen=True)
@@ -105,18 +110,18 @@ def execute(
 ) -> Outcome:
     """Bring all runs to their end, after the search that the experiment may ask for, on this machine unless told.
 
-    listening: opens the display for a list of runs. Raises: StoreError where results cannot be written.
+    listening: opens the display, once for the whole. Raises: StoreError where results cannot be written.
     """
     executor = executor or Local()
     folder = options.root / options.experiment
-    if experiment.tune is not None:
-        found = tune(experiment, runs, options, listening, stop, executor)
-        if found is None:
-            return Outcome(runs, [None] * len(runs), folder)
-        runs = search.tuned(runs, found)
-    save_plan(folder, map(_named, runs))
-    with listening(runs) as listen:
-        return Outcome(runs, executor.run_all(runs, options, listen, stop), folder)
+    rows = _searches(experiment, runs, options)
+    with listening([*_trials(rows, experiment), *map(_named, runs)]) as begin:
+        if experiment.tune is not None:
+            if not _search(experiment, rows, options, begin, stop, executor):
+                return Outcome(runs, [None] * len(runs), folder)
+            runs = search.tuned(runs, rows)
+        save_plan(folder, map(_named, runs))
+        return Outcome(runs, executor.run_all(runs, options, begin(runs), stop), folder)
 
 
 def tune(
@@ -131,22 +136,57 @@ def tune(
 
     Raises: ConfigError for settings that cannot be searched, StoreError where results cannot be written.
     """
+    rows = _searches(experiment, runs, options)
+    with listening(_trials(rows, experiment)) as begin:
+        return rows if _search(experiment, rows, options, begin, stop, executor or Local()) else None
+
+
+def _searches(experiment: Experiment, runs: list[Run], options: Options) -> list[Search]:
+    if experiment.tune is None:
+        return []
+    spaces_of = spaces(experiment, {run.spec.method: run.method.load().Config for run in runs})
+    return search.searches(runs, spaces_of, _at_chance(runs, options))
+
+
+def _trials(rows: Sequence[Search], experiment: Experiment) -> list[dict[str, Any]]:
+    """What is known ahead of the trials: all but their settings, and whether ranges will be widened."""
+    tuning = experiment.tune
+    if tuning is None:
+        return []
+    return [
+        {
+            **_named(row.run),
+            "seed": tuning.seed,
+            "epochs": search.trial_epochs(row.run, tuning),
+            "run_id": f"{k}/{row.key}",
+            "trial": True,
+        }
+        for row in rows
+        for k in range(tuning.trials)
+    ]
+
+
+def _search(
+    experiment: Experiment,
+    rows: list[Search],
+    options: Options,
+    begin: Begin,
+    stop: threading.Event,
+    executor: Executor,
+) -> bool:
     assert experiment.tune is not None
     aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
     there = replace(options, experiment=aside.name)
 
     def work(trials: list[Run]) -> list[Summary | None]:
         save_plan(there.root / there.experiment, map(_named, trials))
-        with listening(trials) as listen:
-            return (executor or Local()).run_all(trials, there, listen, stop)
+        return executor.run_all(trials, there, begin(trials), stop)
 
-    spaces_of = spaces(experiment, {run.spec.method: run.method.load().Config for run in runs})
-    rows = search.searches(runs, spaces_of, _at_chance(runs, options))
     if not search.conduct(rows, experiment.tune, work):
-        return None
+        return False
     searches.save(outcome.found(rows, experiment.tune), aside)
     outcome.write_journal(rows, aside)
-    return rows
+    return True
 
 
 def _named(run: Run) -> dict[str, Any]:
@@ -183,9 +223,11 @@ def rates(folder: Path, catalog: Catalog) -> dict[tuple[str, str], float]:
     return {(str(m), str(n)): float(of["flops_per_s"].median()) for (m, n), of in runs.groupby(["method", "net"])}
 
 
-def write_report(results: Results, out: Path | None = None, *, style: str = "screen") -> Path:
+def write_report(
+    results: Results, out: Path | None = None, *, style: str = "screen", watched: "Watched | None" = None
+) -> Path:
     """The report over results, by default in reports/<name of the folder>. Returns report.md."""
     from bench import report
 
     name = results.root.resolve().name
-    return report.write(results, out or Path("reports") / name, title=name, style=style)
+    return report.write(results, out or Path("reports") / name, title=name, style=style, watched=watched)

@@ -142,7 +142,9 @@ def run(
     by = make(catalog, executor, executor_settings or {})
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
     options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
-    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), threading.Event(), by)
+    outcome = execute(
+        asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), threading.Event(), by
+    )
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 
 

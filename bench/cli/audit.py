@@ -25,7 +25,7 @@ from bench.cli.options import (
     Timeout,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.printing import BAD_INPUT, IN_REPORT, say, table
 from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def audit(
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
     stop = stop_on_signals()
-    outcome = execute(asked, probes(runs), options, lambda part: listener(part, quiet=quiet), stop)
+    outcome = execute(asked, probes(runs), options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if stop.is_set():
         say("stopped on request; the same command continues")
         return CTRL_C
     found = results_of(outcome.folder, catalog)
     for _, of_dataset in by_dataset(board_of(found)):
-        table(*_answers(of_dataset, catalog))
+        table(*_answers(of_dataset, catalog), elsewhere=IN_REPORT)
     if matrix:
         for line in _matrices(found):
             say(line)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.cli.printing import say, table
+from bench.cli.printing import note, table
 
 if TYPE_CHECKING:
     from bench.executors.executor import Options
@@ -38,7 +38,7 @@ def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None
     kept = [k for k in range(len(HEADS)) if any(line[k] for line in lines)]
     table([HEADS[k] for k in kept], [[line[k] or "-" for k in kept] for line in lines])
     apart = f" after a search of {_seconds(search_s)} s" if search_s else ""
-    say(
+    note(
         f"{len(runs)} runs, {_seconds(to_go)} s to go{apart}, one at a time; "
         "timed by a few steps and a prediction each, set-up left out"
     )

@@ -19,7 +19,7 @@ from bench.cli.options import (
     ValFraction,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.printing import BAD_INPUT, note, say, table
 
 if TYPE_CHECKING:
     from bench.api.column import Value
@@ -86,9 +86,9 @@ def estimate(
     ]
     kept = [k for k in range(len(heads)) if any(row[k] for row in rows)]
     table([heads[k] for k in kept], [[row[k] or "-" for k in kept] for row in rows])
-    say(NOTE.format(peak=peak / 1e9))
+    note(NOTE.format(peak=peak / 1e9))
     if reached:
-        say(NOTE_MEASURED.format(folder=results))
+        note(NOTE_MEASURED.format(folder=results))
     return BAD_INPUT if broken else 0
 
 

@@ -45,7 +45,8 @@ def list_datasets(data_dir: DataDir = None, plugin: Plugins = None) -> int:
         here = "no" if cls().missing(where) else "yes"
         size = "x".join(map(str, info.image_shape or ()))
         rows.append([name, info.title, size, *map(_count, (info.n_classes, info.n_train, info.n_test)), here])
-    table(["name", "title", "image", "classes", "train", "test", "here"], rows)
+    heads = ["name", "title", "image", "classes", "train", "test", "here"]
+    table(heads, rows, least=["test", "classes", "image"])
     say(f"data folder: {where}")
     return BAD_INPUT if broken else 0
 

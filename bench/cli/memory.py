@@ -24,7 +24,7 @@ from bench.cli.options import (
     Timeout,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.cli.printing import BAD_INPUT, IN_REPORT, say, table
 from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 PRESET = "memory"
@@ -80,14 +80,14 @@ def memory(
         results, asked[0].experiment, planned[0][1], jobs, data_dir, download, Terms(timeout, fresh, frozenset())
     )
     stop = stop_on_signals()
-    outcome = execute(asked[0], runs, options, lambda part: listener(part, quiet=quiet), stop)
+    outcome = execute(asked[0], runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
         return CTRL_C
     measured = results_of(outcome.folder, catalog, all_sources=all_sources)
     report = write_report(measured, reports / asked[0].experiment)
     points = memory_table(measured)
-    table(points.headers, points.rows)
+    table(points.headers, points.rows, elsewhere=IN_REPORT)
     say(f"report: {report}")
     if stop.is_set():
         say("stopped on request; the same command continues")

@@ -1,14 +1,25 @@
 """How the command line prints: lines, tables, complaints."""
 
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 
 WIDE = 240
 BAD_INPUT = 2
+ELSEWHERE = "a wider terminal or a pipe shows"
+IN_REPORT = "`bench report` shows"
 
 
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Prose, folded at words to the width that there is."""
+    from bench.cli.fitting import fold
+
+    say(fold(text, room()))
 
 
 def fail(text: str) -> int:
@@ -17,16 +28,37 @@ def fail(text: str) -> int:
     return BAD_INPUT
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def room() -> int:
+    """Characters in a line. A pipe has no width unless COLUMNS says so: a reader wants whole lines there."""
+    asked = os.environ.get("COLUMNS", "")
+    if not sys.stdout.isatty() and not (asked.isdecimal() and int(asked) > 0):
+        return WIDE
+    return shutil.get_terminal_size().columns
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    least: Sequence[str] = (),
+    elsewhere: str = ELSEWHERE,
+) -> None:
+    """A table no wider than the terminal. least: headers to be left out first; elsewhere: what shows those left out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from bench.cli.fitting import fit
+
+    width = room()
+    fitted = fit(columns, rows, width, least)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
-    for row in rows:
+    for header in fitted.headers:
+        drawn.add_column(Text(header), overflow="fold")
+    for row in fitted.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    # a pipe has no width: a reader wants whole lines there, not ones folded at 80 columns
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    console.print(drawn)
+    Console(width=width).print(drawn)
+    if fitted.alike:
+        note(f"in every row: {'; '.join(fitted.alike)}")
+    if fitted.left_out:
+        note(f"no room for {'; '.join(fitted.left_out)}: {elsewhere} them")

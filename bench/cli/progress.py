@@ -1,25 +1,27 @@
-"""What `bench run` shows while it runs: bars on a terminal and in a notebook, plain lines elsewhere."""
+"""What `bench run` shows while it runs: a bar over the whole on a terminal and in a notebook, plain lines elsewhere."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench.cli.tally import Tally
 from bench.executors.executor import Listener
+from bench.experiment import Begin, Whole
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Started, Stepped
 from bench.spec.plan import Run
 
 
 @contextmanager
-def listener(runs: list[Run], *, quiet: bool) -> Iterator[Listener]:
-    """The listener that suits where the output goes."""
+def listener(whole: Whole, *, quiet: bool, jobs: int) -> Iterator[Begin]:
+    """What gives the listener of each part of the whole, as it suits where the output goes."""
     if quiet:
-        yield lambda run, event: None
+        yield lambda runs: lambda run, event: None
     elif sys.stdout.isatty() or _in_a_notebook():
-        with _bars(runs) as listen:
-            yield listen
+        with _bar(Tally(whole, jobs)) as begin:
+            yield begin
     else:
-        yield _lines(runs)
+        yield _lines
 
 
 def _in_a_notebook() -> bool:
@@ -41,33 +43,42 @@ def _lines(runs: list[Run]) -> Listener:
 
 
 @contextmanager
-def _bars(runs: list[Run]) -> Iterator[Listener]:
+def _bar(tally: Tally) -> Iterator[Begin]:
+    """One bar over the whole, below it a line for each run at work."""
+    from rich.console import RenderableType
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    name, words_column = TextColumn("{task.description}"), TextColumn("{task.fields[words]}")
-    with Progress(name, BarColumn(), words_column, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        whole = progress.add_task("all runs", total=len(runs), words="")
-        bars: dict[str, TaskID] = {}
+    words: dict[str, str] = {}  # of the runs at work
+
+    class Drawn(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            for task in self.tasks:
+                self.update(task.id, completed=tally.done, total=tally.total, counts=tally.counts, end=tally.end())
+            yield self.make_tasks_table(self.tasks)
+            yield from (Text(f"{name}: {said}") for name, said in list(words.items()))
+
+    counts, end = TextColumn("{task.fields[counts]}"), TextColumn("{task.fields[end]}")
+    columns = (counts, BarColumn(bar_width=None), TimeElapsedColumn(), end)
+    # seldom drawn, so that it takes nothing from the runs that are timed
+    with Drawn(*columns, refresh_per_second=2, expand=True) as progress:
+        progress.add_task("", total=tally.total, counts=tally.counts, end=tally.end())
 
         def listen(run: Run, event: Event) -> None:
-            key, words = run.spec.run_id, escape(_words(run, event))
-            match event:
-                case Started():
-                    bars[key] = progress.add_task(escape(run.spec.label), total=None, words="setting up")
-                case Stepped(step, steps, train_s):
-                    done, total = _part(run, step, steps, train_s)
-                    progress.update(bars[key], completed=done, total=total, words=words)
-                case EpochEnded(row, steps):
-                    done, total = _part(run, row["step"], steps, row["train_s"])
-                    progress.update(bars[key], completed=done, total=total, words=words)
-                case Kept() | Ended():
-                    progress.advance(whole)
-                    if key in bars:
-                        progress.remove_task(bars.pop(key))
-                    progress.console.print(f"{escape(run.spec.label)}: {words}", highlight=False)
+            tally.hear(run, event)
+            said = _words(run, event)
+            if isinstance(event, Kept | Ended):
+                words.pop(run.spec.label, None)
+                progress.console.print(f"{escape(run.spec.label)}: {escape(said)}", highlight=False)
+            else:
+                words[run.spec.label] = "setting up" if isinstance(event, Started) else said
 
-        yield listen
+        def begin(runs: list[Run]) -> Listener:
+            tally.begin(runs)
+            return listen
+
+        yield begin
 
 
 def _part(run: Run, step: Any, steps: int, train_s: Any) -> tuple[float, float]:

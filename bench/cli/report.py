@@ -1,12 +1,18 @@
 """`bench report`, `compare`, `merge` and `pack`: what is made of run records."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.api.errors import ConfigError
 from bench.cli.options import AllSources, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, fail, say, table
+from bench.cli.printing import BAD_INPUT, fail, note, say, table
+
+if TYPE_CHECKING:
+    from bench.report.render_html import Watched
+
+EVERY_S = 10.0
 
 Margin = Annotated[
     float | None, typer.Option(min=0.01, max=100, help="Points within which accuracies are equivalent; else 1.")
@@ -29,6 +35,12 @@ def report(
     style: Annotated[
         str, typer.Option(help="Of figures: screen, or paper: as wide as its columns, in its type, as PDF, too.")
     ] = "screen",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write anew while a sweep runs, until its plan is done or Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float | None, typer.Option(min=1, max=3600, help="With --watch: seconds between two reports at least; else 10.")
+    ] = None,
     plugin: Plugins = None,
 ) -> int:
     """Write tables and figures over run records."""
@@ -40,11 +52,30 @@ def report(
         name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None
     }
     chosen = selection(select or "")
-    measured = results_of(results, catalog, all_sources=all_sources, select=chosen, lenient=True, **asked)
-    say(f"report: {write_report(measured, out, style=style)}")
-    for problem in measured.problems:
-        fail(problem)
-    return BAD_INPUT if broken or measured.problems else 0
+    if every is not None and not watch:
+        raise ConfigError("--every is for --watch; give both or neither")
+    told: set[str] = set()
+
+    def write(watched: "Watched | None" = None) -> Path:
+        measured = results_of(results, catalog, all_sources=all_sources, select=chosen, lenient=True, **asked)
+        page = write_report(measured, out, style=style, watched=watched)
+        if watched is None:
+            say(f"report: {page}")
+        found = set(measured.problems)
+        for problem in [problem for problem in measured.problems if problem not in told]:
+            fail(problem)
+        told.clear()
+        told.update(found)
+        return page.with_name("index.html")
+
+    if watch:
+        from bench.cli.run import stop_on_signals
+        from bench.report.watch import watch as keep_up
+
+        keep_up(results, write, every_s=every or EVERY_S, stop=stop_on_signals(), tell=note)
+    else:
+        write()
+    return BAD_INPUT if broken or told else 0
 
 
 def compare(

@@ -41,7 +41,7 @@ from bench.cli.options import (
     length,
     what,
 )
-from bench.cli.printing import BAD_INPUT, fail, say, table
+from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 RUN_FAILED, CTRL_C = 1, 130
 SHOW_CURSOR = "\x1b[?25h"  # bars hide it
+LEAST = ("step_ms_p50", "cpu_peak_rss_bytes", "gpu_peak_alloc_bytes")  # of what the terminal shows
 
 
 def run(
@@ -143,13 +144,15 @@ def run(
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
     stop = stop_on_signals()
-    outcome = execute(asked, runs, options, lambda part: listener(part, quiet=quiet), stop, by)
+    outcome = execute(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop, by)
     if all(summary is None for summary in outcome.summaries):
         say("stopped on request; the same command continues")
         return CTRL_C
     measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)
     report = write_report(measured, reports / asked.experiment)
-    table(*terminal_table(measured))
+    titles = {column.name: column.title for column in measured.columns}
+    least = [titles[name] for name in LEAST if name in titles]
+    table(*terminal_table(measured), least=least, elsewhere=IN_REPORT)
     say(f"report: {report}")
     for problem in measured.problems:
         fail(problem)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.printing import say, table
+from bench.cli.printing import note, table
 
 
 def status(
@@ -24,7 +24,7 @@ def status(
         lines.append([standing.experiment, *map(str, counts), _when(standing.remaining_s)])
     table(["experiment", "runs", "ok", "else", "at work", "waiting", "left"], lines)
     for run in (run for standing in found for run in standing.at_work):
-        say(f"at work: {run.label}, epoch {run.epoch:g} of {run.epochs}, {run.seconds:.0f} s")
+        note(f"at work: {run.label}, epoch {run.epoch:g} of {run.epochs}, {run.seconds:.0f} s")
 
 
 def _when(seconds: float | None) -> str:

@@ -29,8 +29,10 @@ from bench.cli.options import (
     ValFraction,
     catalog_of,
 )
-from bench.cli.printing import say, table
+from bench.cli.printing import IN_REPORT, say, table
 from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+
+LEAST = ("range", "near", "search, s", "epochs", "trials")  # of what the terminal shows
 
 
 def tune(
@@ -91,14 +93,14 @@ def tune(
     by = executor_of(catalog, executor, ctx)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
-    rows = road.tune(asked, runs, options, lambda part: listener(part, quiet=quiet), stop_on_signals(), by)
+    rows = road.tune(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop_on_signals(), by)
     if rows is None:
         say("stopped on request; the same command continues")
         return CTRL_C
     folder = searches.beside(results / asked.experiment)
     found = searches.load(folder)
     shown = table_of(found)
-    table(shown.headers, shown.rows)
+    table(shown.headers, shown.rows, least=LEAST, elsewhere=IN_REPORT)
     say(f"trials: {folder}")
     for line in saved.save(found, catalog.methods) if save else ():
         say(line)

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pickle
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -150,3 +151,18 @@ class RunFolder:
             why = str(error).partition("\n")[0]
             raise StoreError(f"{self.checkpoint} is corrupt ({why}); remove it and run again") from error
         return state
+
+
+def busy_since(path: Path) -> float | None:
+    """When the process that holds the folder took it up; None where none does."""
+    try:
+        fd = os.open(path / ".lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (path / "spec.json").stat().st_mtime if (path / "spec.json").exists() else time.time()
+    finally:
+        os.close(fd)
+    return None

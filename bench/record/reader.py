@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.api.errors import StoreError
 from bench.record import scaling
 from bench.record.files import SAFE_NAME, cause
+from bench.record.folder import busy_since
 from bench.record.searches import TUNING
 
 PACK, PLAN = "records.zip", "plan.json"
@@ -31,6 +32,7 @@ class Record:
     mend: str
     names: frozenset[str]
     load: Callable[[str], bytes]
+    is_busy: Callable[[], bool] = lambda: False  # whether a process is at work on it
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None where there is none. Raises: StoreError where it cannot be read."""
@@ -100,7 +102,9 @@ def _of_folder(path: Path) -> Record:
             raise StoreError(f"cannot read {path / name}: {cause(error)}") from error
 
     mend = "remove its folder and run again"
-    return Record(path.parent, path.name, str(path), mend, frozenset(os.listdir(path)), load)
+    return Record(
+        path.parent, path.name, str(path), mend, frozenset(os.listdir(path)), load, lambda: busy_since(path) is not None
+    )
 
 
 def _of_pack(path: Path) -> list[Record]:

@@ -19,6 +19,7 @@ from bench.spec import budget
 
 T = TypeVar("T")
 
+RUNNING = "running"  # as tables say it; no summary does
 _COLUMNS = TypeAdapter(tuple[Column, ...])
 _SPEC: Mapping[str, type] = dict(method=str, net=str, dataset=str, seed=int, epochs=int, batch_size=int)
 
@@ -78,10 +79,11 @@ class Row:
     @cached_property
     def values(self) -> dict[str, Any]:
         """The closing record, with what names the run."""
+        stood = {"status": "interrupted", "reason": "stopped before its end", **self.summary}
+        if stood["status"] not in FINAL and self.record.is_busy():
+            stood |= {"status": RUNNING, "reason": "at work"}
         return {
-            "status": "interrupted",
-            "reason": "stopped before its end",
-            **self.summary,
+            **stood,
             **{name: self.spec[name] for name in _SPEC},
             "run_id": self.run_id,
             "experiment": self.record.folder.name,

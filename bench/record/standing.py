@@ -4,9 +4,7 @@ results/<experiment>/plan.json      the runs that the last command wanted, in it
 """
 
 import csv
-import fcntl
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +15,7 @@ from typing import Any
 from bench.api.errors import StoreError
 from bench.api.status import FINAL
 from bench.record.files import atomic_write, json_bytes
-from bench.record.folder import RunFolder
+from bench.record.folder import RunFolder, busy_since
 from bench.record.reader import PLAN
 
 NAMES = ("run_id", "dataset", "net", "method", "seed", "epochs")
@@ -48,6 +46,10 @@ class Standing:
     waiting: int
     remaining_s: float | None
 
+    @property
+    def is_done(self) -> bool:
+        return sum(self.ended.values()) == self.planned
+
 
 def save_plan(folder: Path, specs: Iterable[Mapping[str, Any]]) -> None:
     """Raises: StoreError where it cannot be written."""
@@ -74,17 +76,17 @@ def _standing(folder: Path) -> Standing:
     for run in plan:
         of_run = RunFolder(folder.parent, folder.name, run["run_id"])
         summary = of_run.summary() or {}
-        busy_since = _busy_since(of_run.path)
-        if busy_since is not None:
-            at_work[run["run_id"]] = _at_work(run, of_run.path, time.time() - busy_since)
+        since = busy_since(of_run.path)
+        if since is not None:
+            at_work[run["run_id"]] = _at_work(run, of_run.path, time.time() - since)
             left.append(run)
         elif summary.get("status") in (*FINAL, "skipped"):
             ended[summary["status"]] = ended.get(summary["status"], 0) + 1
             seconds.append((run, float(summary.get("wall_s") or 0.0)))
         else:
             left.append(run)
-    remaining = _remaining(left, at_work, [(run, s) for run, s in seconds if s > 0])
-    return Standing(folder.name, len(plan), ended, list(at_work.values()), len(left) - len(at_work), remaining)
+    to_go = remaining(left, at_work, [(run, s) for run, s in seconds if s > 0], len(at_work))
+    return Standing(folder.name, len(plan), ended, list(at_work.values()), len(left) - len(at_work), to_go)
 
 
 def _plan(path: Path) -> list[dict[str, Any]]:
@@ -97,21 +99,6 @@ def _plan(path: Path) -> list[dict[str, Any]]:
     return plan
 
 
-def _busy_since(path: Path) -> float | None:
-    """When the process that holds the folder took it up; None where none does."""
-    try:
-        fd = os.open(path / ".lock", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return (path / "spec.json").stat().st_mtime if (path / "spec.json").exists() else time.time()
-    finally:
-        os.close(fd)
-    return None
-
-
 def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
     label = f"{run['method']} on {run['net']}, {run['dataset']}, seed {run['seed']}"
     try:
@@ -122,28 +109,31 @@ def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
     return AtWork(label, epoch, run["epochs"], seconds)
 
 
-def _remaining(
+def remaining(
     left: Sequence[Mapping[str, Any]],
     at_work: Mapping[str, AtWork],
     seconds: Sequence[tuple[Mapping[str, Any], float]],
+    slots: int,
 ) -> float | None:
-    """By the median of finished runs that are most alike; of a run at work by its own epochs, once it has some."""
+    """By the median of finished runs that are most alike; of a run at work by its own epochs, once it has some.
+
+    slots: runs at a time. Runs alike but for their epochs, as trials are, count by the epoch.
+    """
+    paces: dict[tuple[str, ...], dict[tuple[Any, ...], float]] = {}
+    for names in ALIKE:
+        of: dict[tuple[Any, ...], list[float]] = {}
+        for run, s in seconds:
+            of.setdefault(tuple(run[name] for name in names), []).append(s / run["epochs"])
+        paces[names] = {key: statistics.median(some) for key, some in of.items()}
     work = 0.0
     for run in left:
         here = at_work.get(run["run_id"])
         if here is not None and here.epoch > 0:
             work += here.seconds * max(0.0, run["epochs"] / here.epoch - 1)
             continue
-        expected = _expected(run, seconds)
-        if expected is None:
+        keys = ((names, tuple(run[name] for name in names)) for names in ALIKE)
+        pace = next((paces[names][key] for names, key in keys if key in paces[names]), None)
+        if pace is None:
             return None
-        work += max(0.0, expected - (here.seconds if here else 0.0))
-    return work / max(1, len(at_work))
-
-
-def _expected(run: Mapping[str, Any], seconds: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
-    for names in ALIKE:
-        alike = [s for other, s in seconds if all(other[name] == run[name] for name in names)]
-        if alike:
-            return statistics.median(alike)
-    return None
+        work += max(0.0, pace * run["epochs"] - (here.seconds if here else 0.0))
+    return work / max(1, slots)

@@ -41,20 +41,25 @@ def _young() -> Iterator[None]:
         gc.unfreeze()
 
 
-def write(results: Results, out: Path, *, title: str, style: str = SCREEN) -> Path:
+def write(
+    results: Results, out: Path, *, title: str, style: str = SCREEN, watched: render_html.Watched | None = None
+) -> Path:
     """Write `report.md`, `index.html`, `tables/*.csv` and `figures/*` under `out`; return the path of `report.md`.
 
-    style: of figures, one of bench.report.style.STYLES. Raises: ConfigError where there is none of this name;
+    style: of figures, one of bench.report.style.STYLES. watched: the page tells that it is written anew while a sweep
+    runs, and reloads itself. Raises: ConfigError where there is none of this name;
     StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
     """
     with theme(style):
         sections = WITHOUT_RUNS if results.probed.empty else SECTIONS  # read before what is new is looked at
         with _young():
-            return _written(results, sections, out, title)
+            return _written(results, sections, out, title, watched)
 
 
-def _written(results: Results, sections: Sequence[Section], out: Path, title: str) -> Path:
+def _written(
+    results: Results, sections: Sequence[Section], out: Path, title: str, watched: render_html.Watched | None
+) -> Path:
     blocks = [drawn(block) for section in sections for block in section(results)]
     page = render_markdown.write(blocks, out, title=title)
-    render_html.write(blocks, out, title=title)
+    render_html.write(blocks, out, title=title, watched=watched)
     return page

@@ -8,7 +8,9 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +30,8 @@ from bench.report.text import file_name, one_line, printable
 
 ASSETS = files("bench.report").joinpath("html")
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "tables.js", "charts.js", "page.js")
+RELOAD = "watch.js"
+WATCHED_PART = re.compile("<!-- watched -->.*?<!-- /watched -->\n?", re.S)  # foreign text has no "<" of its own
 MOST_PICTURES = 1_200_000  # bytes of pictures within the page; any further ones are named as files beside it
 DIGITS = 5  # of the numbers that are drawn
 LONG = 60  # characters from which on a text is written once, however many runs have it
@@ -36,18 +40,34 @@ INK = "var(--ink)"
 INLINE = MarkdownIt("commonmark", {"html": False})
 
 
-def write(blocks: Iterable[Block], out: Path, *, title: str) -> Path:
+@dataclass(frozen=True)
+class Watched:
+    """That a page is written anew while a sweep runs. at: when it was; words: where the sweep stands."""
+
+    at: str
+    words: str
+    every_s: float
+
+
+def write(blocks: Iterable[Block], out: Path, *, title: str, watched: Watched | None = None) -> Path:
     """Write the page under `out`; return its path. Raises: StoreError where `out` cannot be written."""
     page = out / "index.html"
-    atomic_write(page, rendered(blocks, title=title).encode(errors="replace"))
+    atomic_write(page, rendered(blocks, title=title, watched=watched).encode(errors="replace"))
     return page
 
 
-def rendered(blocks: Iterable[Block], *, title: str) -> str:
-    """The page."""
+def still(page: Path) -> None:
+    """Let a page that was watched reload itself no more. Raises: StoreError where it cannot be written."""
+    html = page.read_text(encoding="utf-8")
+    atomic_write(page, WATCHED_PART.sub("", html).encode(errors="replace"))
+
+
+def rendered(blocks: Iterable[Block], *, title: str, watched: Watched | None = None) -> str:
+    """The page. watched: it tells so, and reloads itself."""
     content = _Content()
     items = [item for block in blocks if (item := content.item(block)) is not None]
     scripts = [_asset(name) for name in SCRIPTS]
+    reload = _asset(RELOAD) if watched else ""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = lambda text: Markup(INLINE.renderInline(text))  # noqa: S704  (html is off)
     return environment.from_string(_asset("page.html.j2")).render(
@@ -56,12 +76,14 @@ def rendered(blocks: Iterable[Block], *, title: str) -> str:
         contents=[(item["id"], item["text"]) for item in items if item["kind"] == "heading" and item["level"] == 2],
         style=Markup(_asset("page.css")),  # noqa: S704  (our own)
         scripts=[Markup(script) for script in scripts],  # noqa: S704  (our own)
+        watched=watched,
+        reload=Markup(reload),  # noqa: S704  (our own)
         policy="; ".join(
             [
                 "default-src 'none'",
                 "img-src data:",
                 "style-src 'unsafe-inline'",
-                f"script-src {' '.join(map(_hash, scripts))}",
+                f"script-src {' '.join(map(_hash, [*scripts, *([reload] if watched else [])]))}",
                 "base-uri 'none'",
                 "form-action 'none'",
             ]

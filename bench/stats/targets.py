@@ -12,7 +12,7 @@ from bench.stats.twins import twins
 
 OF_TWIN = 0.95
 FLOPS_PER_STEP = "flops_per_step"
-NOT_TRIED = ("skipped", "interrupted")
+NOT_TRIED = ("skipped", "interrupted", "running")
 
 TARGETS = (
     Column("target", "target, %", "the validation accuracy to be reached", scale=100, decimals=2, shown="page"),
