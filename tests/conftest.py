@@ -14,6 +14,7 @@ from bench.catalog.catalog import Catalog
 from bench.testing.subject import CPU, default_net, small_task
 
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # workers of pytest-xdist are given one, and tables fit themselves to it
 
 BROWSER = (Path("/usr/bin/chromium").exists(), Path("/usr/bin/chromedriver").exists(), find_spec("selenium"))
 NO_BROWSER = "needs Chromium (Debian: chromium and chromium-driver) and selenium"
