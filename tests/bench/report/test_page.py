@@ -265,6 +265,27 @@ def test_the_bibliography_is_there_to_be_copied(js: Callable[..., Any]) -> None:
     assert "@article{lecun1998gradient," in text
 
 
+def test_a_watched_page_reloads_itself_and_what_was_chosen_stays(chrome: Any, tmp_path: Path) -> None:
+    watched = render_html.Watched("12:00", "1 of 2 runs have ended", every_s=2)
+    write(results(), tmp_path, title="a sweep", watched=watched)  # type: ignore[arg-type]
+    js = chrome.execute_script
+    chrome.get((tmp_path / "index.html").as_uri())
+    until(lambda: js("return document.documentElement.dataset.ready"))
+    chrome.get_log("browser")
+    choose(js, "dataset", "mnist")
+    click_header(js, "test acc, %")
+    hide = "document.querySelector('button[data-look]:not(.off)')"
+    hidden = js(f"const button = {hide}; button.click(); return button.textContent")
+    before = column(js, "test acc, %")
+    js("document.activeElement.blur(); window.before = 1; scrollTo(0, 300)")
+    until(lambda: js("return document.documentElement.dataset.ready && window.before === undefined"))
+    until(lambda: js("return scrollY") == 300)
+    assert set(column(js, "data set")) == {"mnist"}
+    assert column(js, "test acc, %") == before
+    assert js("return document.querySelector('button.off[data-look]').textContent") == hidden
+    assert chrome.get_log("browser") == []
+
+
 def test_print_shows_every_figure_and_no_controls(chrome: Any, js: Callable[..., Any]) -> None:
     until(lambda: js("return document.documentElement.dataset.ready"))
     data = chrome.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
