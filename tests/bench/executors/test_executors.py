@@ -27,6 +27,7 @@ from bench.spec.plan import Run, check, plan
 from bench.spec.shard import Shard
 
 NUMBERS = ["run_id", "status", "test_acc", "val_acc", "train_loss", "steps"]
+RAY = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray")
 SLURM = pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit")
 
 
@@ -178,8 +179,8 @@ def test_a_stranger_s_executor_declares_options_and_is_used(tmp_path: Path) -> N
         (["--executor", "rey"], "unknown executor 'rey'; did you mean ray?"),
         (["--executor", "slurm", "--cpus", "none"], "settings of executor slurm: cpus='none' is refused"),
         (["--partition", "x"], "No such option: --partition"),
-        (["--executor", "slurm", "--device", "cuda"], "--device cuda needs --gpus above 0"),
-        (["--executor", "ray", "--device", "cuda:1"], "the scheduler chooses the GPU"),
+        pytest.param(["--executor", "slurm", "--device", "cuda"], "--device cuda needs --gpus above 0", marks=SLURM),
+        pytest.param(["--executor", "ray", "--device", "cuda:1"], "the scheduler chooses the GPU", marks=RAY),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], line: str) -> None:
