@@ -93,7 +93,9 @@ def tune(
     by = executor_of(catalog, executor, ctx)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
-    rows = road.tune(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop_on_signals(), by)
+    rows = road.tune(
+        asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop_on_signals(), by
+    )
     if rows is None:
         say("stopped on request; the same command continues")
         return CTRL_C

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import NoneType
@@ -126,12 +126,13 @@ def newest(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.group not in last or row.source == last[row.group].source]
 
 
-def labelled(rows: list[Row]) -> list[Row]:
+def labelled(rows: list[Row], *, apart_from: Collection[str] = ()) -> list[Row]:
     """Each row with the protocol and settings in which it differs from others of its group, in the order of tables.
 
     Settings are compared under one protocol. One that an older record lacks is taken to be that of its peers.
+    apart_from: those that shall set no rows apart.
     """
-    settings = [row.settings for row in rows]
+    settings = [{name: value for name, value in row.settings.items() if name not in apart_from} for row in rows]
     seen: dict[tuple[Any, ...], set[str]] = defaultdict(set)
 
     def values(row: Row, name: str) -> set[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from bench.api.column import Column
 from bench.record import rows
 from bench.record.results import Results
+from bench.record.schema import SOURCES
 from bench.report.blocks import Table
 from bench.report.numbers import shown
 from bench.report.summary import NAMES
@@ -20,7 +21,7 @@ TIMES = Column("", "", "B over A", decimals=2)
 
 def versus_frame(a: Results, b: Results) -> pd.DataFrame:
     """Each cell of either folder, told apart over both together, with the columns of `bench.stats.versus`."""
-    both = rows.labelled([*a.unlabelled, *b.unlabelled])
+    both = rows.labelled([*a.unlabelled, *b.unlabelled], apart_from=SOURCES)  # two commits are compared, too
     of_a = {id(row.record) for row in a.unlabelled}
     sides = [[row for row in both if (id(row.record) in of_a) == is_a] for is_a in (True, False)]
     return versus(a.frame(sides[0]), b.frame(sides[1]), a.margin, ratios_of(a))
