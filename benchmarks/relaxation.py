@@ -52,6 +52,7 @@ def relaxation_of(name: str, settings: dict[str, Any], steps: int) -> tuple[Act,
             states.start(x, y, 1.0)
 
         def relax() -> None:
+            turn(states)
             for _ in range(steps):
                 states.move()
                 states.predict()
@@ -62,9 +63,16 @@ def relaxation_of(name: str, settings: dict[str, Any], steps: int) -> tuple[Act,
             states.start(x)
 
         def relax() -> None:
+            turn(states)
             states.run(steps, nudge)
 
     return start, relax, [layer for layer in method.net.modules() if isinstance(layer, nn.Linear)]
+
+
+def turn(states: Any) -> None:
+    """What a start does for the sake of the steps that follow: W laid out the other way round."""
+    for layer in states.layers[1:]:
+        layer.rest(layer.transpose is not None)
 
 
 def products_of(layers: list[nn.Linear], steps: int, *, forward: bool) -> Act:

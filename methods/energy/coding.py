@@ -50,9 +50,17 @@ class Relaxation:
         self.e = self.hidden_d if config.momentum == 0 else torch.empty_like(self.hidden_d)  # asked for by v alone
         self.behind_first = self.mu.of(1, L - 1)  # what of the predictions can move while the weights do not
         self.h, self.weight = torch.empty_like(self.mu.parts[-1]), 1.0
+        deeper, moved = chain.layers[1:], self.x if config.momentum == 0 else self.v
+        self.predictions = list(zip(deeper, self.x.parts, self.mu.parts[1:], strict=True))  # of an output from an input
+        self.pulls = list(zip(deeper, self.d.parts[1:], moved.parts, strict=True))  # of an error on what it moves
 
-    def start(self, x: Tensor, y: Tensor, beta: float) -> None:
-        """The forward pass: states at their predictions, and what the output is to be. beta: with its sign."""
+    def start(self, x: Tensor, y: Tensor, beta: float, *, resting: bool = True) -> None:
+        """The forward pass: states at their predictions, and what the output is to be.
+
+        beta: with its sign. resting: weights move only after the relaxation.
+        """
+        for layer, _, _ in self.predictions:
+            layer.rest(resting and self.config.prediction == "moving")
         below = x
         for layer, mu in zip(self.layers[:-1], self.mu.parts, strict=False):
             layer.forward(below, mu)
@@ -68,13 +76,12 @@ class Relaxation:
     def move(self) -> None:
         """One step of all states."""
         eta, m = self.config.state_lr, self.config.momentum
-        above = zip(self.layers[1:], self.d.parts[1:], strict=True)
         if m == 0:
-            self.x.flat.lerp_(self.hidden_mu, eta)
-            for (layer, d), x in zip(above, self.x.parts, strict=True):
-                layer.transposed(d, x, by=eta)
+            for layer, d, x in self.pulls:
+                layer.transposed(d, x, keep=1 - eta, by=eta)
+            self.x.flat.add_(self.hidden_mu, alpha=eta)
             return
-        for (layer, d), v in zip(above, self.v.parts, strict=True):
+        for layer, d, v in self.pulls:
             layer.transposed(d, v, keep=m, by=-1)
         self.v.flat.add_(self.e)
         self.x.flat.sub_(self.v.flat, alpha=eta)
@@ -84,7 +91,7 @@ class Relaxation:
         if self.config.prediction == "moving":
             if image is not None:
                 self.layers[0].forward(image, self.mu.parts[0])
-            for layer, x, mu in zip(self.layers[1:], self.x.parts, self.mu.parts[1:], strict=True):
+            for layer, x, mu in self.predictions:
                 layer.forward(x, mu)
             self.activate(self.behind_first if image is None else self.hidden_mu)
         self._errors()

@@ -47,6 +47,8 @@ class Relaxation:
     def start(self, x: Tensor) -> None:
         """From s = 0; what the first layer is given never changes."""
         self.flat.zero_()
+        for layer in self.layers[1:]:
+            layer.rest(True)
         self.layers[0].forward(x, self.first, 0.5)
 
     def run(self, steps: int, nudge: tuple[Tensor, Tensor] | None = None) -> None:

@@ -2,7 +2,8 @@
 
 A block gives f_l(h) = s(P(W_l h + b_l)) with an activation s and, behind a convolution, max-pooling P. ReLU and tanh
 never decrease, so pooling may stand before them, and all elementwise work is on states of one shape. A relaxation then
-costs two products for each layer and step, W_l h and W_l^T d, and a few kernels for all layers together.
+costs two products for each layer and step, W_l h and W_l^T d, and a few kernels for all layers together. Weights that
+rest meanwhile lie there both ways round, since a CPU multiplies by rows faster than by columns.
 """
 
 from abc import ABC, abstractmethod
@@ -26,6 +27,9 @@ class Layer(ABC):
 
     module: nn.Linear | nn.Conv2d
 
+    def rest(self, resting: bool) -> None:  # noqa: B027 (nothing, where there is nothing to gain)
+        """From now on the weights stay as they are; or they may move."""
+
     @abstractmethod
     def forward(self, h: Tensor, out: Tensor) -> None:
         """out <- P(W h + b)"""
@@ -42,12 +46,16 @@ class Layer(ABC):
 class Linear(Layer):
     def __init__(self, module: nn.Linear) -> None:
         self.module, self.weight, self.bias = module, module.weight, module.bias
+        self.transpose: Tensor | None = None  # W^T by rows, of weights that rest
         # the layer itself writes into given memory: called as a module, it is seen by whoever counts calls
         module.forward = partial(affine, module.weight, module.bias)  # type: ignore[method-assign]
 
+    def rest(self, resting: bool) -> None:
+        self.transpose = self.weight.detach().t().contiguous() if resting else None
+
     def forward(self, h: Tensor, out: Tensor, scale: float = 1.0) -> None:
         """out <- scale (W h + b)"""
-        self.module(_rows(h), out, scale)
+        self.module(_rows(h), self.transpose, out, scale)
 
     def transposed(self, d: Tensor, into: Tensor, *, keep: float = 1.0, by: float = 1.0) -> None:
         _rows(into).addmm_(d, self.weight, beta=keep, alpha=by)
@@ -56,11 +64,18 @@ class Linear(Layer):
         return weight_gradient(self.module, _rows(h), d)
 
 
-def affine(weight: Tensor, bias: Tensor, h: Tensor, out: Tensor | None = None, scale: float = 1.0) -> Tensor:
-    """scale (W h + b), of nn.Linear's form where there is no `out`."""
+def affine(
+    weight: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    transpose: Tensor | None = None,
+    out: Tensor | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """scale (W h + b), of nn.Linear's form where there is no `out`. transpose: of W, where that is there already."""
     if out is None:
         return F.linear(h, weight, bias)
-    return torch.addmm(bias, h, weight.t(), beta=scale, alpha=scale, out=out)
+    return torch.addmm(bias, h, weight.t() if transpose is None else transpose, beta=scale, alpha=scale, out=out)
 
 
 def _rows(h: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class PredictiveCoding(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
         relaxation, beta = self._relaxation(x), self._beta(progress.step)
-        relaxation.start(x, y, beta)
+        relaxation.start(x, y, beta, resting=self.config.learning == "equilibrium")
         u = relaxation.mu.parts[-1]
         if self.config.energy == "cross-entropy":
             loss = F.cross_entropy(u, y)
