@@ -102,8 +102,8 @@ class CaFo(Method):
         """Add a batch to the sums of classifier k."""
         rows = F.pad(h.flatten(1).to(self.hh[k].dtype), (0, 1), value=1.0)
         with torch.autocast(rows.device.type, enabled=False):  # sums of thousands of images want all digits
-            self.hh[k] += rows.T @ rows
-            self.hy[k] += rows.T @ F.one_hot(y, self.hy[k].shape[1]).to(rows.dtype)
+            self.hh[k].addmm_(rows.T, rows)
+            self.hy[k].addmm_(rows.T, F.one_hot(y, self.hy[k].shape[1]).to(rows.dtype))
 
     @torch.no_grad()
     def prepare_for_eval(self) -> None:
