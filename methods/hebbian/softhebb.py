@@ -17,6 +17,7 @@ in the first `unsupervised` part of all steps; then they and the statistics of b
 last layer, learns by its own gradient and Adam. When the filters come to rest it goes back to its first weights and an
 Adam without memory: what it learnt of filters many times as long is in its way. From there its step is halved after
 20, 35, 50, 60, 70, 80 and 90 % of what is left.
+Claims are of the steps in which filters learn; what a record says of one step is of the read-out's, which are more.
 filters = random is the control: the same net, normalisation and read-out, filters of length 1 as they were drawn.
 
 On `triangle`, the paper's net, all is as there. In an mlp or cnn each hidden layer gets the paper's form: batch norm
