@@ -50,6 +50,9 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
         summary = _counted(summary, before or {}, ahead=_stand(folder) != stood)
         spec = job.run.spec
+        if not (folder.path / "spec.json").exists():  # a method may delete what its process can reach
+            summary |= {"status": "crashed", "reason": "its records were deleted while it ran"}
+            folder.create(spec.model_dump(mode="json"), {})
         summary |= {
             "method": spec.method,
             "net": spec.net,

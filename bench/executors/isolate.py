@@ -191,7 +191,7 @@ def _run(job: Job, send: Connection) -> Summary:
     from bench.runner.session import Session
     from bench.runner.state import Place
 
-    began, folder = time.time(), job.folder
+    began, folder = time.monotonic(), job.folder
     torch.set_num_threads(job.threads)
     try:
         device = torch.device(job.device)
@@ -217,7 +217,7 @@ def _run(job: Job, send: Connection) -> Summary:
             "status": "oom" if oom else "crashed",
             "reason": f"{type(error).__name__}: {' '.join(str(error).split())}",
         }
-    return {**summary, "wall_s": time.time() - began}
+    return {**summary, "wall_s": time.monotonic() - began}
 
 
 def die_with_parent() -> None:

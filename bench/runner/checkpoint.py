@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import torch
 
+from bench.api.errors import StoreError
 from bench.record.folder import RunFolder
 from bench.runner.state import State, Training
 
@@ -29,6 +30,7 @@ class Saver:
         losses = torch.stack(state.losses).cpu() if state.losses else torch.empty(0)
         self.folder.save_checkpoint(
             {
+                "run_id": run.spec.run_id,
                 "method": run.method.state_dict(),
                 "seeds": run.seeds.state_dict(),
                 "global_rng": torch.get_rng_state(),
@@ -43,9 +45,16 @@ class Saver:
 
 
 def resumed(run: Training, folder: RunFolder) -> Training:
-    """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read."""
+    """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read.
+
+    Raises: StoreError for a checkpoint that is no file of this run's.
+    """
     kept = folder.load_checkpoint()
-    if kept is None or any(gauge.name not in kept["gauges"] for gauge in run.gauges):
+    if kept is None:
+        return run
+    if kept.get("run_id") != run.spec.run_id:
+        raise StoreError(f"{folder.checkpoint} is another run's; remove it and run again")
+    if any(gauge.name not in kept["gauges"] for gauge in run.gauges):
         return run
     run.method.load_state_dict(kept["method"])
     run.seeds.load_state_dict(kept["seeds"])
