@@ -1,4 +1,4 @@
-"""kill -9 of whatever a sweep consists of, at random moments, each followed by the same command: nothing lost or twice."""
+"""kill -9 of what a sweep consists of, at random moments, then the same command: nothing is lost or done twice."""
 
 import contextlib
 import os
