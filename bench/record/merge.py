@@ -14,9 +14,10 @@ from bench.record import searches
 from bench.record.files import atomic_write
 from bench.record.reader import Record, records
 from bench.record.rows import Row, one
+from bench.record.schema import CUT
 from bench.record.searches import Found
 
-MUST_AGREE = ("status", "test_acc", "val_acc")
+MUST_AGREE = ("status", "test_acc", "val_acc", CUT)
 LAST = "summary.json"  # a record is whole once it has this
 
 

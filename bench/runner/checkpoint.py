@@ -35,6 +35,7 @@ class Saver:
                 "cuda_rng": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
                 "state": {of.name: getattr(state, of.name) for of in fields(state)} | {"losses": losses},
                 "best": run.best.state(),
+                "micro_batches": run.micro_batches,
                 "gauges": {gauge.name: gauge.state_dict() for gauge in run.gauges},
             }
         )
@@ -43,9 +44,14 @@ class Saver:
 
 
 def resumed(run: Training, folder: RunFolder) -> Training:
-    """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read."""
+    """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read.
+
+    Nor does it go on from batches that were cut otherwise: a record is of steps that are all alike.
+    """
     kept = folder.load_checkpoint()
     if kept is None or any(gauge.name not in kept["gauges"] for gauge in run.gauges):
+        return run
+    if kept.get("micro_batches", 1) != run.micro_batches:
         return run
     run.method.load_state_dict(kept["method"])
     run.seeds.load_state_dict(kept["seeds"])
