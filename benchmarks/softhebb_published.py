@@ -1,12 +1,12 @@
-"""SoftHebb at its published size on MNIST: the test accuracy after one epoch for the filters and 50 for the read-out.
+"""SoftHebb at its published size: the test accuracy after one epoch for the filters and 50 for the read-out.
 
-    python benchmarks/softhebb_published.py --data-dir DIR [--filters random] [--seed 0] [--epochs 50] [--threads 1]
+    python benchmarks/softhebb_published.py --data-dir DIR [--dataset cifar10] [--filters random] [--threads 1]
 
-Paper: Journe, Garcia Rodriguez, Guo, Moraitis 2023, arXiv 2209.11883: 99.35 +- 0.03 % on MNIST. The net is `triangle`
-with its default 96, 384 and 1536 channels. The method is the suite's, step by step, in the paper's setting: updates of
-10 images, all 60,000 of them, read-out batches of 64, Adam with 1e-3, dropout 1/2. As a run of the suite this would
-take hours on two cores, since each of 51 epochs passes through the filters. Here they are passed once when they have
-come to rest: what the read-out sees of an image does not change from then on, and 3.3 GB of it are kept.
+Paper: Journe, Garcia Rodriguez, Guo, Moraitis 2023, arXiv 2209.11883: 99.35 +- 0.03 % on MNIST, 80.31 % on CIFAR-10.
+The net is `triangle` with its default 96, 384 and 1536 channels. The method is the suite's, step by step, in the paper's
+setting: updates of 10 images, all training images, read-out batches of 64, Adam with 1e-3, dropout 1/2. As a run of the
+suite this would take hours on two cores, since each of 51 epochs passes through the filters. Here they are passed once
+when they have come to rest: what the read-out sees of an image does not change from then on, and is kept (3 to 5 GB).
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import Batch, Progress, Seeds, Task, data
 from bench.api.dataset import Split
@@ -39,13 +39,17 @@ def learn_filters(method: SoftHebb, train: Batches, order: Tensor, progress: Pro
 def features(method: SoftHebb, images: Batches) -> Tensor:
     """What the read-out sees. Shape: (N, features)."""
     method.layers.eval()
-    parts = [method._features(batch.x, unsupervised=False).flatten(1) for batch in images]
-    return torch.cat(parts)
+    width = next(m for m in method.readout.modules() if isinstance(m, nn.Linear)).in_features
+    kept = torch.empty(images.n_images, width)
+    for k, batch in enumerate(images):
+        kept[k * images.batch_size :][: len(batch.y)] = method._features(batch.x, unsupervised=False).flatten(1)
+    return kept
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--dataset", choices=["mnist", "cifar10"], default="mnist")
     parser.add_argument("--filters", choices=["learned", "random"], default="learned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=50, help="of the read-out")
@@ -53,10 +57,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     catalog, cpu = Catalog(), torch.device("cpu")
-    loaded = data.load(catalog.dataset("mnist"), data_dir=args.data_dir)
+    loaded = data.load(catalog.dataset(args.dataset), data_dir=args.data_dir)
     whole = Split(*(torch.cat(pair) for pair in zip(loaded.train, loaded.val, strict=True)))
     train, test = (Batches(split, loaded.mean, loaded.std, cpu, 500) for split in (whole, loaded.test))
-    task = Task("mnist", loaded.n_classes, loaded.image_shape, train.n_images, catalog.nets["triangle"].load(), {})
+    task = Task(args.dataset, loaded.n_classes, loaded.image_shape, train.n_images, catalog.nets["triangle"].load(), {})
     seeds = Seeds(args.seed, cpu, method="softhebb")
     epochs = 1 + args.epochs
     settings = SoftHebbSettings(

@@ -141,6 +141,14 @@ class Method(ABC):
         """
         return None
 
+    def cut_batches(self, parts: int) -> str | None:
+        """Learn from each mini-batch in so many parts, one after another, by the same update but for rounding.
+
+        Asked before the first step, where whole batches run out of memory (`bench run --on-oom shrink`). Returns None,
+        or the reason why it cannot be, and nothing has changed then. Default: it cannot.
+        """
+        return f"{self.info.name} does not say how to learn the same from a batch in parts"
+
     def compile(self) -> None:
         """Let torch.compile have what a step spends its time in. Default: blocks, and parts of them called alone."""
         for block in self.blocks():

@@ -28,12 +28,13 @@ class IndependentBlocks:
 
     train: the steps of the blocks of these numbers, from 0, on one batch.
     train_shared: then the step of what all blocks share, on the gradients that each block has by it, in the blocks'
-        order; where blocks have none it depends on none of them, and any worker may take it alone.
+        order; where blocks have none it depends on none of them, and any worker may take it alone. Gives the loss of
+        what is shared, where that has one of its own.
     """
 
     n_blocks: int
     train: Callable[[Sequence[int], Batch, Progress], Sequence[BlockStep]]
-    train_shared: Callable[[Batch, Sequence[Sequence[Tensor]]], Tensor]
+    train_shared: Callable[[Batch, Sequence[Sequence[Tensor]]], Tensor | None]
 
 
 @dataclass(frozen=True)

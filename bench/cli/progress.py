@@ -8,7 +8,8 @@ from typing import Any
 from bench.cli.tally import Tally
 from bench.executors.executor import Listener
 from bench.experiment import Begin, Whole
-from bench.runner.events import Ended, EpochEnded, Event, Kept, Started, Stepped
+from bench.record.schema import CUT
+from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
 from bench.spec.plan import Run
 
 
@@ -94,6 +95,8 @@ def _words(run: Run, event: Event) -> str:
     match event:
         case Started():
             return "started"
+        case Shrunk(micro_batches):
+            return f"out of memory; again with each batch in {micro_batches} parts"
         case Stepped(step, steps, train_s):
             return f"step {step}/{steps}" if run.spec.seconds is None else f"step {step}, {_seconds(run, train_s)}"
         case EpochEnded(row):
@@ -107,4 +110,5 @@ def _words(run: Run, event: Event) -> str:
                 return f"{summary['status']}{kept}: {summary.get('reason')}"
             reached = {"test": summary.get("test_acc"), "validation": summary.get("val_acc")}
             shown = next((f", {name} {value:.2%}" for name, value in reached.items() if value is not None), "")
-            return f"ok{kept}{shown}"
+            cut = f", each batch in {summary[CUT]} parts" if summary.get(CUT) else ""
+            return f"ok{kept}{shown}{cut}"

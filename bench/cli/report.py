@@ -113,7 +113,9 @@ def merge(
     """Join results folders from several machines; records that contradict each other are named and refused."""
     from bench.record.merge import merge as join
 
-    say(f"merged: {join(sources, out, keep=keep)} runs in {out}")
+    found = join(sources, out, keep=keep)
+    points = f" and {found.points} points of scaling" if found.points else ""
+    say(f"merged: {found.runs} runs{points} in {out}")
 
 
 def pack(

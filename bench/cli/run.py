@@ -45,6 +45,7 @@ from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
+    from bench.executors.attempt import OnOOM
     from bench.spec.config import Experiment
 
 RUN_FAILED, CTRL_C = 1, 130
@@ -92,6 +93,9 @@ def run(
     download: Download = False,
     fresh: Fresh = False,
     retry: Annotated[str | None, how(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
+    on_oom: Annotated[
+        str, how(metavar="fail|shrink", help="Out of memory: that is its end, or the same update from micro-batches.")
+    ] = "fail",
     all_sources: AllSources = False,
     dry_run: Annotated[bool, how("--dry-run", help="List the runs and how long they take; run none.")] = False,
     quiet: Quiet = False,
@@ -122,6 +126,7 @@ def run(
         "experiment": experiment,
     }
     again, part_of_plan = _failures(retry), None if shard is None else Shard.parse(shard)
+    out_of_memory = _on_oom(on_oom)
     asked = resolve(preset, config, flags, assign or [])
     catalog, broken = catalog_of(plugin)
     if broken:
@@ -138,7 +143,7 @@ def run(
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download, executor=by, shard=part_of_plan)
     for line in told(runs) if asked.tuned else ():
         say(line)
-    terms = Terms(timeout, fresh, again)
+    terms = Terms(timeout, fresh, again, out_of_memory)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
     if dry_run:
         dry.show(asked, runs, options)
@@ -187,6 +192,14 @@ def _failures(text: str | None) -> "frozenset[Status]":
         if name not in known:
             raise ConfigError(f"--retry: {unknown('failure', name, known)}")
     return frozenset(known[name] for name in names)
+
+
+def _on_oom(text: str) -> "OnOOM":
+    """Raises: ConfigError for what is neither."""
+    known: dict[str, OnOOM] = {"fail": "fail", "shrink": "shrink"}
+    if text not in known:
+        raise ConfigError(f"--on-oom: {unknown('answer', text, known)}")
+    return known[text]
 
 
 def _without_broken(asked: "Experiment", catalog: "Catalog") -> "Experiment":

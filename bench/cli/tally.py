@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bench.record.standing import AtWork, remaining
-from bench.runner.events import Ended, EpochEnded, Event, Kept, Started, Stepped
+from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
 from bench.spec.plan import Run
 
 PLACE = ("dataset", "net", "method", "seed", "epochs")  # what is known of a run before a search has chosen for it
@@ -57,7 +57,7 @@ class Tally:
     def hear(self, run: Run, event: Event) -> None:
         key = run.spec.run_id
         match event:
-            case Started():
+            case Started() | Shrunk():
                 self._at_work[key] = (self._clock(), 0.0)
             case Stepped(step, steps, train_s):
                 self._ahead_by(run, step / max(1, steps), train_s)

@@ -8,25 +8,36 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from bench.api.status import FINAL, Status
+from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
 from bench.record.folder import RunFolder
-from bench.runner.events import Ended, Event, Kept, Started
+from bench.record.schema import CUT
+from bench.runner.events import Ended, Event, Kept, Shrunk, Started
 
 BUSY_POLL_S = 1.0  # after which a run that another process has is asked for again
+MOST_PARTS = 64  # into which a batch is cut for want of memory
 KILLS = 3  # from outside, in a row and without getting ahead, after which a run is given up
+
+
+OnOOM = Literal["fail", "shrink"]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a run is attempted. fresh: what was finished is done again. retry: failures to be tried again."""
+    """On what terms a run is attempted. fresh: what was finished is done again. retry: failures to be tried again.
+
+    on_oom: whether a run that runs out of memory begins again with its batches cut, where its method can do so to the
+    same update. timeout_s: of each beginning.
+    """
 
     timeout_s: float | None = None
     fresh: bool = False
     retry: frozenset[Status] = frozenset()
+    on_oom: OnOOM = "fail"
 
 
 def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:
@@ -47,7 +58,9 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             return before
         tell(Started())
         stood = _stand(folder)
-        summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
+        if before is not None and before.get("status") in RESUMABLE:  # it goes on as it was
+            job = replace(job, micro_batches=before.get(CUT) or 1)
+        summary = _executed(job, lock, terms, tell, stop)
         summary = _counted(summary, before or {}, ahead=_stand(folder) != stood)
         spec = job.run.spec
         if not (folder.path / "spec.json").exists():  # a method may delete what its process can reach
@@ -60,6 +73,7 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             "seed": spec.seed,
             "device": spec.device,
             "timeout_s": terms.timeout_s,
+            "on_oom": terms.on_oom,
             "finished_at": time.time(),
         }
         folder.finish(summary)
@@ -70,12 +84,41 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
 
 
 def is_due(before: Summary, terms: Terms) -> bool:
-    """Whether a run that has a record is attempted again: it is unfinished, asked for, or given more time."""
+    """Whether a run that has a record is attempted again: it is unfinished, asked for, or given more time or leeway."""
     status = before.get("status")
     if status not in FINAL or status in terms.retry:
         return True
+    if status == "oom" and terms.on_oom == "shrink" and before.get("on_oom") != "shrink":
+        return True
     more = terms.timeout_s is None or terms.timeout_s > (before.get("timeout_s") or 0)
     return status == "timeout" and more
+
+
+def _executed(job: Job, lock: int, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary:
+    """The run in a child; where that ends for want of memory and the terms say so, in another with batches cut in two,
+    then in 4, 8, ... parts.
+    """
+    folder = job.folder
+    summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
+    while summary["status"] == "oom" and terms.on_oom == "shrink":
+        parts, failed = 2 * job.micro_batches, summary
+        if parts > min(MOST_PARTS, job.run.spec.batch_size):
+            return {**failed, "reason": f"{failed['reason']}; batches are cut no further than this", **_cut(job)}
+        told = folder.stderr.read_bytes() if folder.stderr.exists() else None
+        job = replace(job, micro_batches=parts)
+        # what a kill leaves behind is to be continued in parts of this size
+        folder.finish({"status": "interrupted", "reason": "begun again for want of memory", **_cut(job)})
+        tell(Shrunk(parts))
+        summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
+        if summary.pop("uncuttable", False):
+            if told is not None:
+                folder.stderr.write_bytes(told)
+            return {**failed, "reason": f"{failed['reason']}; not in smaller parts: {summary['reason']}"}
+    return {**summary, **_cut(job)}
+
+
+def _cut(job: Job) -> Summary:
+    return {CUT: job.micro_batches} if job.micro_batches > 1 else {}
 
 
 def _counted(summary: Summary, before: Summary, *, ahead: bool) -> Summary:

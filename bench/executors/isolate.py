@@ -38,7 +38,10 @@ _OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory"
 
 @dataclass(frozen=True)
 class Job:
-    """What a child needs to know. `device` is a torch device name; `cores`: those to keep to, where there are any."""
+    """What a child needs to know. `device` is a torch device name; `cores`: those to keep to, where there are any.
+
+    micro_batches: parts into which each batch is cut, after whole ones have run out of memory.
+    """
 
     run: Run
     root: Path
@@ -48,6 +51,7 @@ class Job:
     data_dir: Path | None
     download: bool
     cores: tuple[int, ...] = ()
+    micro_batches: int = 1
 
     @property
     def folder(self) -> RunFolder:
@@ -189,6 +193,7 @@ def _run(job: Job, send: Connection) -> Summary:
     from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
     from bench.runner.session import Session
+    from bench.runner.setup import Uncuttable
     from bench.runner.state import Place
 
     began, folder = time.monotonic(), job.folder
@@ -199,13 +204,16 @@ def _run(job: Job, send: Connection) -> Summary:
         parts = job.run.load()
         foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
         folder.write_columns([column for cls in foreign for column in cls.columns])
-        session = Session(job.run.spec, parts, Place(device, job.data_dir, job.download), folder, send.send)
+        place = Place(device, job.data_dir, job.download)
+        session = Session(job.run.spec, parts, place, folder, send.send, micro_batches=job.micro_batches)
 
         def stop(*_: object) -> None:
             session.stop_requested = True
 
         signal.signal(signal.SIGTERM, stop)
         summary = session.go()
+    except Uncuttable as reason:
+        summary = {"status": "oom", "reason": str(reason), "uncuttable": True}
     except StoreError as error:  # a full disk is no fault of the method: once there is room, the run goes on
         summary = {"status": "interrupted", "reason": str(error)}
     except BenchError as error:

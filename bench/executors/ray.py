@@ -6,6 +6,7 @@ Every node needs this suite in the same version, and data and plugin files under
 """
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -328,7 +329,7 @@ def _connected(address: str | None) -> Iterator[None]:
             address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            configure_logging=False,
+            logging_level=logging.ERROR,  # warnings of Ray's are of its own clusters and tokens, none of our runs
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error

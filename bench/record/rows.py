@@ -14,7 +14,7 @@ from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL, Status
 from bench.record.reader import Record
-from bench.record.schema import IDENTITY, SCHEMA, SOURCES, UNVARIED
+from bench.record.schema import CUT, IDENTITY, SCHEMA, SOURCES, UNVARIED
 from bench.spec import budget
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ class Row:
         outer["protocol"], outer["budget"] = self.protocol, budget.words(self.spec)
         if budget.kind(self.spec) == "epochs":
             outer |= {"budget": "epochs", "epochs": self.spec["epochs"]}
+        if self.summary.get(CUT):
+            outer[CUT] = self.summary[CUT]
         return outer | {name: value for name, value in chosen.items() if name not in tuned}
 
     @property
@@ -129,7 +131,8 @@ def newest(rows: list[Row]) -> list[Row]:
 def labelled(rows: list[Row], *, apart_from: Collection[str] = ()) -> list[Row]:
     """Each row with the protocol and settings in which it differs from others of its group, in the order of tables.
 
-    Settings are compared under one protocol. One that an older record lacks is taken to be that of its peers.
+    Settings are compared under one protocol. One that an older record lacks is taken to be that of its peers. That
+    batches were cut is said in any case.
     apart_from: those that shall set no rows apart.
     """
     settings = [{name: value for name, value in row.settings.items() if name not in apart_from} for row in rows]
@@ -143,7 +146,7 @@ def labelled(rows: list[Row], *, apart_from: Collection[str] = ()) -> list[Row]:
             values(row, name).add(json.dumps(value, sort_keys=True))
     named = []
     for row, chosen in zip(rows, settings, strict=True):
-        differing = sorted(name for name in chosen if len(values(row, name)) > 1)
+        differing = sorted(name for name in chosen if name == CUT or len(values(row, name)) > 1)
         named.append(replace(row, variant=", ".join(f"{name}={chosen[name]}" for name in differing)))
     return sorted(named, key=lambda row: (*row.group, row.variant, row.spec["seed"], row.run_id))
 

@@ -70,10 +70,15 @@ def load(root: Path, problems: list[str] | None = None) -> list[Point]:
 
     problems: where to say which file is corrupt. Raises: StoreError where there is no such list.
     """
+    return [point for _, point in placed(root, problems)]
+
+
+def placed(root: Path, problems: list[str] | None = None) -> list[tuple[Path, Point]]:
+    """The same, each with its file."""
     found = []
     for path in _files(root):
         try:
-            found.append(Point.model_validate_json(path.read_bytes()))
+            found.append((path, Point.model_validate_json(path.read_bytes())))
         except (OSError, ValidationError) as error:
             why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             corrupt = StoreError(f"{path} is corrupt ({why}); remove it and run `bench scale` again")

@@ -5,6 +5,12 @@ IDENTITY = (
 )
 WORDS = frozenset("run_id experiment method net dataset protocol budget status reason device env_id".split())
 
+# parts into which each batch was cut after whole ones had run out of memory (bench run --on-oom shrink); empty: none.
+# A run's identity is what is asked, and the update is the same, so a cut run has the identity of a whole one, and takes
+# its place in the plan. But not in tables: memory and time are those of parts, and sums round otherwise. So it always
+# stands in the row's variant, which parts tables, figures and `bench compare`, and merged records must agree in it.
+CUT = "oom_micro_batches"
+
 # what the rows of a run's own tables are known by
 KEY = "run_id method net dataset seed variant".split()
 

@@ -37,6 +37,7 @@ class Saver:
                 "cuda_rng": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
                 "state": {of.name: getattr(state, of.name) for of in fields(state)} | {"losses": losses},
                 "best": run.best.state(),
+                "micro_batches": run.micro_batches,
                 "gauges": {gauge.name: gauge.state_dict() for gauge in run.gauges},
             }
         )
@@ -47,6 +48,8 @@ class Saver:
 def resumed(run: Training, folder: RunFolder) -> Training:
     """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read.
 
+Nor does it go on from batches that were cut otherwise: a record is of steps that are all alike.
+
     Raises: StoreError for a checkpoint that is no file of this run's.
     """
     kept = folder.load_checkpoint()
@@ -55,6 +58,8 @@ def resumed(run: Training, folder: RunFolder) -> Training:
     if kept.get("run_id") != run.spec.run_id:
         raise StoreError(f"{folder.checkpoint} is another run's; remove it and run again")
     if any(gauge.name not in kept["gauges"] for gauge in run.gauges):
+        return run
+    if kept.get("micro_batches", 1) != run.micro_batches:
         return run
     run.method.load_state_dict(kept["method"])
     run.seeds.load_state_dict(kept["seeds"])

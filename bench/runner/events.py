@@ -13,6 +13,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Shrunk:
+    """The run has come to the end of the memory, and begins again with each batch cut into so many parts."""
+
+    micro_batches: int
+
+
+@dataclass(frozen=True)
 class Stepped:
     """So many training steps of all that the run will take, or may take, are done, in so many seconds."""
 
@@ -43,5 +50,5 @@ class Ended:
     summary: Mapping[str, Any]
 
 
-Event = Started | Stepped | EpochEnded | Kept | Ended
+Event = Started | Shrunk | Stepped | EpochEnded | Kept | Ended
 Tell = Callable[[Event], None]

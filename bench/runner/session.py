@@ -8,6 +8,7 @@ import torch
 from bench.api.status import Status
 from bench.measure.accuracy import Diverged
 from bench.record.folder import RunFolder
+from bench.record.schema import CUT
 from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
 from bench.runner.events import EpochEnded, Stepped, Tell
 from bench.runner.state import Place, Row, Training
@@ -18,14 +19,20 @@ STOPPED = "stopped on request; the same command continues it"
 
 
 class Session:
-    """A run that can be asked to stop: set `stop_requested`, from a signal handler say, and it saves and ends."""
+    """A run that can be asked to stop: set `stop_requested`, from a signal handler say, and it saves and ends.
 
-    def __init__(self, spec: RunSpec, parts: Parts, place: Place, folder: RunFolder, tell: Tell) -> None:
+    micro_batches: parts into which each batch is cut.
+    """
+
+    def __init__(
+        self, spec: RunSpec, parts: Parts, place: Place, folder: RunFolder, tell: Tell, *, micro_batches: int = 1
+    ) -> None:
         self.spec, self.parts, self.place, self.folder, self.tell = spec, parts, place, folder, tell
+        self.micro_batches = micro_batches
         self.stop_requested = False
 
     def go(self) -> dict[str, Any]:
-        """Train to the end, or to a requested stop, and give the summary."""
+        """Train to the end, or to a requested stop, and give the summary. Raises: Uncuttable."""
         began = time.perf_counter()
         spec, parts, device = self.spec, self.parts, self.place.device
         loaded = setup.load(spec, parts, self.place)
@@ -34,7 +41,10 @@ class Session:
         if reason is not None:
             return {"status": "skipped", "reason": reason}
         with compute.precision(spec.precision, device):
-            run = checkpoint.resumed(setup.set_up(spec, parts, task, loaded, device), self.folder)
+            made = setup.set_up(spec, parts, task, loaded, device, micro_batches=self.micro_batches)
+            run = checkpoint.resumed(made, self.folder)
+            if run.micro_batches > 1 and not run.taken:
+                self.folder.write_curve([])  # in place of that of whole batches
             reason = budget.refusal(run)
             if reason is not None:
                 return {"status": "skipped", "reason": reason}
@@ -136,7 +146,8 @@ def _closing(run: Training, status: Status, reason: str | None) -> dict[str, Any
     read = {name: value for gauge in run.gauges for name, value in gauge.read().items()}
     of_row = {name: row.get(name) for name in ("val_acc", "train_loss")}
     end = {"epochs_done": run.passes, "best_epoch": best, "stopped_by": run.state.stopped_by}
-    found = {**of_row, **end, **read, **run.probed}
+    cut = {CUT: run.micro_batches if run.micro_batches > 1 else None}
+    found = {**of_row, **end, **cut, **read, **run.probed}
     derived = {name: value for instrument in run.derived for name, value in instrument.derive(found).items()}
     return {"status": status, "reason": reason, **found, **derived}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench import data
+from bench.api.errors import BenchError
 from bench.api.instrument import (
     FEW_IMAGES,
     FIRST_STEPS,
@@ -40,6 +41,10 @@ TRIAL_STEPS = 100  # of the training that trials are at the start of, so that ru
 Kind = TypeVar("Kind", bound=Instrument)
 
 
+class Uncuttable(BenchError):
+    """A method cannot learn the same from batches in parts; the message is its reason."""
+
+
 def load(spec: RunSpec, parts: Parts, place: Place) -> Dataset:
     return data.load(parts.dataset, data_dir=place.data_dir, download=place.download, val_fraction=spec.val_fraction)
 
@@ -56,25 +61,32 @@ def task_of(spec: RunSpec, parts: Parts, loaded: Dataset, device: torch.device) 
     )
 
 
-def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: torch.device) -> Training:
-    """Everything made and warm; the method is untouched, for a throwaway twin of it has been warmed up and probed."""
+def set_up(
+    spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: torch.device, *, micro_batches: int = 1
+) -> Training:
+    """Everything made and warm; the method is untouched, for a throwaway twin of it has been warmed up and probed.
+
+    micro_batches: parts into which each batch is cut. Raises: Uncuttable where the method cannot learn so.
+    """
     train, val, test = (
         data.Batches(split, loaded.mean, loaded.std, device, size)
         for split, size in ((loaded.train, spec.batch_size), (loaded.val, EVAL_BATCH), (loaded.test, EVAL_BATCH))
     )
 
     def build(seeds: Seeds, *, compiled: bool = spec.compile) -> Method:
-        return instance(spec, parts, task, device, seeds, compiled=compiled)
+        return instance(spec, parts, task, device, seeds, compiled=compiled, micro_batches=micro_batches)
 
     outside = list(alive())
     probes = [cls() for cls in _of(parts, Probe)]
     probes = [probe for probe in probes if not (spec.compile and probe.hooks)]
     twin = build(seeds_of(spec, device), compiled=False)
-    probed = warm_up(twin, spec, task, device, probes, outside)
+    probed = warm_up(twin, spec, task, device, probes, outside, micro_batches)
+    if not twin.claims().stochastic_inference:  # its draws are made batch by batch, and would be others
+        val.batch_size = test.batch_size = max(1, EVAL_BATCH // micro_batches)
     del twin
     probed |= examined([cls() for cls in _of(parts, Trial)], spec, parts, task, train, device)
     if spec.compile:
-        warm_up(build(seeds_of(spec, device)), spec, task, device, (), ())
+        warm_up(build(seeds_of(spec, device)), spec, task, device, (), (), micro_batches)
     seeds = seeds_of(spec, device)
     torch.manual_seed(derive(spec.seed, "global"))
     method = build(seeds)
@@ -82,15 +94,25 @@ def set_up(spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: tor
     edge_probes, end_probes = [cls() for cls in _of(parts, EdgeProbe)], [cls() for cls in _of(parts, EndProbe)]
     derived = [cls() for cls in _of(parts, Derived)]
     return Training(
-        spec, task, device, train, val, test, method, seeds, gauges, edge_probes, end_probes, derived, build, probed
-    )
+        spec, task, device, train, val, test, method, seeds, gauges, edge_probes, end_probes, derived, build, probed,
+        micro_batches,
+    )  # fmt: skip
 
 
 def instance(
-    spec: RunSpec, parts: Parts, task: Task, device: torch.device, seeds: Seeds, *, compiled: bool = False
+    spec: RunSpec,
+    parts: Parts,
+    task: Task,
+    device: torch.device,
+    seeds: Seeds,
+    *,
+    compiled: bool = False,
+    micro_batches: int = 1,
 ) -> Method:
-    """A fresh instance of the run's method."""
+    """A fresh instance of the run's method. Raises: Uncuttable."""
     method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
+    if micro_batches > 1 and (reason := method.cut_batches(micro_batches)) is not None:
+        raise Uncuttable(reason)
     if spec.channels_last:
         compute.to_channels_last(method)
     if compiled:
@@ -105,23 +127,28 @@ def warm_up(
     device: torch.device,
     probes: Sequence[Probe],
     outside: Sequence[Tensor],
+    micro_batches: int = 1,
 ) -> Row:
-    """Steps of a twin that is thrown away: one to make kernels and caches ready, one under the eyes of all probes."""
+    """Steps of a twin that is thrown away: one to make kernels and caches ready, one under the eyes of all probes.
+
+    Its prediction is of as many images as a step takes at once.
+    """
     size = spec.batch_size if spec.probe_only else min(spec.batch_size, task.n_train)
     x = torch.randn(size, *task.image_shape, device=device)
     y = torch.arange(size, device=device) % task.n_classes
+    seen = x[: -(-size // micro_batches)]
 
     def step(k: int) -> None:
         twin.train_step(Batch(x, y), Progress(k, 2, 0, 1, 0))
 
     def predict() -> None:
         with torch.no_grad():
-            twin.predict(x)
+            twin.predict(seen)
 
     step(0)
     row = _probed(probes, lambda probe: probe.watch(twin, outside), lambda: step(1))
     twin.prepare_for_eval()
-    row |= _probed(probes, lambda probe: probe.watch_prediction(twin, x), predict)
+    row |= _probed(probes, lambda probe: probe.watch_prediction(twin, seen), predict)
     synchronize(device)
     return row
 

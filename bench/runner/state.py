@@ -63,6 +63,7 @@ class Training:
     derived: Sequence[Derived]
     build: Callable[[Seeds], Method]
     probed: Row
+    micro_batches: int = 1  # parts of each batch, after whole ones have run out of memory
     state: State = field(default_factory=State)
     best: Best = field(default_factory=Best)
 

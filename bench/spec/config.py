@@ -114,11 +114,15 @@ def comma_list(text: str) -> list[str]:
 
 
 def parse_seeds(text: str | int) -> list[int]:
-    """'3' is the seeds 0, 1, 2; '0,1,7' and '5,' are those. Raises: ValueError."""
+    """'3' is the seeds 0, 1, 2; '0,1,7' and '5,' are those. Raises: ValueError, with the mend, for none at all."""
     parts = str(text).split(",")
-    if len(parts) == 1:
-        return list(range(int(parts[0])))
-    return [int(part) for part in parts if part.strip()]
+    try:
+        seeds = list(range(int(parts[0]))) if len(parts) == 1 else [int(part) for part in parts if part.strip()]
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise ValueError("write how many, from 1 (3), or which (0,1,7; one alone: 7,)")
+    return seeds
 
 
 def resolve(preset: str | None, config: Path | None, flags: Mapping[str, Any], assignments: list[str]) -> Experiment:

@@ -37,6 +37,7 @@ LEARN_EVERY = 40
 ABOVE_CHANCE = 0.15  # six standard errors on the validation split
 MOVE_PASSES = 20
 FACTS_EPOCHS = 2520  # a multiple of every number of blocks up to ten
+PARTS, PART_STEPS = 3, 3  # of a batch of 32: 11, 11, 10
 LEAK_BYTES = 2048  # per step; one kept batch is 8192
 LEAK_TRIALS = 10  # the heaps of short-lived threads show 13 kB a step in one trial of three, a leak in all
 
@@ -324,6 +325,27 @@ def check_memory(subject: Subject) -> None:
     raise ContractViolation(f"memory grows by {growth:,.0f} bytes per step; is a graph kept?")
 
 
+def check_micro_batches(subject: Subject) -> None:
+    """Where a method says that it learns the same from batches in parts, it does, but for rounding: in float64."""
+    reason = subject.start().method.cut_batches(PARTS)
+    if reason is not None:
+        _require(isinstance(reason, str) and bool(reason), f"cut_batches gives {reason!r}, which is no reason")
+        return
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole, cut = subject.start(), subject.start()
+        cut.method.cut_batches(PARTS)
+        for k in range(PART_STEPS):
+            x, y = training_batch(k)
+            for trainee in (whole, cut):
+                trainee.step(Batch(x.double(), y.clone()))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    expected, found = _tensors(whole.method), _tensors(cut.method)
+    other = [name for name, t in found.items() if not torch.allclose(t, expected[name], rtol=1e-6, atol=1e-9)]
+    _require(not other, f"batches in {PARTS} parts give another update of {_few(other)}")
+
+
 CHECKS: Mapping[str, Check] = {
     "settings": check_settings,
     "build": check_build,
@@ -342,6 +364,7 @@ CHECKS: Mapping[str, Check] = {
     "weight-transport": check_weight_transport,
     "waiting": check_waiting,
     "divergence": check_divergence,
+    "micro-batches": check_micro_batches,
     "memory": check_memory,
 }
 

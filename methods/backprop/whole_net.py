@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds, Task
 from bench.api.errors import ConfigError
 from bench.api.spread import WholeGradient
-from bench.nets.layers import lend_generator
+from bench.nets.layers import ReLUDropout, lend_generator
 from methods._shared.optimizers import adamw
 
 
@@ -38,7 +39,7 @@ class WholeNet(Method):
     net: Net
 
     def __init__(self, task: Task, config: BackpropSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config = config
+        self.config, self.parts = config, config.micro_batches
         self.net = self.build_net(task, config, seeds.init).to(device)
         self.noise = seeds.noise
         lend_generator(self.net, seeds.noise)
@@ -61,7 +62,7 @@ class WholeNet(Method):
     def claims(self) -> Claims:
         claims = replace(self.info.claims, stochastic_inference=self.net.stochastic)
         claims = replace(claims, inference_passes=self.net.passes)
-        passes = self.config.micro_batches * self.net.passes
+        passes = self.parts * self.net.passes
         if self.config.learns == "last":
             local = replace(claims, updates_wait_for="earlier blocks")
             return replace(local, reverse_mode="layer", weight_transport=False, forward_passes=passes)
@@ -71,13 +72,21 @@ class WholeNet(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self.config.micro_batches
         losses = [
             self._learn(x, y, len(y) / len(batch.y))
-            for x, y in zip(batch.x.chunk(parts), batch.y.chunk(parts), strict=True)
+            for x, y in zip(batch.x.chunk(self.parts), batch.y.chunk(self.parts), strict=True)
         ]
         self.optimizer.step()
         return {"loss": torch.stack(losses).sum()}
+
+    def cut_batches(self, parts: int) -> str | None:
+        """As `micro_batches` does; each of these is cut again."""
+        if any(isinstance(layer, _BatchNorm) for layer in self.net.modules()):
+            return f"batch norm of {self.net.name} would take its statistics from a part of the batch"
+        if self.net.stochastic or any(getattr(layer, "p", 0) for layer in self.net.modules() if _is_dropout(layer)):
+            return f"{self.net.name} draws noise for a whole batch, and would draw other noise for its parts"
+        self.parts = self.config.micro_batches * parts
+        return None
 
     def spread(self) -> WholeGradient:
         given = {name: getattr(self.config, name) for name in ("checkpoint", "micro_batches", "supervision", "learns")}
@@ -103,6 +112,10 @@ class WholeNet(Method):
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.heads, "frozen": self.frozen}
+
+
+def _is_dropout(layer: nn.Module) -> bool:
+    return isinstance(layer, (ReLUDropout, _DropoutNd))
 
 
 def _all_but_the_last_layer(net: Net) -> list[nn.Module]:

@@ -20,7 +20,7 @@ default, of unit length wherever they are used (the authors' code predicts with 
 variance of 1 + sigma_max^2). Left open by the paper: weight decay.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -48,6 +48,7 @@ from bench import (
 )
 from bench.api.errors import ConfigError
 from bench.api.seeds import derive
+from bench.api.spread import BlockStep, IndependentBlocks
 from bench.nets.layers import lend_generator, noise_like
 from methods._shared.optimizers import adamw
 from methods.noprop.denoiser import Denoiser, DenoiserBlock, DenoiserSettings
@@ -152,15 +153,29 @@ class DiffusionBlocks(Method):
         joint = self.config.order == "joint"
         trained = range(B) if joint else [derive(self.seed, "block", progress.step) % B]
         results = self._run([partial(self._train_block, b, batch, 1 / len(trained)) for b in trained])
-        shared = zip(*(result.shared for result in results), strict=True)
-        for p, gradients in zip(self.net.labels.parameters(), shared, strict=True):
-            p.grad = torch.stack(gradients).sum(0)  # in the order of b, however they were computed
-        self.shared_optimizer.step()
-        self.shared_optimizer.zero_grad(set_to_none=True)
+        self._train_shared(batch, [result.shared for result in results])
         return {
             "loss": torch.stack([result.loss for result in results]).sum(),
             "ce": torch.stack([result.cross_entropy for result in results]).mean(),
         }
+
+    def spread(self) -> IndependentBlocks:
+        """Blocks share theta_out, and W_embed where it learns: their gradients by it are all that workers exchange."""
+        if self.config.order == "random":
+            raise ConfigError("diffusion-blocks: order=random trains one block a step; over workers use joint")
+        return IndependentBlocks(len(self.units), self._train_some, self._train_shared)
+
+    def _train_some(self, which: Sequence[int], batch: Batch, progress: Progress) -> list[BlockStep]:
+        self.net.train()
+        results = self._run([partial(self._train_block, b, batch, 1 / len(self.units)) for b in which])
+        return [BlockStep(result.loss, result.shared) for result in results]
+
+    def _train_shared(self, batch: Batch, of_blocks: Sequence[Sequence[Tensor]]) -> None:
+        """One step of theta_out and W_embed on the gradients that the blocks' losses have by them."""
+        for p, gradients in zip(self.net.labels.parameters(), zip(*of_blocks, strict=True), strict=True):
+            p.grad = torch.stack(gradients).sum(0)  # in the order of b, however they were computed
+        self.shared_optimizer.step()
+        self.shared_optimizer.zero_grad(set_to_none=True)
 
     def _train_block(self, b: int, batch: Batch, share: float) -> Trained:
         """A step of block b on `share` times L_b; its graph and gradients are freed before this returns."""

@@ -54,6 +54,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("report", "nowhere", "--style", "papr"), "unknown style 'papr'; did you mean paper?"),
         (("check", "backprob"), "unknown method, net or data set 'backprob'"),
         (("run", "--retry", "crashd"), "--retry: unknown failure 'crashd'; did you mean crashed"),
+        (("run", "--on-oom", "shrnk"), "--on-oom: unknown answer 'shrnk'; did you mean shrink"),
         (("run", "--retry", "ok"), "--retry: unknown failure 'ok'"),
         (("run", "--instruments", "retained"), "instrument 'retained' is part of every run"),
         (("pack", "nowhere", "out"), "nowhere"),

@@ -91,10 +91,17 @@ def _no_group(*_: object) -> None:
         (["--micro-batches", "40", "--workers", "2"], "--micro-batches 40: a batch has 32 images"),
         (["--workers", "2", "--set", "noprop-dt.execution=stacked"], "over workers use loop"),
         (["--workers", "2", "--set", "noprop-dt.order=sequential"], "over workers use joint"),
+        (
+            ["--method", "diffusion-blocks", "--workers", "2", "--set", "diffusion-blocks.order=random"],
+            "over workers use joint",
+        ),
         (["--workers", "2", "--set", "backprop.supervision=0.5"], "over workers supervision stays at 0.0, not 0.5"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], complaint: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(
+    arguments: list[str], complaint: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.scale.study.cores", lambda: 2)  # with one there would be no link to be measured
     assert scale(*arguments) == 2
     shown = capfd.readouterr()
     assert complaint in shown.err

@@ -85,7 +85,7 @@ def test_the_folders_of_shards_join_to_the_whole(tmp_path: Path) -> None:
     worked(tmp_path / "whole", "local", runs)
     for number in (1, 2):
         worked(tmp_path / str(number), "local", Shard(number, 2).of(runs))
-    assert merge([tmp_path / "1", tmp_path / "2"], tmp_path / "joined") == len(runs)
+    assert merge([tmp_path / "1", tmp_path / "2"], tmp_path / "joined").runs == len(runs)
     assert table(tmp_path / "joined").equals(table(tmp_path / "whole"))
 
 

@@ -9,12 +9,15 @@ import pytest
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
-from bench.record import searches
+from bench.record import scaling, searches
 from bench.record.folder import RunFolder
 from bench.record.merge import merge
 from bench.record.pack import pack
 from bench.record.results import Results
+from bench.record.scaling import Point
+from bench.record.schema import CUT
 from bench.record.searches import Found
+from tests.bench.report.test_scaling import point
 
 COLUMNS = (Column("test_acc", "test acc, %", "accuracy"),)
 SPEC = dict(method="m", method_settings={}, net="n", net_settings={}, dataset="d", epochs=1, batch_size=2)
@@ -51,16 +54,16 @@ def test_every_run_is_there_once_with_all_its_files(tmp_path: Path) -> None:
     for seed in (1, 2):
         add(b, seed, test_acc=seed / 10)
     pack(b / "exp", tmp_path / "packed" / "exp")
-    assert merge([a, tmp_path / "packed"], out) == 3
+    assert merge([a, tmp_path / "packed"], out).runs == 3
     assert list(runs(out)["test_acc"]) == [0.0, 0.1, 0.2]
     assert sorted(path.name for path in (out / "exp" / "run0").iterdir()) == [
         "curve.csv", "env.json", "spec.json", "stderr.txt", "summary.json",
     ]  # fmt: skip
-    assert merge([b], out) == 3  # what is in `out` takes part
+    assert merge([b], out).runs == 3  # what is in `out` takes part
     assert list(runs(out)["test_acc"]) == [0.0, 0.1, 0.2]
 
 
-@pytest.mark.parametrize("other", [{"test_acc": 0.25}, {"status": "oom", "test_acc": None}])
+@pytest.mark.parametrize("other", [{"test_acc": 0.25}, {"status": "oom", "test_acc": None}, {CUT: 4}])
 def test_a_contradiction_is_named_and_nothing_written(tmp_path: Path, other: dict[str, Any]) -> None:
     a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "out"
     add(a, 0, test_acc=0.5)
@@ -69,7 +72,7 @@ def test_a_contradiction_is_named_and_nothing_written(tmp_path: Path, other: dic
         merge([a, b], out)
     assert not out.exists()
     merge([a, b], out, keep=b)
-    assert json.loads((out / "exp" / "run0" / "summary.json").read_text())["test_acc"] == other["test_acc"]
+    assert json.loads((out / "exp" / "run0" / "summary.json").read_text()).items() >= other.items()
     with pytest.raises(StoreError, match="is none of the folders"):
         merge([a], out, keep=b)
 
@@ -95,3 +98,45 @@ def test_what_searches_found_comes_along_and_must_agree(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"the search for m on n, d found \{'lr': 0.1\} in one folder"):
         merge([a, b], tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def scaled(workers: int, rate: float, **changes: Any) -> Point:
+    return point(workers, rate, point_id=f"p{workers}", **changes)
+
+
+def points(root: Path) -> list[tuple[int, float | None]]:
+    return sorted((of.workers, of.images_per_s) for of in scaling.load(root))
+
+
+def test_points_of_scaling_come_along_each_once(tmp_path: Path) -> None:
+    """From a folder of experiments, from one experiment, and beside runs; a failed one gives way."""
+    a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "out"
+    for of in (scaled(1, 100.0), scaled(2, 0.0, status="crashed")):
+        scaling.save(a / "scale", of)
+    for of in (scaled(1, 100.0, date="2026-02-02"), scaled(2, 180.0)):
+        scaling.save(b / "scale", of)
+    add(b, 0)
+    assert merge([a / "scale", b], out) == (1, 2)
+    assert points(out / "scale") == [(1, 100.0), (2, 180.0)]
+    assert merge([a], out) == (1, 2)
+    assert points(out) == [(1, 100.0), (2, 180.0)]
+
+
+def test_two_measurements_of_one_point_are_named_and_nothing_written(tmp_path: Path) -> None:
+    """What one machine did with two workers must not stand against what another did with one."""
+    a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "out"
+    for root, rates in ((a, {1: 100.0, 2: 180.0}), (b, {1: 50.0, 4: 150.0})):
+        for workers, rate in rates.items():
+            scaling.save(root / "scale", scaled(workers, rate))
+    scaling.save(a / "scale", scaled(1, 70.0, way="data").model_copy(update={"point_id": "other"}))
+    add(a, 0)
+    two = (
+        r"scale: noprop-dt on denoiser, digits, blocks, 1 worker \(measured\) .*a/scale/scaling/p1.json has 100 .* 50 "
+    )
+    with pytest.raises(StoreError, match=two):
+        merge([a, b], out)
+    assert not out.exists()
+    assert merge([a, b], out, keep=b) == (1, 3)
+    assert points(out) == [(1, 50.0), (1, 70.0), (4, 150.0)]
+    assert merge([a], out, keep=a) == (1, 3)
+    assert points(out) == [(1, 70.0), (1, 100.0), (2, 180.0)]

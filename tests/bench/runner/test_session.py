@@ -21,7 +21,9 @@ from bench.catalog.catalog import Catalog
 from bench.measure.accuracy import Diverged, accuracy
 from bench.record import artifacts
 from bench.record.folder import RunFolder
+from bench.record.schema import CUT
 from bench.runner import checkpoint
+from bench.runner.evaluate import EVAL_BATCH
 from bench.runner.events import EpochEnded, Event
 from bench.runner.session import Session
 from bench.runner.state import Place, Training
@@ -230,6 +232,24 @@ def test_a_checkpoint_that_lacks_what_a_gauge_has_read_is_not_gone_on_from(tmp_p
     second, _ = start(tmp_path, spec(), meddle=lambda session: found.append(session.run.state.step))
     assert second.go()["steps"] == 2 * 10
     assert found == [0]
+
+
+@pytest.mark.parametrize(("first_parts", "then", "at"), [(1, 2, 0), (2, 1, 0), (2, 2, 3)])
+def test_a_run_goes_on_only_from_batches_that_were_cut_alike(
+    tmp_path: Path, first_parts: int, then: int, at: int
+) -> None:
+    """A record is of steps of one kind: its memory and its time are."""
+    first, _ = start(tmp_path, spec(), meddle=lambda session: _stop_after(session, 3))
+    first.micro_batches = first_parts
+    first.go()
+    found: list[int] = []
+    second, _ = start(tmp_path, spec(), meddle=lambda session: found.append(session.run.state.step))
+    second.micro_batches = then
+    summary = second.go()
+    assert found == [at]
+    assert (summary["steps"], summary["forward_passes"]) == (2 * 10, then)
+    assert summary[CUT] == (then if then > 1 else None)
+    assert second.run.test.batch_size == EVAL_BATCH // then
 
 
 def test_measuring_angles_leaves_no_trace(tmp_path: Path) -> None:

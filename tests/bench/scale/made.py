@@ -54,7 +54,7 @@ def in_one_process(work: Work) -> dict[str, Tensor]:
         for _ in range(work.warm_up + work.steps):
             method.train_step(*next(steps))
         assert method.net is not None
-        named = {f"block {k} {n}": v for k, b in enumerate(method.net.blocks) for n, v in b.state_dict().items()}
+        named = {f"block {k} {n}": v for k, b in enumerate(method.blocks()) for n, v in b.state_dict().items()}
         rest = [p for n, p in method.net.named_parameters() if not n.startswith("blocks.")]
         return named | {f"rest of.{k}": p.detach() for k, p in enumerate(rest)}
     finally:

@@ -21,6 +21,23 @@ def test_blocks_on_two_workers_learn_what_one_process_does_to_the_last_bit(tmp_p
     assert [result["sent_bytes"] for result in results] == [STEPS * of_block * 2, STEPS * of_block * 1]
 
 
+@pytest.mark.parametrize(("embedding", "blocks"), [("one-hot", 3), ("learned", 2)])
+def test_diffusion_blocks_on_two_workers_learn_what_one_process_does_to_the_last_bit(
+    tmp_path: Path, embedding: str, blocks: int
+) -> None:
+    """Grouped or not, with each block's scale and shift of the level; theta_out's gradients travel in any case."""
+    settings = (f"denoiser.embedding={embedding}", "denoiser.dim=5", f"diffusion-blocks.blocks={blocks}")
+    work = work_of(planned("diffusion-blocks", *settings), "blocks", 2)
+    results, weights = over_workers(work, tmp_path)
+    alone = in_one_process(work)
+    assert weights.keys() == alone.keys()
+    assert all(torch.equal(weights[name], alone[name]) for name in alone)
+
+    dim = 10 if embedding == "one-hot" else 5
+    of_block = 4 * (10 * dim + 10 + (0 if embedding == "one-hot" else 10 * dim))  # theta_out, W_embed
+    assert [result["sent_bytes"] for result in results] == [STEPS * of_block * (blocks - 1), STEPS * of_block]
+
+
 def test_backprop_on_parts_of_a_batch_learns_what_one_process_does(tmp_path: Path) -> None:
     """Fails where gradients are summed instead of averaged, or where a part is seen twice."""
     run = planned("backprop", net="mlp")

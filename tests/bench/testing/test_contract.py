@@ -302,6 +302,25 @@ class KeepsGraphs(Sound):
         return {name: state for name, state in super().state_dict().items() if name != "_total"}
 
 
+class WeighsPartsAlike(Sound):
+    """The mean of the losses of parts, which differ in size."""
+
+    parts = 1
+
+    def cut_batches(self, parts: int) -> str | None:
+        self.parts = parts
+        return None
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        x = batch.x + 0.01 * torch.randn(batch.x.shape, generator=self.seeds.noise)
+        each = zip(self.net(x).chunk(self.parts), batch.y.chunk(self.parts), strict=True)
+        loss = torch.stack([F.cross_entropy(scores, y) for scores, y in each]).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+
 # a toy, the check made for it, and those that cannot help failing with it
 BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (RequiredSetting, "settings", {"build"}),
@@ -337,6 +356,7 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (PredictsTwice, "passes", set()),
     (SweepsUnderTheRug, "divergence", set()),
     (StopsAtNaN, "divergence", set()),
+    (WeighsPartsAlike, "micro-batches", set()),
     (KeepsGraphs, "memory", set()),
 ]
 

@@ -81,6 +81,39 @@ def test_micro_batches_add_up_to_the_batch(make_method: Make, batch: Batch, net:
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["backprop", "backprop-micro-batch", "backprop-checkpointed"])
+def test_batches_that_are_cut_are_micro_batches(make_method: Make, batch: Batch, name: str) -> None:
+    """Of what the settings ask for, each is cut again; to the last bit what the setting would give."""
+    cut = make_method(name, net="cnn")
+    asked = make_method(name, net="cnn", micro_batches=2 * cut.config.micro_batches)
+    assert cut.cut_batches(2) is None
+    losses = [method.train_step(batch, START)["loss"] for method in (cut, asked)]
+    assert torch.equal(*losses)
+    assert_equal(cut.net, asked.net)
+    assert cut.claims() == asked.claims()
+    assert passes(cut, lambda: cut.train_step(batch, START)) == cut.claims().forward_passes
+
+
+@pytest.mark.parametrize(
+    ("net", "why"),
+    [
+        ("denoiser", "batch norm of denoiser"),
+        ("denoiser-ct", "denoiser-ct"),
+        ("triangle", "triangle"),
+        ("mlp", None),
+        ("reversible", None),
+        ("localmixer", None),
+    ],
+)
+def test_batches_are_not_cut_where_parts_would_teach_something_else(
+    make_method: Make, net: str, why: str | None
+) -> None:
+    method = make_method("backprop", net=net)
+    reason = method.cut_batches(2)
+    assert reason == why or why in reason
+    assert method.parts == (2 if why is None else 1)
+
+
 @pytest.mark.parametrize("net", LAYERED)
 def test_deep_supervision_is_the_gradient_of_the_sum(
     make_method: Make, batch: Batch, net: str, catalog: Catalog
