@@ -3,10 +3,11 @@
     python benchmarks/softhebb_published.py --data-dir DIR [--dataset cifar10] [--filters random] [--threads 1]
 
 Paper: Journe, Garcia Rodriguez, Guo, Moraitis 2023, arXiv 2209.11883: 99.35 +- 0.03 % on MNIST, 80.31 % on CIFAR-10.
-The net is `triangle` with its default 96, 384 and 1536 channels. The method is the suite's, step by step, in the paper's
-setting: updates of 10 images, all training images, read-out batches of 64, Adam with 1e-3, dropout 1/2. As a run of the
-suite this would take hours on two cores, since each of 51 epochs passes through the filters. Here they are passed once
-when they have come to rest: what the read-out sees of an image does not change from then on, and is kept (3 to 5 GB).
+The net is `triangle` with its default 96, 384 and 1536 channels. The method is the suite's, step by step, in the
+paper's setting: updates of 10 images, all training images, read-out batches of 64, Adam with 1e-3, dropout 1/2. As a
+run of the suite this would take hours on two cores, since each of 51 epochs passes through the filters. Here they are
+passed once when they have come to rest: what the read-out sees of an image does not change from then on, and is kept
+(3 to 5 GB).
 """
 
 import argparse

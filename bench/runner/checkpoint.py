@@ -48,7 +48,7 @@ class Saver:
 def resumed(run: Training, folder: RunFolder) -> Training:
     """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read.
 
-Nor does it go on from batches that were cut otherwise: a record is of steps that are all alike.
+    Nor does it go on from batches that were cut otherwise: a record is of steps that are all alike.
 
     Raises: StoreError for a checkpoint that is no file of this run's.
     """
