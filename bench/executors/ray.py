@@ -318,6 +318,8 @@ def _check_sources(run: Run) -> None:
 def _connected(address: str | None) -> Iterator[None]:
     """A connection to a cluster, or to one of its own that nobody reaches from outside this machine."""
     host = (address or "").rpartition(":")[0]
+    if address is not None:
+        _knock(address)
     if address is None or host in ("localhost", "127.0.0.1"):
         _keep_to_loopback()
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENCE_S))
@@ -332,7 +334,7 @@ def _connected(address: str | None) -> Iterator[None]:
             logging_level=logging.ERROR,  # warnings of Ray's are of its own clusters and tokens, none of our runs
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(_no_cluster(address, error)) from error
     if threading.current_thread() is threading.main_thread():  # Ray puts handlers of its own in their place
         for number, handler in ours.items():
             signal.signal(number, handler)
@@ -342,6 +344,26 @@ def _connected(address: str | None) -> Iterator[None]:
         leaving = threading.Thread(target=ray.shutdown, daemon=True)  # it may wait for a head that is gone
         leaving.start()
         leaving.join(ANSWER_S)
+
+
+def _knock(address: str) -> None:
+    """Raises: ConfigError where nobody answers at HOST:PORT, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster at {address}: {error.strerror or error}") from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> str:
+    """Why there is no connection, with the mend where somebody answers at an address and does not let us in."""
+    told = " ".join(str(error).split())[:200]
+    if address is None:
+        return f"no Ray could be started here: {told}"
+    hint = "; where its head was started with a token, as Ray does from 2.59 on, set RAY_AUTH_MODE=token"
+    return f"no Ray cluster at {address}: {told}{'' if address == 'auto' else hint}"
 
 
 def _keep_to_loopback() -> None:
