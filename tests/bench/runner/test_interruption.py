@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 
 from bench import Batch, Progress
-from tests.bench.runner.made import (
-    Hungry,
-    least_peak,
-    spec,
-    start,
-    tensors,
-)
+from tests.bench.runner.made import Hungry, least_peak, spec, start, stop_at_step, tensors
 
 
 @pytest.mark.parametrize(("method", "net"), [("noprop-dt", "denoiser"), ("backprop", "denoiser"), ("backprop", "mlp")])
