@@ -14,9 +14,9 @@ def loss_of(metrics: Any) -> Tensor:
         raise MethodError(f"train_step returns a {type(metrics).__name__}, not a mapping with 'loss'")
     if "loss" not in metrics:
         raise MethodError(f"train_step returns {sorted(metrics)}, without 'loss'")
-    loss = metrics["loss"]
-    check_metric("loss", loss)
-    return loss  # type: ignore[no-any-return]
+    check_metric("loss", metrics["loss"])
+    loss: Tensor = metrics["loss"]
+    return loss
 
 
 def check_metric(name: str, value: Any) -> None:

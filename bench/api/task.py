@@ -62,6 +62,11 @@ class Task:
         channels, height, width = self.image_shape
         return channels * height * width
 
+    @property
+    def net_config(self) -> Any:
+        """The net's settings, an instance of the `Settings` that it declares, defaults filled in."""
+        return self.net.Settings(**self.net_settings)
+
     def build_net(self, init: torch.Generator, **settings: Any) -> Net:
         """The run's net with weights drawn from `init`, on the CPU. settings: those that differ from the run's.
 

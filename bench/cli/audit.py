@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.ending import exit_code, stop_on_signals, stopped
 from bench.cli.options import (
     Assign,
     DataDir,
@@ -25,8 +26,7 @@ from bench.cli.options import (
     Timeout,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, IN_REPORT, say, table
-from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+from bench.cli.printing import IN_REPORT, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -90,8 +90,7 @@ def audit(
     stop = stop_on_signals()
     outcome = execute(asked, probes(runs), options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if stop.is_set():
-        say("stopped on request; the same command continues")
-        return CTRL_C
+        return stopped()
     found = results_of(outcome.folder, catalog)
     for _, of_dataset in by_dataset(board_of(found)):
         table(*_answers(of_dataset, catalog), elsewhere=IN_REPORT)
@@ -99,7 +98,7 @@ def audit(
         for line in _matrices(found):
             say(line)
     say(f"report: {write_report(found, reports / asked.experiment)}")
-    return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
+    return exit_code(all_ok=outcome.all_ok, broken=broken)
 
 
 def _on_small_nets(asked: "Experiment", catalog: "Catalog") -> "Experiment":

@@ -1,6 +1,7 @@
 """`bench list` and `bench show`: what there is, and what a thing is. Nothing of torch is imported for a list."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,25 +55,19 @@ def list_datasets(data_dir: DataDir = None, plugin: Plugins = None) -> int:
 @app.command("nets")
 def list_nets(plugin: Plugins = None) -> int:
     """Shared networks."""
-    catalog, broken = catalog_of(plugin)
-    _titles(catalog.nets)
-    return BAD_INPUT if broken else 0
+    return _titles("nets", plugin)
 
 
 @app.command("instruments")
 def list_instruments(plugin: Plugins = None) -> int:
     """What measures a run."""
-    catalog, broken = catalog_of(plugin)
-    _titles(catalog.instruments)
-    return BAD_INPUT if broken else 0
+    return _titles("instruments", plugin)
 
 
 @app.command("executors")
 def list_executors(plugin: Plugins = None) -> int:
     """Ways to work off a plan."""
-    catalog, broken = catalog_of(plugin)
-    _titles(catalog.executors)
-    return BAD_INPUT if broken else 0
+    return _titles("executors", plugin)
 
 
 @app.command("presets")
@@ -156,8 +151,12 @@ def _show_executor(entry: Entry) -> None:
     )
 
 
-def _titles(shelf: Shelf) -> None:
+def _titles(kind: str, plugin: list[Path] | None) -> int:
+    """A line for each of a kind, as `nets`; the exit code."""
+    catalog, broken = catalog_of(plugin)
+    shelf: Shelf = getattr(catalog, kind)
     table(["name", "what it is"], [[name, entry.card.get("title", "")] for name, entry in sorted(shelf.items())])
+    return BAD_INPUT if broken else 0
 
 
 def _nets(nets: tuple[str, ...]) -> str:

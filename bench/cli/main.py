@@ -9,10 +9,9 @@ import typer
 from bench import __version__
 from bench.api.errors import BenchError
 from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, scale, status, tune
+from bench.cli.ending import CTRL_C
 from bench.cli.executor import WithExecutor
 from bench.cli.printing import fail, say
-
-CTRL_C = 130
 
 app = typer.Typer(
     no_args_is_help=True,

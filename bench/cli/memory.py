@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.ending import exit_code, stop_on_signals, stopped
 from bench.cli.options import (
     AllSources,
     DataDir,
@@ -24,8 +25,7 @@ from bench.cli.options import (
     Timeout,
     catalog_of,
 )
-from bench.cli.printing import BAD_INPUT, IN_REPORT, say, table
-from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+from bench.cli.printing import IN_REPORT, say, table
 
 PRESET = "memory"
 
@@ -82,14 +82,12 @@ def memory(
     stop = stop_on_signals()
     outcome = execute(asked[0], runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
     if all(summary is None for summary in outcome.summaries):
-        say("stopped on request; the same command continues")
-        return CTRL_C
+        return stopped()
     measured = results_of(outcome.folder, catalog, all_sources=all_sources)
     report = write_report(measured, reports / asked[0].experiment)
     points = memory_table(measured)
     table(points.headers, points.rows, elsewhere=IN_REPORT)
     say(f"report: {report}")
     if stop.is_set():
-        say("stopped on request; the same command continues")
-        return CTRL_C
-    return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
+        return stopped()
+    return exit_code(all_ok=outcome.all_ok, broken=broken)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.api.errors import ConfigError
+from bench.cli.ending import stop_on_signals
 from bench.cli.options import AllSources, Plugins, catalog_of
 from bench.cli.printing import BAD_INPUT, fail, note, say, table
 
@@ -69,7 +70,6 @@ def report(
         return page.with_name("index.html")
 
     if watch:
-        from bench.cli.run import stop_on_signals
         from bench.report.watch import watch as keep_up
 
         keep_up(results, write, every_s=every or EVERY_S, stop=stop_on_signals(), tell=note)

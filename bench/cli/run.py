@@ -1,9 +1,5 @@
 """`bench run`: train and measure, then report."""
 
-import os
-import signal
-import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -12,6 +8,7 @@ import typer
 from bench.api.errors import ConfigError, unknown
 from bench.api.status import FINAL, Status
 from bench.cli import dry_run as dry
+from bench.cli.ending import exit_code, stop_on_signals, stopped
 from bench.cli.executor import LOCAL, ExecutorName, executor_of
 from bench.cli.options import (
     AllSources,
@@ -48,8 +45,6 @@ if TYPE_CHECKING:
     from bench.executors.attempt import OnOOM
     from bench.spec.config import Experiment
 
-RUN_FAILED, CTRL_C = 1, 130
-SHOW_CURSOR = "\x1b[?25h"  # bars hide it
 LEAST = ("step_ms_p50", "cpu_peak_rss_bytes", "gpu_peak_alloc_bytes")  # of what the terminal shows
 
 
@@ -151,8 +146,7 @@ def run(
     stop = stop_on_signals()
     outcome = execute(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop, by)
     if all(summary is None for summary in outcome.summaries):
-        say("stopped on request; the same command continues")
-        return CTRL_C
+        return stopped()
     measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)
     report = write_report(measured, reports / asked.experiment)
     titles = {column.name: column.title for column in measured.columns}
@@ -162,26 +156,8 @@ def run(
     for problem in measured.problems:
         fail(problem)
     if stop.is_set():
-        say("stopped on request; the same command continues")
-        return CTRL_C
-    return BAD_INPUT if broken else 0 if outcome.all_ok else RUN_FAILED
-
-
-def stop_on_signals() -> threading.Event:
-    """Set by Ctrl-C and by a request to end: runs save and stop. A second Ctrl-C ends all at once."""
-    stop = threading.Event()
-
-    def asked(number: int, _: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            if sys.stdout.isatty():
-                sys.stdout.write(SHOW_CURSOR)
-                sys.stdout.flush()
-            os._exit(CTRL_C)  # runs end with this process, whose end they watch
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, asked)
-    return stop
+        return stopped()
+    return exit_code(all_ok=outcome.all_ok, broken=broken)
 
 
 def _failures(text: str | None) -> "frozenset[Status]":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from bench.api.errors import ConfigError
+from bench.cli.ending import exit_code, stop_on_signals, stopped
 from bench.cli.options import (
     Assign,
     BatchSize,
@@ -23,8 +24,7 @@ from bench.cli.options import (
     length,
     what,
 )
-from bench.cli.printing import BAD_INPUT, fail, say, table
-from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
+from bench.cli.printing import fail, say, table
 
 if TYPE_CHECKING:
     from bench.scale.model import Wire
@@ -87,8 +87,7 @@ def scale(
     stop = stop_on_signals()
     points = conduct(study, (lambda line: None) if quiet else say, stop)
     if points is None:
-        say("stopped on request; the same command continues")
-        return CTRL_C
+        return stopped()
     measured = results_of(results / asked.experiment, catalog, lenient=True)
     report = write_report(measured, reports / asked.experiment)
     drawn = scaling_table(measured)
@@ -96,8 +95,7 @@ def scale(
     say(f"report: {report}")
     for problem in measured.problems:
         fail(problem)
-    ok = all(point.status == "ok" for point in points)
-    return BAD_INPUT if broken else 0 if ok else RUN_FAILED
+    return exit_code(all_ok=all(point.status == "ok" for point in points), broken=broken)
 
 
 def _counts(text: str) -> list[int]:

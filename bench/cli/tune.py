@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.api.errors import ConfigError
+from bench.cli.ending import RUN_FAILED, stop_on_signals, stopped
 from bench.cli.executor import LOCAL, ExecutorName, executor_of
 from bench.cli.options import (
     Assign,
@@ -30,7 +31,6 @@ from bench.cli.options import (
     catalog_of,
 )
 from bench.cli.printing import IN_REPORT, say, table
-from bench.cli.run import CTRL_C, RUN_FAILED, stop_on_signals
 
 LEAST = ("range", "near", "search, s", "epochs", "trials")  # of what the terminal shows
 
@@ -97,8 +97,7 @@ def tune(
         asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop_on_signals(), by
     )
     if rows is None:
-        say("stopped on request; the same command continues")
-        return CTRL_C
+        return stopped()
     folder = searches.beside(results / asked.experiment)
     found = searches.load(folder)
     shown = table_of(found)

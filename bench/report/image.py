@@ -44,7 +44,7 @@ def svg(figure: Figure) -> bytes:
     """Text as outlines, so that it looks the same everywhere."""
     file = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "path"}), _drawing(figure):
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
@@ -53,7 +53,7 @@ def pdf(figure: Figure) -> bytes:
     file = io.BytesIO()
     with _drawing(figure):
         unnamed = {"CreationDate": None, "Creator": None, "Producer": None}
-        FigureCanvasPdf(figure).print_pdf(file, metadata=unnamed)  # type: ignore[no-untyped-call]
+        FigureCanvasPdf(figure).print_pdf(file, metadata=unnamed)
     return file.getvalue()
 
 
@@ -71,8 +71,8 @@ def _drawn(figure: Figure, dpi: int) -> Image.Image:
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     with _drawing(figure):
-        canvas.draw()  # type: ignore[no-untyped-call]
-        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())
     return Image.fromarray(pixels).convert("RGB")
 
 

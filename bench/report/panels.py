@@ -85,7 +85,7 @@ def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
 
 def below(figure: Figure, handles: Mapping[str, Artist]) -> None:
     """Names below the panels, in as many columns as fit; the figure is made higher by what they take."""
-    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    renderer = FigureCanvasAgg(figure).get_renderer()
     width, height = figure.get_size_inches()
     for n in range(min(MOST_COLUMNS, len(handles)), 0, -1):
         names = figure.legend(

@@ -5,6 +5,7 @@ import pickle
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -82,7 +83,7 @@ def run_checks(
     subject = Subject(method, small_task(net, net_settings), settings or {})
     for name, check in CHECKS.items():
         began = time.perf_counter()
-        message, expected = complaint(lambda check=check: check(subject)), method.expected_failures.get(name, "")  # type: ignore[misc]
+        message, expected = complaint(partial(check, subject)), method.expected_failures.get(name, "")
         if expected and message is None:
             message = f"passes, though a failure is expected: {expected}"
             yield Result(name, True, message, time.perf_counter() - began, expected)

@@ -35,5 +35,4 @@ class RandomFeatures(WholeNet):
 
     @staticmethod
     def build_net(task: Task, config: Any, init: torch.Generator) -> Net:
-        width = task.net.Settings(**task.net_settings).width  # type: ignore[attr-defined]
-        return task.build_net(init, depth=1, width=config.widen * width)
+        return task.build_net(init, depth=1, width=config.widen * task.net_config.width)

@@ -119,7 +119,7 @@ class Chain:
 
 def refuse_flat(task: Task) -> str | None:
     """The reason why the task's net, an mlp or a cnn, cannot be relaxed; None where it can."""
-    depth = task.net.Settings(**task.net_settings).depth  # type: ignore[attr-defined]
+    depth = task.net_config.depth
     return "a net without hidden layers has no state to relax" if depth == 0 else None
 
 

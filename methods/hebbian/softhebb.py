@@ -108,7 +108,7 @@ class SoftHebb(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        if task.net.Settings(**task.net_settings).depth == 0:  # type: ignore[attr-defined]
+        if task.net_config.depth == 0:
             return "softhebb trains hidden layers, and the net has none"
         return None
 

@@ -63,7 +63,7 @@ class Cascade(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        blocks = task.net.Settings(**task.net_settings).depth + 1  # type: ignore[attr-defined]
+        blocks = task.net_config.depth + 1
         if config.stages is not None and config.stages > blocks:
             raise ConfigError(f"cascade: stages={config.stages}, but the net has {blocks} blocks")
         return None

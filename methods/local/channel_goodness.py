@@ -108,7 +108,7 @@ class ChannelGoodness(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        settings: Any = task.net.Settings(**task.net_settings)
+        settings = task.net_config
         if settings.depth == 0:
             return "channel-goodness trains hidden layers, and the net has none"
         channels = settings.width * (2 ** (settings.depth - 1) if task.net.name == "cnn" else 1)

@@ -100,7 +100,7 @@ class ForwardForward(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        if task.net.Settings(**task.net_settings).depth == 0:  # type: ignore[attr-defined]
+        if task.net_config.depth == 0:
             return "forward-forward trains hidden layers, and the net has none"
         if prod(task.image_shape[1:]) < task.n_classes:
             return f"a label of {task.n_classes} pixels does not fit into the image"

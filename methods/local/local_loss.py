@@ -71,7 +71,7 @@ class LocalLoss(Isolated):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        blocks = task.net.Settings(**task.net_settings).depth + 1  # type: ignore[attr-defined]
+        blocks = task.net_config.depth + 1
         if config.modules is not None and config.modules > blocks:
             raise ConfigError(f"local-loss: modules={config.modules}, but the net has {blocks} blocks")
         if config.head == "conv" and task.net.name == "mlp":

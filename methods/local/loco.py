@@ -119,7 +119,7 @@ class LoCo(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        depth = task.net.Settings(**task.net_settings).depth  # type: ignore[attr-defined]
+        depth = task.net_config.depth
         return None if depth > 0 else "loco needs a hidden block"
 
     def claims(self) -> Claims:

@@ -18,7 +18,6 @@ from bench.report.style import PALETTE, close, scaled
 from bench.report.text import figure as figure_text
 
 NEAR = 0.05  # below the best accuracy: what is as good for most purposes
-KEPT = ("dataset", "method", "variant", "net", "val_acc", "verdict", "at_chance", "n_trials")
 WORDS = frozenset(("data set", "method", "variant", "net", "best", "range", "verdict"))
 NOTE = (
     "Every method had the same number of trials, on validation data and with a seed that is not among those reported; "

@@ -19,7 +19,7 @@ from bench.api.task import Task
 from bench.measure import clock
 from bench.runner import checkpoint
 from bench.runner.events import EpochEnded, Stepped
-from tests.bench.runner.test_session import Toy, Watched, _stop_after, _tensors, least_peak, spec, start
+from tests.bench.runner.made import Toy, Watched, least_peak, spec, start, stop_at_step, tensors
 
 STEPS = 10  # an epoch, of the digits in batches of 128
 N_VAL, N_TEST = 144, 360
@@ -122,7 +122,7 @@ def test_seconds_end_with_the_first_step_past_them(
     monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: Clockwork.now))
     wanted = spec(method_settings={}, epochs=9, seconds=66.5)
     if interrupted_after is not None:
-        stopped, _ = start(tmp_path, wanted, Clockwork, lambda session: _stop_after(session, interrupted_after))
+        stopped, _ = start(tmp_path, wanted, Clockwork, lambda session: stop_at_step(session, interrupted_after))
         assert stopped.go()["status"] == "interrupted"
     session, told = start(tmp_path, wanted, Clockwork)
     summary = session.go()
@@ -201,7 +201,7 @@ def test_the_best_epoch_outlives_an_interruption(tmp_path: Path) -> None:
 
     def meddle(session: Watched) -> None:
         with_labels(session)
-        _stop_after(session, 35)
+        stop_at_step(session, 35)
 
     assert start(tmp_path, wanted, scripted(VAL, TEST), meddle)[0].go()["status"] == "interrupted"
     summary = start(tmp_path, wanted, scripted(VAL, TEST), with_labels)[0].go()
@@ -226,7 +226,7 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, limit: dict[
     wanted = spec(method_settings={"lr": 0.1, "weight_decay": 0.0}, epochs=5, **limit)
 
     def session(folder: str, stop: int | None = None) -> Watched:
-        made, _ = start(tmp_path / folder, wanted, meddle=None if stop is None else lambda of: _stop_after(of, stop))
+        made, _ = start(tmp_path / folder, wanted, meddle=None if stop is None else lambda of: stop_at_step(of, stop))
         probed(made, 100)
         return made
 
@@ -237,9 +237,7 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, limit: dict[
     summary = second.go()
     for key in ("test_acc", "val_acc", "train_loss", "steps", "epochs_done", "best_epoch", "stopped_by"):
         assert summary[key] == expected[key], key
-    assert all(
-        torch.equal(a, b) for a, b in zip(_tensors(unbroken.run.method), _tensors(second.run.method), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(tensors(unbroken.run.method), tensors(second.run.method), strict=True))
     assert [row["val_acc"] for row in second.run.state.curve] == [row["val_acc"] for row in unbroken.run.state.curve]
 
 
