@@ -1,5 +1,7 @@
 """The command line: its verbs and its way out. Exit code 0: all well, 1: some run failed, 2: bad input."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -11,6 +13,7 @@ from bench.api.errors import BenchError
 from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, scale, status, tune
 from bench.cli.executor import WithExecutor
 from bench.cli.printing import fail, say
+from bench.record.files import cause
 
 CTRL_C = 130
 
@@ -63,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115,PTH123  (what is left to be flushed would complain again)
+        code = fail(f"cannot print: {cause(error)}")
     except Exception as error:  # of typer's own errors only those of usage reach this line with an exit code
         if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
             raise

@@ -6,27 +6,32 @@ It locks the run's folder there, keeps what is finished, runs the rest in a chil
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.api.status import FINAL, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
+from bench.record.clock import moment
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Event, Kept, Started
 
 BUSY_POLL_S = 1.0  # after which a run that another process has is asked for again
+REMOVED = "its folder was removed while it ran; the same command does it again"
 KILLS = 3  # from outside, in a row and without getting ahead, after which a run is given up
 
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a run is attempted. fresh: what was finished is done again. retry: failures to be tried again."""
+    """On what terms a run is attempted. fresh: what was finished is done again. retry: failures to be tried again.
+
+    after: when the last run of the experiment ended, by the records there were, in Unix seconds.
+    """
 
     timeout_s: float | None = None
     fresh: bool = False
     retry: frozenset[Status] = frozenset()
+    after: float = 0.0
 
 
 def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:
@@ -50,6 +55,13 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
         summary = _counted(summary, before or {}, ahead=_stand(folder) != stood)
         spec = job.run.spec
+        if not folder.is_held(lock):
+            os.close(lock)
+            if (lock := folder.lock()) is None:  # another process has begun it anew
+                return None
+            folder.clear()
+            folder.create(spec.model_dump(mode="json"), None)
+            summary = {"status": "interrupted", "reason": REMOVED}
         summary |= {
             "method": spec.method,
             "net": spec.net,
@@ -57,13 +69,14 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             "seed": spec.seed,
             "device": spec.device,
             "timeout_s": terms.timeout_s,
-            "finished_at": time.time(),
+            "finished_at": moment(terms.after),
         }
         folder.finish(summary)
         tell(Ended(summary))
         return summary
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def is_due(before: Summary, terms: Terms) -> bool:

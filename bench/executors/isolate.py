@@ -174,24 +174,30 @@ def _child(job: Job, send: Connection, lock: Any, output: Any) -> None:
     os.dup2(printed, 2)
     os.close(printed)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    summary = _run(job, send)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    send.send(summary)
+    pid = os.getpid()
+
+    def tell(message: Event | Summary) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if os.getpid() != pid:  # the method has forked, and both went on: one of them is the run
+            os._exit(0)
+        send.send(message)
+
+    tell(_run(job, tell))
 
 
-def _run(job: Job, send: Connection) -> Summary:
+def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
     import traceback
 
     import torch
 
-    from bench.api.errors import BenchError, StoreError
+    from bench.api.errors import BenchError, DataError, StoreError
     from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
     from bench.runner.session import Session
     from bench.runner.state import Place
 
-    began, folder = time.time(), job.folder
+    began, folder = time.monotonic(), job.folder
     torch.set_num_threads(job.threads)
     try:
         device = torch.device(job.device)
@@ -199,14 +205,14 @@ def _run(job: Job, send: Connection) -> Summary:
         parts = job.run.load()
         foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
         folder.write_columns([column for cls in foreign for column in cls.columns])
-        session = Session(job.run.spec, parts, Place(device, job.data_dir, job.download), folder, send.send)
+        session = Session(job.run.spec, parts, Place(device, job.data_dir, job.download), folder, tell)
 
         def stop(*_: object) -> None:
             session.stop_requested = True
 
         signal.signal(signal.SIGTERM, stop)
         summary = session.go()
-    except StoreError as error:  # a full disk is no fault of the method: once there is room, the run goes on
+    except (StoreError, DataError) as error:  # a full disk, a damaged file: once that is mended, the run goes on
         summary = {"status": "interrupted", "reason": str(error)}
     except BenchError as error:
         summary = {"status": "crashed", "reason": str(error)}
@@ -217,7 +223,7 @@ def _run(job: Job, send: Connection) -> Summary:
             "status": "oom" if oom else "crashed",
             "reason": f"{type(error).__name__}: {' '.join(str(error).split())}",
         }
-    return {**summary, "wall_s": time.time() - began}
+    return {**summary, "wall_s": time.monotonic() - began}
 
 
 def die_with_parent() -> None:

@@ -78,7 +78,7 @@ def _standing(folder: Path) -> Standing:
         summary = of_run.summary() or {}
         since = busy_since(of_run.path)
         if since is not None:
-            at_work[run["run_id"]] = _at_work(run, of_run.path, time.time() - since)
+            at_work[run["run_id"]] = _at_work(run, of_run.path, max(0.0, time.time() - since))
             left.append(run)
         elif summary.get("status") in (*FINAL, "skipped"):
             ended[summary["status"]] = ended.get(summary["status"], 0) + 1

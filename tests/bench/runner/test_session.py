@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.api.errors import MethodError
 from bench.api.instrument import Gauge
 from bench.api.task import Task
 from bench.catalog.catalog import Catalog
+from bench.data import load
 from bench.measure.accuracy import Diverged, accuracy
 from bench.record import artifacts
 from bench.record.folder import RunFolder
@@ -54,9 +56,15 @@ def spec(method: str = "backprop", net: str = "mlp", **changes: Any) -> RunSpec:
     settings = CATALOG.methods[method].load().Config().model_dump() if method in CATALOG.methods else {}
     base = dict(
         method=method, method_settings=settings, method_source="s", net=net, net_settings=NETS[net], net_source="n",
-        dataset="digits", data_id="d", seed=0, epochs=2, batch_size=128, val_fraction=0.1, eval_draws=3, device="cpu",
+        dataset="digits", data_id="", seed=0, epochs=2, batch_size=128, val_fraction=0.1, eval_draws=3, device="cpu",
     )  # fmt: skip
-    return RunSpec(**{**base, **changes})
+    wanted = RunSpec(**{**base, **changes})
+    return wanted.model_copy(update={"data_id": fingerprint(wanted.dataset, wanted.val_fraction)})
+
+
+@cache
+def fingerprint(dataset: str, val_fraction: float) -> str:
+    return load(CATALOG.dataset(dataset), val_fraction=val_fraction).fingerprint
 
 
 def start(

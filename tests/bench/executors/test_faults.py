@@ -1,0 +1,209 @@
+"""Whole commands under what a machine may do to them: one clear line, true statuses, and the same command goes on."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from bench.record import clock
+from bench.record.results import Results
+
+PLUGIN = """
+import glob, os, shutil, sys, time
+import torch
+from bench import Claims, Method, MethodInfo, register
+
+@register
+class Bad(Method):
+    claims = Claims(reverse_mode="none")
+    info = MethodInfo(name="bad", title="Bad", family="toy", paper="", claims=claims, nets=("mlp",))
+
+    def __init__(self, task, config, *, device, seeds):
+        self.steps = torch.zeros(())
+
+    def train_step(self, batch, progress):
+        self.steps += 1
+        if progress.total_steps > 100:  # not in the short trainings of set-up
+            self.act()
+        return {"loss": torch.zeros(())}
+
+    def act(self):
+        ACT
+
+    def predict(self, x):
+        return torch.zeros(len(x), 10)
+"""
+EPOCHS = 12  # of 10 steps: more than a trial has
+SIZE = 400_000  # bytes of the disk that is full
+
+
+def bench(folder: Path, *options: str, methods: str = "backprop", stdout: Any = subprocess.PIPE) -> Any:
+    code = "from bench.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "run", "--methods", methods, "--net", "mlp", "--seeds", "1", *options]
+    command += ["--epochs", str(EPOCHS), "--batch-size", "128", "--results", str(folder / "results")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=240
+    )
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    runs = Results(folder / "results", columns=()).runs
+    return dict(zip(runs["method"], runs["status"], strict=True))
+
+
+def plugin(folder: Path, act: str) -> str:
+    path = folder / "bad.py"
+    path.write_text(PLUGIN.replace("ACT", act))
+    return str(path)
+
+
+def is_one_line(done: Any, *words: str) -> bool:
+    """Whether bad input was told in one line, with these words in it."""
+    told = done.stderr.strip().splitlines()
+    return done.returncode == 2 and len(told) == 1 and all(word in told[0] for word in words)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own, mounted at `results`."""
+    where = tmp_path / "results"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", str(where)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a disk here")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+def test_a_full_disk_is_named_and_with_room_the_sweep_goes_on(tmp_path: Path, disk: Path) -> None:
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        file.write(bytes(SIZE // 4096 * 4096))
+    assert is_one_line(bench(tmp_path), "cannot write", "the disk is full; free some space")
+    os.truncate(filler, SIZE // 4096 * 4096 - 3 * 4096)  # room for a folder and a plan, and for no whole record
+    done = bench(tmp_path)
+    assert done.returncode in (1, 2)
+    assert "disk is full" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    filler.unlink()
+    assert bench(tmp_path).returncode == 0
+    assert statuses(tmp_path) == {"backprop": "ok"}
+    assert list(disk.rglob(".*.tmp")) == []
+
+
+def test_a_read_only_results_folder_is_named_and_left_as_it_is(tmp_path: Path, disk: Path) -> None:
+    assert bench(tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert is_one_line(bench(tmp_path), "cannot write", "Read-only file system")
+    assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
+
+
+def test_output_to_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        assert is_one_line(bench(tmp_path, stdout=full), "the disk is full")
+    assert bench(tmp_path).returncode == 0
+
+
+def test_a_run_whose_folder_is_removed_is_interrupted_and_done_again(tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    act = f"os.path.exists({str(mended)!r}) or [shutil.rmtree(p) for p in glob.glob('results/*/*/')]"
+    options = ("--plugin", plugin(tmp_path, act))
+    done = bench(tmp_path, *options, methods="bad,backprop")
+    assert (done.returncode, statuses(tmp_path)["bad"]) == (1, "interrupted")
+    assert "its folder was removed while it ran" in done.stdout
+    mended.touch()
+    assert bench(tmp_path, *options, methods="bad,backprop").returncode == 0
+    assert statuses(tmp_path) == {"bad": "ok", "backprop": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "words"),
+    [
+        ("self.act()", "crashed", "RecursionError"),
+        ("os.fork()", "ok", ""),
+        ("os.fork() or os.execvp('sleep', ['sleep', '987'])", "ok", ""),
+    ],
+    ids=["recursion", "forks that go on as the run", "children left behind"],
+)
+def test_what_a_method_does_stays_with_it(tmp_path: Path, act: str, status: str, words: str) -> None:
+    """The others run, each row is there once, and no process is left."""
+    if "fork" in act:
+        act = f"self.steps == 30 and ({act})"
+    done = bench(tmp_path, "--plugin", plugin(tmp_path, act), methods="bad,backprop")
+    assert "Traceback" not in done.stderr
+    assert statuses(tmp_path) == {"bad": status, "backprop": "ok"}
+    assert words in done.stdout
+    assert _strays(tmp_path) == []
+
+
+def _strays(folder: Path) -> list[int]:
+    """Processes at work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder:
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("of", ["truncated", "another run's"])
+def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tmp_path: Path, of: str) -> None:
+    reached, hurry = tmp_path / "reached", tmp_path / "hurry"
+    act = f"os.path.exists({str(hurry)!r}) or (open({str(reached)!r}, 'w').close(), time.sleep(1))"
+    options = ("--plugin", plugin(tmp_path, act))
+    command = [sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "bad", *options]
+    command += ["--net", "mlp", "--seeds", "1", "--epochs", str(EPOCHS), "--batch-size", "128", "--quiet"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while not reached.exists():
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) == 130
+    (checkpoint,) = tmp_path.glob("results/*/*/checkpoint.pt")
+    whole = checkpoint.read_bytes()
+    hurry.touch()
+    if of == "truncated":
+        checkpoint.write_bytes(whole[: len(whole) // 2])
+    else:
+        torch.save({**torch.load(checkpoint, weights_only=True), "run_id": "other"}, checkpoint)
+    done = bench(tmp_path, *options, methods="bad")
+    assert (done.returncode, statuses(tmp_path)) == (1, {"bad": "interrupted"})
+    assert f"{checkpoint.name} is" in done.stdout
+    assert "remove it and run again" in done.stdout
+    checkpoint.unlink()
+    assert bench(tmp_path, *options, methods="bad").returncode == 0
+
+
+def test_data_that_change_between_two_runs_fail_no_method(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = tmp_path / "mine.npz"
+    np.savez(data, x=rng.integers(0, 256, (300, 4, 4), dtype=np.uint8), y=np.arange(300) % 10)
+    whole = data.read_bytes()
+    options = ("--datasets", f"npz:{data}", "--plugin", plugin(tmp_path, f"os.truncate({str(data)!r}, 1000)"))
+    done = bench(tmp_path, *options, methods="bad,backprop")
+    assert statuses(tmp_path) == {"bad": "ok", "backprop": "interrupted"}
+    assert "not a readable npz file" in done.stdout
+    assert is_one_line(bench(tmp_path, *options, methods="bad,backprop"), "not a readable npz file")
+    data.write_bytes(whole)
+    assert bench(tmp_path, *options, methods="bad,backprop").returncode == 0
+
+
+def test_records_keep_their_order_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([1000.0, 500.0, 500.0, 2000.0])
+    monkeypatch.setattr(clock.time, "time", lambda: next(now))
+    monkeypatch.setattr(clock, "_last", 0.0)
+    moments = [clock.moment(), clock.moment(), clock.moment(after=1500.0), clock.moment()]
+    assert moments == sorted(set(moments))
+    assert (moments[0], moments[3]) == (1000.0, 2000.0)
