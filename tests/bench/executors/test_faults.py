@@ -24,8 +24,7 @@ from bench import Claims, Method, MethodInfo, register
 
 @register
 class Bad(Method):
-    claims = Claims(reverse_mode="none")
-    info = MethodInfo(name="bad", title="Bad", family="toy", paper="", claims=claims, nets=("mlp",))
+    info = MethodInfo(name="bad", title="Bad", family="toy", paper="", claims=Claims("none"), nets=("mlp",))
 
     def __init__(self, task, config, *, device, seeds):
         self.steps = torch.zeros(())
