@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import data
-from bench.api.errors import ConfigError
+from bench.api.errors import ConfigError, StoreError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined, outline
 from bench.executors import isolate
@@ -16,6 +16,7 @@ from bench.executors.executor import Executor, Listener, Options, device_here
 from bench.executors.isolate import Summary
 from bench.executors.local import Local
 from bench.record import searches
+from bench.record.folder import last_end
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
 from bench.record.standing import save_plan
@@ -114,6 +115,7 @@ def execute(
     """
     executor = executor or Local()
     folder = options.root / options.experiment
+    options = _after_all(options)
     rows = _searches(experiment, runs, options)
     with listening([*_trials(rows, experiment), *map(_named, runs)]) as begin:
         if experiment.tune is not None:
@@ -176,17 +178,26 @@ def _search(
 ) -> bool:
     assert experiment.tune is not None
     aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
-    there = replace(options, experiment=aside.name)
+    there = _after_all(replace(options, experiment=aside.name))
 
     def work(trials: list[Run]) -> list[Summary | None]:
         save_plan(there.root / there.experiment, map(_named, trials))
-        return executor.run_all(trials, there, begin(trials), stop)
+        ended = executor.run_all(trials, there, begin(trials), stop)
+        cut = [end["reason"] for end in ended if end is not None and end["status"] == "interrupted"]
+        if cut and not stop.is_set():
+            raise StoreError(f"a trial of the search was interrupted: {cut[0]}")
+        return ended
 
     if not search.conduct(rows, experiment.tune, work):
         return False
     searches.save(outcome.found(rows, experiment.tune), aside)
     outcome.write_journal(rows, aside)
     return True
+
+
+def _after_all(options: Options) -> Options:
+    """Every run that is to come ends after all that are there, whatever the machine's clock says."""
+    return replace(options, terms=replace(options.terms, after=last_end(options.root / options.experiment)))
 
 
 def _named(run: Run) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The command line: its verbs and its way out. Exit code 0: all well, 1: some run failed, 2: bad input."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -12,6 +14,7 @@ from bench.cli import audit, check, doctor, estimate, listing, memory, report, r
 from bench.cli.ending import CTRL_C
 from bench.cli.executor import WithExecutor
 from bench.cli.printing import fail, say
+from bench.record.files import cause
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what is left to be flushed would complain again)
+        code = fail(f"cannot print: {cause(error)}")
     except Exception as error:  # of typer's own errors only those of usage reach this line with an exit code
         if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
             raise

@@ -6,7 +6,6 @@ It locks the run's folder there, keeps what is finished, runs the rest in a chil
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,12 +13,14 @@ from typing import Literal
 from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
+from bench.record.clock import moment
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
 
 BUSY_POLL_S = 1.0  # after which a run that another process has is asked for again
 MOST_PARTS = 64  # into which a batch is cut for want of memory
+REMOVED = "its folder was removed while it ran; the same command does it again"
 KILLS = 3  # from outside, in a row and without getting ahead, after which a run is given up
 
 
@@ -31,13 +32,15 @@ class Terms:
     """On what terms a run is attempted. fresh: what was finished is done again. retry: failures to be tried again.
 
     on_oom: whether a run that runs out of memory begins again with its batches cut, where its method can do so to the
-    same update. timeout_s: of each beginning.
+    same update. timeout_s: of each beginning. after: when the last run of the experiment ended, by the records there
+    were, in Unix seconds.
     """
 
     timeout_s: float | None = None
     fresh: bool = False
     retry: frozenset[Status] = frozenset()
     on_oom: OnOOM = "fail"
+    after: float = 0.0
 
 
 def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:
@@ -63,9 +66,13 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         summary = _executed(job, lock, terms, tell, stop)
         summary = _counted(summary, before or {}, ahead=_stand(folder) != stood)
         spec = job.run.spec
-        if not (folder.path / "spec.json").exists():  # a method may delete what its process can reach
-            summary |= {"status": "crashed", "reason": "its records were deleted while it ran"}
-            folder.create(spec.model_dump(mode="json"), {})
+        if not folder.is_held(lock):
+            os.close(lock)
+            if (lock := folder.lock()) is None:  # another process has begun it anew
+                return None
+            folder.clear()
+            folder.create(spec.model_dump(mode="json"), None)
+            summary = {"status": "interrupted", "reason": REMOVED}
         summary |= {
             "method": spec.method,
             "net": spec.net,
@@ -74,13 +81,14 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             "device": spec.device,
             "timeout_s": terms.timeout_s,
             "on_oom": terms.on_oom,
-            "finished_at": time.time(),
+            "finished_at": moment(terms.after),
         }
         folder.finish(summary)
         tell(Ended(summary))
         return summary
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def is_due(before: Summary, terms: Terms) -> bool:

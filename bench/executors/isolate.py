@@ -178,18 +178,24 @@ def _child(job: Job, send: Connection, lock: Any, output: Any) -> None:
     os.dup2(printed, 2)
     os.close(printed)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    summary = _run(job, send)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    send.send(summary)
+    pid = os.getpid()
+
+    def tell(message: Event | Summary) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if os.getpid() != pid:  # the method has forked, and both went on: one of them is the run
+            os._exit(0)
+        send.send(message)
+
+    tell(_run(job, tell))
 
 
-def _run(job: Job, send: Connection) -> Summary:
+def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
     import traceback
 
     import torch
 
-    from bench.api.errors import BenchError, StoreError
+    from bench.api.errors import BenchError, DataError, StoreError
     from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
     from bench.runner.session import Session
@@ -205,7 +211,7 @@ def _run(job: Job, send: Connection) -> Summary:
         foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
         folder.write_columns([column for cls in foreign for column in cls.columns])
         place = Place(device, job.data_dir, job.download)
-        session = Session(job.run.spec, parts, place, folder, send.send, micro_batches=job.micro_batches)
+        session = Session(job.run.spec, parts, place, folder, tell, micro_batches=job.micro_batches)
 
         def stop(*_: object) -> None:
             session.stop_requested = True
@@ -214,7 +220,7 @@ def _run(job: Job, send: Connection) -> Summary:
         summary = session.go()
     except Uncuttable as reason:
         summary = {"status": "oom", "reason": str(reason), "uncuttable": True}
-    except StoreError as error:  # a full disk is no fault of the method: once there is room, the run goes on
+    except (StoreError, DataError) as error:  # a full disk, a damaged file: once that is mended, the run goes on
         summary = {"status": "interrupted", "reason": str(error)}
     except BenchError as error:
         summary = {"status": "crashed", "reason": str(error)}

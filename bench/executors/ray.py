@@ -28,6 +28,7 @@ from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due
 from bench.executors.executor import Executor, Listener, Options, device_there, missing
 from bench.executors.isolate import Job, Summary
+from bench.record.clock import moment
 from bench.record.files import atomic_write
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Event, Kept
@@ -259,7 +260,7 @@ class _Sweep:
             if (folder.path / "spec.json").exists() and (fd := self.locks.get(index, folder.lock())) is not None:
                 spec = self.runs[index].spec
                 named = {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
-                folder.finish({**summary, **named, "finished_at": time.time()})
+                folder.finish({**summary, **named, "finished_at": moment(self.options.terms.after)})
                 if index not in self.locks:
                     os.close(fd)
             self.summaries[index] = summary

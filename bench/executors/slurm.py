@@ -22,6 +22,7 @@ from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due
 from bench.executors.executor import Executor, Listener, Options, device_there, missing
 from bench.executors.isolate import GRACE_S, Job, Summary
+from bench.record.clock import moment
 from bench.record.files import atomic_write
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Kept, Started
@@ -112,7 +113,7 @@ class _Sweep:
         self.stop_file = self.aside / f"{uuid.uuid4().hex}.stop"
         self.summaries: dict[int, Summary] = {}
         self.jobs: dict[int, Any] = {}
-        self.before: dict[int, bytes] = {}  # the closing records that were there when jobs were submitted
+        self.stood: dict[int, Summary | None] = {}  # the records as they were when their jobs were submitted
         self.started: set[int] = set()
         self.busy: set[int] = set()  # in some other process's hands
         self.terms = options.terms
@@ -143,7 +144,6 @@ class _Sweep:
         due = []
         for index in indices:
             before = None if self.terms.fresh and index not in self.started else self._folder(index).summary()
-            self.before[index] = self._record(index)
             if before is not None and not is_due(before, self.terms):
                 self._is_done(index, before, Kept)
             elif not self._is_free(index):
@@ -152,6 +152,7 @@ class _Sweep:
                 due.append(index)
         if due:
             by = self._executor()
+            self.stood |= {index: self._folder(index).summary() for index in due}
             with by.batch():
                 jobs = [by.submit(Attempt(self._job(index), self.terms, self.stop_file)) for index in due]
             self.jobs |= dict(zip(due, jobs, strict=True))
@@ -170,14 +171,9 @@ class _Sweep:
             return
         self.started.add(index)
         summary = folder.summary()
-        if summary is None or self._record(index) == self.before[index]:  # times do not tell: clocks of nodes differ
+        if summary is None or summary == self.stood[index]:
             summary = self._without_word(index, job)
         self._is_done(index, summary, Ended)
-
-    def _record(self, index: int) -> bytes:
-        """The closing record as it lies there, nothing where there is none."""
-        path = self._folder(index).path / "summary.json"
-        return path.read_bytes() if path.exists() else b""
 
     def _without_word(self, index: int, job: Any) -> Summary:
         state = str(job.state)
@@ -185,7 +181,7 @@ class _Sweep:
         last = f" ({told[-1].strip()[:200]})" if told else ""
         status = STATUSES.get(state, "interrupted")
         reason = f"job {job.job_id} ended as {state} and told nothing of it{last}; the same command continues it"
-        summary: Summary = {"status": status, "reason": reason, "finished_at": time.time()}
+        summary: Summary = {"status": status, "reason": reason, "finished_at": moment(self.terms.after)}
         folder = self._folder(index)
         if (folder.path / "spec.json").exists() and (fd := folder.lock()) is not None:
             spec = self.runs[index].spec

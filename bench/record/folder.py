@@ -7,6 +7,7 @@ Every file is written under a temporary name and renamed, so that a kill at any 
 or a whole new one. A folder is worked on under a lock, so that several processes can share an experiment.
 """
 
+import contextlib
 import fcntl
 import io
 import json
@@ -38,9 +39,10 @@ class RunFolder:
         self.stdout = self.path / "stdout.txt"
         self.stderr = self.path / "stderr.txt"
 
-    def create(self, spec: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+    def create(self, spec: Mapping[str, Any], environment: Mapping[str, Any] | None) -> None:
         self.write_json("spec.json", {**spec, "run_id": self.run_id, "schema": SCHEMA})
-        self.write_json("env.json", environment)
+        if environment is not None:
+            self.write_json("env.json", environment)
 
     def lock(self) -> int | None:
         """A file descriptor that holds the folder until all its copies are closed; None if another process has it."""
@@ -55,6 +57,13 @@ class RunFolder:
             os.close(fd)
             return None
         return fd
+
+    def is_held(self, fd: int) -> bool:
+        """Whether the lock is that of the folder here: one that was removed may have been made anew."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path / ".lock"))
+        except OSError:
+            return False
 
     def clear(self) -> None:
         """Forget an earlier attempt; the lock stays."""
@@ -133,11 +142,11 @@ class RunFolder:
         import torch
 
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({**state, "run_id": self.run_id}, buffer)
         atomic_write(self.checkpoint, buffer.getvalue())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The state of an interrupted run, or None. Nothing is unpickled but tensors and plain values.
+        """The state of the run when it was interrupted, or None. Nothing is unpickled but tensors and plain values.
 
         Raises: StoreError where the file is not that.
         """
@@ -146,11 +155,22 @@ class RunFolder:
         if not self.checkpoint.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state: Any = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             why = str(error).partition("\n")[0]
             raise StoreError(f"{self.checkpoint} is corrupt ({why}); remove it and run again") from error
+        if not isinstance(state, dict) or state.get("run_id") != self.run_id:
+            raise StoreError(f"{self.checkpoint} is that of another run; remove it and run again")
         return state
+
+
+def last_end(experiment: Path) -> float:
+    """When the last of an experiment's runs ended, by the records that can be read; 0 where there is none."""
+    ends = [0.0]
+    for path in experiment.glob("*/summary.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            ends.append(float(json.loads(path.read_bytes()).get("finished_at") or 0.0))
+    return max(ends)
 
 
 def busy_since(path: Path) -> float | None:

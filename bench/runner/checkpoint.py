@@ -5,7 +5,6 @@ from dataclasses import fields, replace
 
 import torch
 
-from bench.api.errors import StoreError
 from bench.record.folder import RunFolder
 from bench.runner.state import State, Training
 
@@ -30,7 +29,6 @@ class Saver:
         losses = torch.stack(state.losses).cpu() if state.losses else torch.empty(0)
         self.folder.save_checkpoint(
             {
-                "run_id": run.spec.run_id,
                 "method": run.method.state_dict(),
                 "seeds": run.seeds.state_dict(),
                 "global_rng": torch.get_rng_state(),
@@ -49,15 +47,9 @@ def resumed(run: Training, folder: RunFolder) -> Training:
     """The run where its checkpoint left it; as it is where there is none, or one that lacks what a gauge has read.
 
     Nor does it go on from batches that were cut otherwise: a record is of steps that are all alike.
-
-    Raises: StoreError for a checkpoint that is no file of this run's.
     """
     kept = folder.load_checkpoint()
-    if kept is None:
-        return run
-    if kept.get("run_id") != run.spec.run_id:
-        raise StoreError(f"{folder.checkpoint} is another run's; remove it and run again")
-    if any(gauge.name not in kept["gauges"] for gauge in run.gauges):
+    if kept is None or any(gauge.name not in kept["gauges"] for gauge in run.gauges):
         return run
     if kept.get("micro_batches", 1) != run.micro_batches:
         return run

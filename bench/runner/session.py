@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from bench.api.errors import DataError
 from bench.api.status import Status
 from bench.measure.accuracy import Diverged
 from bench.record.folder import RunFolder
@@ -32,10 +33,17 @@ class Session:
         self.stop_requested = False
 
     def go(self) -> dict[str, Any]:
-        """Train to the end, or to a requested stop, and give the summary. Raises: Uncuttable."""
+        """Train to the end, or to a requested stop, and give the summary.
+
+        Raises: DataError, also where the data are no longer those that the run was planned with; StoreError; Uncuttable.
+        """
         began = time.perf_counter()
         spec, parts, device = self.spec, self.parts, self.place.device
         loaded = setup.load(spec, parts, self.place)
+        if loaded.fingerprint != spec.data_id:
+            raise DataError(
+                f"{spec.dataset}: the data have changed since the run was planned; run the same command again"
+            )
         task = setup.task_of(spec, parts, loaded, device)
         reason = refusal(spec, parts, loaded)
         if reason is not None:

@@ -1,6 +1,7 @@
 """What tests of a run in process share: small runs, a session to meddle with, a method that learns nothing."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds
 from bench.api.task import Task
 from bench.catalog.catalog import Catalog
+from bench.data import load
 from bench.record.folder import RunFolder
 from bench.runner.events import Event
 from bench.runner.session import Session
@@ -43,9 +45,15 @@ def spec(method: str = "backprop", net: str = "mlp", **changes: Any) -> RunSpec:
     settings = CATALOG.methods[method].load().Config().model_dump() if method in CATALOG.methods else {}
     base = dict(
         method=method, method_settings=settings, method_source="s", net=net, net_settings=NETS[net], net_source="n",
-        dataset="digits", data_id="d", seed=0, epochs=2, batch_size=128, val_fraction=0.1, eval_draws=3, device="cpu",
+        dataset="digits", data_id="", seed=0, epochs=2, batch_size=128, val_fraction=0.1, eval_draws=3, device="cpu",
     )  # fmt: skip
-    return RunSpec(**{**base, **changes})
+    wanted = RunSpec(**{**base, **changes})
+    return wanted.model_copy(update={"data_id": fingerprint(wanted.dataset, wanted.val_fraction)})
+
+
+@cache
+def fingerprint(dataset: str, val_fraction: float) -> str:
+    return load(CATALOG.dataset(dataset), val_fraction=val_fraction).fingerprint
 
 
 def start(
