@@ -35,7 +35,8 @@ class Session:
     def go(self) -> dict[str, Any]:
         """Train to the end, or to a requested stop, and give the summary.
 
-        Raises: DataError, also where the data are no longer those that the run was planned with; StoreError; Uncuttable.
+        Raises: DataError, also where the data are no longer those that the run was planned with; StoreError;
+        Uncuttable.
         """
         began = time.perf_counter()
         spec, parts, device = self.spec, self.parts, self.place.device

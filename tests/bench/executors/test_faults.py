@@ -211,7 +211,7 @@ def test_records_keep_their_order_when_the_clock_is_set_back(monkeypatch: pytest
 
 
 def test_a_clock_that_is_set_back_changes_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a day between two commands, and by an hour while a run is at work: in every process, by its own time module."""
+    """By a day between two commands, and by an hour while a run is at work, as every process sees it."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, time\n"
         "true, began = time.time, time.monotonic()\n"
