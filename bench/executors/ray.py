@@ -75,13 +75,13 @@ class Desk:
     """Between the command and its runs: news one way, the request to stop the other. An actor, in a process alone."""
 
     def __init__(self) -> None:
-        self._news: list[tuple[int, Event]] = []
+        self._news: list[tuple[int, str, Event]] = []
         self._stopping = False
 
-    def tell(self, index: int, event: Event) -> None:
-        self._news.append((index, event))
+    def tell(self, index: int, node: str, event: Event) -> None:
+        self._news.append((index, node, event))
 
-    def news(self) -> list[tuple[int, Event]]:
+    def news(self) -> list[tuple[int, str, Event]]:
         news, self._news = self._news, []
         return news
 
@@ -103,6 +103,7 @@ def attempt_there(
 
     _check_sources(job.run)
     stop, over = threading.Event(), threading.Event()
+    node = ray.get_runtime_context().get_node_id()
 
     def watch() -> None:
         while not (stop.is_set() or over.wait(POLL_S)):
@@ -113,7 +114,7 @@ def attempt_there(
                 stop.set()
 
     def tell(event: Event) -> None:
-        desk.tell.remote(index, event)
+        desk.tell.remote(index, node, event)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -144,6 +145,7 @@ class _Sweep:
         self.queue = deque(range(len(runs)))
         self.later: dict[int, float] = {}  # busy elsewhere: when to ask again
         self.flying: dict[Any, int] = {}
+        self.where: dict[int, str] = {}  # nodes, by what runs say of themselves
         self.locks: dict[int, int] = {}  # of folders whose records travel
         self.losses: Counter[int] = Counter()
         here = api.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
@@ -170,6 +172,7 @@ class _Sweep:
                     ready, _ = self.ray.wait(list(self.flying), timeout=POLL_S)
                     for ref in ready:
                         self._land(ref, self.flying.pop(ref))
+                    self._write_off()
                 else:
                     time.sleep(POLL_S)
             self._hear()
@@ -205,6 +208,7 @@ class _Sweep:
                     continue
                 self.locks[index] = fd
                 files = {} if terms.fresh else folder.files()
+            self.where.pop(index, None)
             ref = self.task.remote(index, self._job(index), terms, files, self.desk)
             self.flying[ref] = index
 
@@ -217,15 +221,8 @@ class _Sweep:
             self.stop.set()
             raise error.cause if isinstance(error.cause, (StoreError, ConfigError)) else error from None
         except exceptions.RayError as error:  # worker, node, or the cluster's memory
-            self._unlock(index)
-            self.losses[index] += 1
-            if self.losses[index] <= self.settings.retries and not self.stop.is_set():
-                self.queue.append(index)
-            else:
-                out_of_memory = isinstance(error, exceptions.OutOfMemoryError)
-                times = f"{self.losses[index]} time{'s' if self.losses[index] > 1 else ''}"
-                reason = f"its Ray worker was lost {times} ({type(error).__name__}); the same command continues it"
-                self._give_up({index}, reason, "oom" if out_of_memory else "interrupted")
+            out_of_memory = isinstance(error, exceptions.OutOfMemoryError)
+            self._lose(index, type(error).__name__, "oom" if out_of_memory else "interrupted")
             return
         if files is not None:
             self._folder(index).replace(files)
@@ -235,8 +232,28 @@ class _Sweep:
         elif not self.stop.is_set():
             self.later[index] = time.monotonic() + BUSY_POLL_S
 
+    def _write_off(self) -> None:
+        """What is on nodes that the head has given up: where the network is cut, Ray itself waits on for minutes."""
+        gone = {node["NodeID"] for node in self._asked_of_head(self.ray.nodes) if not node["Alive"]}
+        for ref, index in list(self.flying.items()):
+            if self.where.get(index) in gone:
+                del self.flying[ref]
+                self._lose(index, "its node is gone", "interrupted")
+
+    def _lose(self, index: int, why: str, status: str) -> None:
+        """A try that came to nothing: another one, or the end of it."""
+        self._unlock(index)
+        self.where.pop(index, None)
+        self.losses[index] += 1
+        if self.losses[index] <= self.settings.retries and not self.stop.is_set():
+            self.queue.append(index)
+            return
+        times = f"{self.losses[index]} time{'s' if self.losses[index] > 1 else ''}"
+        self._give_up({index}, f"its Ray worker was lost {times} ({why}); the same command continues it", status)
+
     def _hear(self) -> None:
-        for index, event in self._answer(self.desk.news.remote()):
+        for index, node, event in self._answer(self.desk.news.remote()):
+            self.where[index] = node
             self.listen(self.runs[index], event)
 
     def _asked_of_head(self, question: Callable[[], Any]) -> Any:
