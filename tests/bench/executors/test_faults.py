@@ -190,7 +190,7 @@ def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tm
 def test_data_that_change_between_two_runs_fail_no_method(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     data = tmp_path / "mine.npz"
-    np.savez(data, x=rng.integers(0, 256, (300, 4, 4), dtype=np.uint8), y=np.arange(300) % 10)
+    np.savez(data, x=rng.integers(0, 256, (3000, 4, 4), dtype=np.uint8), y=np.arange(3000) % 10)
     whole = data.read_bytes()
     options = ("--datasets", f"npz:{data}", "--plugin", plugin(tmp_path, f"os.truncate({str(data)!r}, 1000)"))
     done = bench(tmp_path, *options, methods="bad,backprop")
