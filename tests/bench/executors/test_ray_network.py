@@ -43,6 +43,8 @@ def ip(*words: str) -> bool:
 def network() -> Iterator[None]:
     """Two namespaces with a link between them."""
     try:
+        for name in (HERE, THERE):
+            ip("netns", "del", name)  # a test that was killed may have left them
         there = all(ip("netns", "add", name) for name in (HERE, THERE))
     except FileNotFoundError:
         pytest.skip("needs ip (Debian: iproute2)")
