@@ -5,8 +5,8 @@
 The suite asks for 95 % of the ideal, the sum of the runs' own times over the slots. A run's own time is that of its
 process from the first to the last line, set-up and evaluation included; what is left is the start of processes,
 records, the display and the last slot's waiting. `sweep` is from the first run's start to the end of the last,
-`command` the whole of `bench run`, with its imports, the plan and the report. A run costs about 40 ms beside its own time,
-to fork and to clear away a process that has torch loaded, so that much shorter runs stay below: 94 % for 0.7 s.
+`command` the whole of `bench run`, with its imports, the plan and the report. A run costs about 40 ms beside its own
+time, to fork and to clear away a process that has torch loaded, so that shorter runs stay below: 94 % for 0.7 s.
 """
 
 import argparse
