@@ -1,5 +1,6 @@
 """What this machine can do: the highest rate of matrix products, as the run computes them."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import ClassVar
@@ -19,28 +20,24 @@ SMALLEST, LARGEST = 256, 8192  # rows; only what is fast comes to the largest, o
 
 @register
 class PeakFlops(Gauge):
-    """The best of square matrix products, in the run's process, threads and precision, before training."""
+    """The best of square matrix products, in the run's process, threads and precision, once training is over.
+
+    Not before it: the first step of a run would wait for it.
+    """
 
     name = "peak-flops"
     rank: ClassVar[int] = 57
     columns = (
         Column(
             "peak_flops_per_s", "peak, GFLOP/s",
-            "highest rate of a large matrix product on the run's device, in its threads and precision, before training",
+            "highest rate of a large matrix product on the run's device, in its threads and precision, after training",
             scale=1e-9,
         ),
     )  # fmt: skip
 
-    def __init__(self, device: torch.device) -> None:
-        super().__init__(device)
-        self._rate: float | None = None
-
     @property
     def idle(self) -> bool:
         return True
-
-    def settle(self) -> None:
-        self._rate = matmul_rate(self.device)
 
     def on(self) -> None:
         pass
@@ -49,7 +46,9 @@ class PeakFlops(Gauge):
         pass
 
     def read(self) -> Mapping[str, Value]:
-        return {"peak_flops_per_s": self._rate}
+        with contextlib.suppress(torch.OutOfMemoryError):  # of what the run has left there is no room for it
+            return {"peak_flops_per_s": matmul_rate(self.device)}
+        return {"peak_flops_per_s": None}
 
 
 def matmul_rate(device: torch.device, budget_s: float = BUDGET_S) -> float:

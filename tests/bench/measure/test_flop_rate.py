@@ -49,15 +49,22 @@ def test_the_peak_is_the_best_product_of_the_size_that_takes_long_enough(monkeyp
     assert now[0] < 2 * peak_flops.BUDGET_S
 
 
-def test_the_peak_is_sought_before_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = iter([2e9, 5e9])
+def test_the_peak_is_sought_when_training_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([2e9])
     monkeypatch.setattr(peak_flops, "matmul_rate", lambda device: next(rates))
     gauge = peak_flops.PeakFlops(CPU)
-    assert gauge.read() == {"peak_flops_per_s": None}
     gauge.settle()
     gauge.on()
     gauge.off()
-    assert gauge.read() == {"peak_flops_per_s": 2e9}
+    assert gauge.read() == {"peak_flops_per_s": 2e9}  # so none was taken before
+
+
+def test_a_finished_run_is_not_lost_where_no_memory_is_left_for_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(device: torch.device) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(peak_flops, "matmul_rate", full)
+    assert peak_flops.PeakFlops(CPU).read() == {"peak_flops_per_s": None}
 
 
 def test_the_peak_is_of_the_precision_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
