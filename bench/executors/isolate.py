@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.api.status import Status
+from bench.executors import strays
 from bench.executors.output import Output
 from bench.record.folder import RunFolder
 from bench.runner.events import Event
@@ -83,8 +84,11 @@ def execute(
     output = Output(job.folder.stderr)
     process = context().Process(target=_child, args=(job, send, DupFd(lock), DupFd(output.write)), daemon=False)
     try:
-        with quiet_main():
+        with _starting, quiet_main():
             process.start()
+            assert process.pid is not None
+            pid = process.pid
+            _runs.add(pid)
     except (OSError, EOFError):  # the server died between two runs of the sweep
         return {"status": "interrupted", "reason": "the process that starts runs is gone; the same command continues"}
     finally:
@@ -113,18 +117,20 @@ def execute(
         now = time.monotonic()
         if stop.is_set() and asked_at is None:
             why, asked_at = "interrupted", now
-            _signal(process.pid, signal.SIGTERM, group=False)
+            _signal(pid, signal.SIGTERM, group=False)
         if why is None and deadline is not None and now >= deadline:
             why = "timeout"
-            _signal(process.pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
         if asked_at is not None and now - asked_at > GRACE_S:
-            _signal(process.pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
     while summary is None and receive.poll() and (message := _receive(receive)) is not None:
         summary = message if isinstance(message, dict) else None
     process.join()
     receive.close()
-    if process.pid is not None:
-        _signal(process.pid, signal.SIGKILL)  # what the run may have started and left behind
+    _signal(pid, signal.SIGKILL)  # what the run may have started and left behind
+    with _starting:  # so that the server has no child that is not known yet
+        _runs.discard(pid)
+        strays.end(forkserver._forkserver._forkserver_pid, _runs)  # type: ignore[attr-defined]
     output.close()
     if summary is not None:
         return summary
@@ -166,6 +172,7 @@ def is_kill(summary: Summary) -> bool:
 def _child(job: Job, send: Connection, lock: Any, output: Any) -> None:
     """Entry point in the child."""
     os.setsid()
+    strays.adopt()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
     gc.freeze()  # what the server has loaded stays: no collection in a run needs to look at it again
     if job.cores and hasattr(os, "sched_setaffinity"):  # before torch starts threads, which inherit it
@@ -246,9 +253,7 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _signal(pid: int | None, number: signal.Signals, *, group: bool = True) -> None:
-    if pid is None:
-        return
+def _signal(pid: int, number: signal.Signals, *, group: bool = True) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if group:
             os.killpg(pid, number)
@@ -267,6 +272,8 @@ def _oom_kills() -> int:
 
 
 _main_lock = threading.Lock()
+_starting = threading.Lock()
+_runs = set[int]()  # process ids of those that the server has forked for us and that are not over
 
 
 @contextlib.contextmanager

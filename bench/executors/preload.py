@@ -2,10 +2,15 @@
 
 import gc
 import signal
+import warnings
 from contextlib import suppress
 from importlib import import_module
 
 from bench.catalog.catalog import Catalog
+from bench.executors import strays
+
+strays.adopt()
+warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")  # of what it has adopted
 
 # A SIGTERM may go to the whole process group, as timeout(1) sends it: the server ends with the command, not before it,
 # for the end of a run reaches the command through the server.

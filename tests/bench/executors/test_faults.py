@@ -134,8 +134,10 @@ def test_a_run_whose_folder_is_removed_is_interrupted_and_done_again(tmp_path: P
         ("self.act()", "crashed", "RecursionError"),
         ("os.fork()", "ok", ""),
         ("os.fork() or os.execvp('sleep', ['sleep', '987'])", "ok", ""),
+        ("os.fork() or (os.setsid(), os.fork(), os.execvp('sleep', ['sleep', '987']))", "ok", ""),
+        ("os.abort() if os.fork() else (os.setsid(), os.execvp('sleep', ['sleep', '987']))", "crashed", "SIGABRT"),
     ],
-    ids=["recursion", "forks that go on as the run", "children left behind"],
+    ids=["recursion", "forks that go on as the run", "children", "children in a session", "children of a crash"],
 )
 def test_what_a_method_does_stays_with_it(tmp_path: Path, act: str, status: str, words: str) -> None:
     """The others run, each row is there once, and no process is left."""
