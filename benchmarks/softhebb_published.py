@@ -77,7 +77,7 @@ def main() -> None:
     seen, of_test = features(method, train), features(method, test)
     print(f"filters and features: {time.perf_counter() - began:.0f} s; {tuple(seen.shape)}", flush=True)
     labels, answers = (torch.cat([batch.y for batch in images]) for images in (train, test))
-    method._features = lambda h, unsupervised: h  # type: ignore[method-assign]
+    method.layers = nn.ModuleList()  # at rest and passed: from here on a batch is what the read-out sees
     for epoch in range(1, epochs):
         seeds.for_epoch(epoch)
         for k, index in enumerate(train.order(seeds.order).split(READOUT)):

@@ -16,6 +16,7 @@ import pytest
 
 from bench.catalog.catalog import Catalog
 from bench.record.results import Results
+from tests.bench.executors.made import until
 
 COMMAND = [
     sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "noprop-dt,backprop",
@@ -37,7 +38,7 @@ def test_whatever_is_killed_the_end_is_that_of_an_unbroken_sweep(tmp_path: Path,
     assert _start(whole).wait(timeout=300) == 0
     usual = time.monotonic() - began
 
-    moments = random.Random(0)  # noqa: S311
+    moments = random.Random(0)  # noqa: S311 - when to kill is no secret
     killed = Counter[str]()
     process = _start(broken)
     while killed.total() < kills:
@@ -103,9 +104,8 @@ def _same(broken: Path, whole: Path) -> None:
 def test_a_request_to_stop_may_go_to_the_whole_process_group(tmp_path: Path, number: signal.Signals) -> None:
     """As timeout(1) and a terminal's Ctrl-C send it. What was running is interrupted, not crashed."""
     process = _start(tmp_path, "--epochs", "20000", "--seeds", "1")
-    while not list(tmp_path.glob("results/*/*/curve.csv")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    until(lambda: list(tmp_path.glob("results/*/*/curve.csv")) or process.poll() is not None)
+    assert process.poll() is None
     os.killpg(process.pid, number)
     assert process.wait(timeout=60) == 130
     assert set(Results(tmp_path / "results", columns=()).runs.status) == {"interrupted"}
@@ -115,10 +115,7 @@ def test_a_request_to_stop_may_go_to_the_whole_process_group(tmp_path: Path, num
 def test_runs_are_saved_and_gone_within_five_seconds(tmp_path: Path, number: signal.Signals) -> None:
     """Without the report that follows."""
     process = _start(tmp_path, "--epochs", "20000")
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("results/*/*/curve.csv"))) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: len(list(tmp_path.glob("results/*/*/curve.csv"))) == 2)
     runs = list(_found(process, "run"))
     assert len(runs) == 2
     process.send_signal(number)

@@ -18,31 +18,8 @@ import torch
 
 from bench.record import clock
 from bench.record.results import Results
+from tests.bench.executors.made import plugin, until
 
-PLUGIN = """
-import glob, os, shutil, sys, time
-import torch
-from bench import Claims, Method, MethodInfo, register
-
-@register
-class Bad(Method):
-    info = MethodInfo(name="bad", title="Bad", family="toy", paper="", claims=Claims("none"), nets=("mlp",))
-
-    def __init__(self, task, config, *, device, seeds):
-        self.steps = torch.zeros(())
-
-    def train_step(self, batch, progress):
-        self.steps += 1
-        if progress.total_steps > 100:  # not in the short trainings of set-up
-            self.act()
-        return {"loss": torch.zeros(())}
-
-    def act(self):
-        ACT
-
-    def predict(self, x):
-        return torch.zeros(len(x), 10)
-"""
 EPOCHS = 12  # of 10 steps: more than a trial has
 SIZE = 400_000  # bytes of the disk that is full
 
@@ -60,12 +37,6 @@ def bench(folder: Path, *options: str, methods: str = "backprop", stdout: Any = 
 def statuses(folder: Path) -> dict[str, str]:
     runs = Results(folder / "results", columns=()).runs
     return dict(zip(runs["method"], runs["status"], strict=True))
-
-
-def plugin(folder: Path, act: str) -> str:
-    path = folder / "bad.py"
-    path.write_text(PLUGIN.replace("ACT", act))
-    return str(path)
 
 
 def is_one_line(done: Any, *words: str) -> bool:
@@ -170,8 +141,7 @@ def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tm
     command = [sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "bad", *options]
     command += ["--net", "mlp", "--seeds", "1", "--epochs", str(EPOCHS), "--batch-size", "128", "--quiet"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    while not reached.exists():
-        time.sleep(0.05)
+    until(reached.exists)
     process.terminate()
     assert process.wait(timeout=60) == 130
     (checkpoint,) = tmp_path.glob("results/*/*/checkpoint.pt")

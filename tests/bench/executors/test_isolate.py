@@ -23,6 +23,7 @@ from bench.runner.events import Ended, Event, Started
 from bench.runner.setup import TRIAL_STEPS
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, check, plan
+from tests.bench.executors.made import until
 
 PLUGIN = """
 import os, signal, sys, time
@@ -132,7 +133,7 @@ def test_a_request_to_stop_leaves_a_checkpoint_and_the_next_start_goes_on(attemp
     stop = threading.Event()
 
     def ask() -> None:
-        _until(reached.exists)
+        until(reached.exists)
         stop.set()
 
     threading.Thread(target=ask).start()
@@ -215,7 +216,7 @@ def test_a_run_goes_on_when_the_server_that_started_it_is_killed(attempt: Any, t
     def kill() -> None:
         server = psutil.Process(int(_wait_for(pid)))
         server.kill()
-        _until(lambda: not server.is_running() or server.status() == "zombie")
+        until(lambda: not server.is_running() or server.status() == "zombie")
         time.sleep(1.0)
         hurry.touch()
 
@@ -305,19 +306,12 @@ def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     assert psutil.pid_exists(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    _until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")
+    until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")
 
 
 def _wait_for(path: Path) -> str:
-    _until(lambda: path.exists() and path.read_text() != "")
+    until(lambda: path.exists() and path.read_text() != "")
     return path.read_text()
-
-
-def _until(condition: Any, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def _alive_below_us() -> list[int]:

@@ -20,6 +20,7 @@ from bench.executors.executor import Options, make
 from bench.record.results import Results
 from bench.spec.config import Experiment
 from bench.spec.plan import plan
+from tests.bench.executors.made import plugin, until
 
 COMMAND = [
     sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "backprop", "--net", "mlp",
@@ -29,33 +30,14 @@ NUMBERS = ["run_id", "status", "test_acc", "val_acc", "train_loss", "steps"]
 PROMISED_S = 5.0
 LEEWAY_S = 5.0  # for this machine's other work, and for the table and report that follow
 
-HANGS = """
-import signal, time
-import torch
-from bench import Claims, Method, MethodInfo, register
-
-@register
-class Hangs(Method):
-    info = MethodInfo(name="hangs", title="H", family="toy", paper="", claims=Claims("none"), nets=("mlp",))
-
-    def __init__(self, task, config, *, device, seeds):
-        self.steps = torch.zeros(())
-
-    def train_step(self, batch, progress):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        open("reached", "w").close()
-        time.sleep(600)
-
-    def predict(self, x):
-        return torch.zeros(len(x), 10)
-"""
+HANGS = "signal.signal(signal.SIGTERM, signal.SIG_IGN); open('reached', 'w').close(); time.sleep(600)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_sweep_ends_as_an_undisturbed_one(tmp_path: Path, number: signal.Signals) -> None:
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     process = _start(broken)
-    _until(lambda: len(list(broken.glob("results/*/*/curve.csv"))) == 2)
+    until(lambda: len(list(broken.glob("results/*/*/curve.csv"))) == 2)
     began = time.monotonic()
     process.send_signal(number)
     assert process.wait(timeout=60) == 130
@@ -101,7 +83,7 @@ def test_a_preempted_job_is_queued_again_and_ends_as_an_undisturbed_one(tmp_path
     sent: list[int] = []
 
     def preempt() -> None:
-        _until(lambda: bool(list(tmp_path.glob("slurm/*/*/curve.csv"))))
+        until(lambda: bool(list(tmp_path.glob("slurm/*/*/curve.csv"))))
         for child in psutil.Process().children(recursive=True):
             if "submitit.core._submit" in child.cmdline():
                 child.send_signal(signal.SIGUSR2)
@@ -121,10 +103,8 @@ def test_a_preempted_job_is_queued_again_and_ends_as_an_undisturbed_one(tmp_path
 
 
 def _start_hanging(folder: Path) -> "subprocess.Popen[bytes]":
-    plugin = folder / "hangs.py"
-    plugin.write_text(HANGS)
-    process = _start(folder, "--plugin", str(plugin), "--methods", "hangs", "--seeds", "1")
-    _until((folder / "reached").exists)
+    process = _start(folder, "--plugin", plugin(folder, HANGS, "hangs"), "--methods", "hangs", "--seeds", "1")
+    until((folder / "reached").exists)
     return process
 
 
@@ -132,10 +112,3 @@ def _start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*COMMAND, *options], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-
-
-def _until(condition: Any, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

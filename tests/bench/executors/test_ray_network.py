@@ -13,6 +13,7 @@ import pytest
 
 from bench.catalog.catalog import Catalog
 from bench.record.results import Results
+from tests.bench.executors.made import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="needs ray")]
 
@@ -66,13 +67,6 @@ def inside(name: str, *command: str, cwd: Path) -> psutil.Popen:
     words = ["ip", "netns", "exec", name, *command]
     with (cwd / f"{name}.log").open("a") as log:
         return psutil.Popen(words, cwd=cwd, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
-
-
-def until(condition: object, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def end(process: psutil.Popen) -> None:

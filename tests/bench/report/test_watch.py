@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_ctrl_c_ends_it_cleanly_and_leaves_a_page_that_is_not_watched(tmp_path: 
     assert "location.reload" not in page.read_text()
 
 
-def until(holds, patience_s: float = 60) -> None:  # type: ignore[no-untyped-def]
+def until(holds: Callable[[], object], patience_s: float = 60) -> None:
     end = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < end

@@ -35,11 +35,14 @@ class Sound(Method):
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x = batch.x + 0.01 * torch.randn(batch.x.shape, generator=self.seeds.noise)
-        loss = F.cross_entropy(self.net(x), batch.y)
+        loss = self.loss(self.net(x), batch.y)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return {"loss": loss.detach()}
+
+    def loss(self, scores: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(scores, y)
 
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         scores = self.net(x)
