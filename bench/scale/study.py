@@ -16,13 +16,13 @@ from bench.api.net import Net
 from bench.api.spread import IndependentBlocks, WholeGradient
 from bench.measure.environment import environment
 from bench.record import scaling
-from bench.record.scaling import Point
+from bench.record.scaling import Point, WayName
 from bench.scale import model, worker
 from bench.scale.group import WorkerError, cores, run_group
 from bench.scale.model import Predicted, Wire
 from bench.scale.profile import profile
 from bench.scale.ways import shares
-from bench.scale.work import WayName, Work
+from bench.scale.work import Work
 from bench.spec.plan import Run
 
 PROFILE_STEPS = 6
