@@ -44,6 +44,11 @@ class Outcome:
     folder: Path
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a run to tell of: a request to stop may come before the first."""
+        return any(summary is not None for summary in self.summaries)
+
+    @property
     def all_ok(self) -> bool:
         return all(s is not None and s["status"] == "ok" for s in self.summaries)
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from bench.api.errors import PluginError
 from bench.catalog.catalog import Catalog
-from bench.cli.progress import listener
+from bench.cli.progress import listening
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, make
 from bench.experiment import execute, prepare, write_report
@@ -142,9 +142,7 @@ def run(
     by = make(catalog, executor, executor_settings or {})
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
     options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
-    outcome = execute(
-        asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), threading.Event(), by
-    )
+    outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), threading.Event(), by)
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 
 

@@ -14,7 +14,9 @@ from bench.catalog.catalog import Catalog
 from bench.testing.subject import CPU, default_net, small_task
 
 torch.set_num_threads(1)
-os.environ.pop("COLUMNS", None)  # workers of pytest-xdist are given one, and tables fit themselves to it
+# tables fit themselves to a width that somebody else has set: pytest-xdist for its workers, readline past os.environ
+os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")
 
 BROWSER = (Path("/usr/bin/chromium").exists(), Path("/usr/bin/chromedriver").exists(), find_spec("selenium"))
 NO_BROWSER = "needs Chromium (Debian: chromium and chromium-driver) and selenium"

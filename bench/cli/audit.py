@@ -79,7 +79,7 @@ def audit(
     }
     asked = _on_small_nets(resolve("audit", None, flags, assign or []), catalog)
 
-    from bench.cli.progress import listener
+    from bench.cli.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report
@@ -88,7 +88,7 @@ def audit(
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
     stop = stop_on_signals()
-    outcome = execute(asked, probes(runs), options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
+    outcome = execute(asked, probes(runs), options, listening(quiet=quiet, jobs=jobs), stop)
     if stop.is_set():
         return stopped()
     found = results_of(outcome.folder, catalog)

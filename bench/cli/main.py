@@ -1,7 +1,7 @@
 """The command line: its verbs and its way out. Exit code 0: all well, 1: some run failed, 2: bad input."""
 
 import errno
-import os
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what is left to be flushed would complain again)
+        sys.stdout = io.StringIO()  # what is left to be flushed would complain again
         code = fail(f"cannot print: {cause(error)}")
     except Exception as error:  # of typer's own errors only those of usage reach this line with an exit code
         if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):

@@ -68,7 +68,7 @@ def memory(
     asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
     catalog, broken = catalog_of(plugin)
 
-    from bench.cli.progress import listener
+    from bench.cli.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report
@@ -80,8 +80,8 @@ def memory(
         results, asked[0].experiment, planned[0][1], jobs, data_dir, download, Terms(timeout, fresh, frozenset())
     )
     stop = stop_on_signals()
-    outcome = execute(asked[0], runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs), stop)
-    if all(summary is None for summary in outcome.summaries):
+    outcome = execute(asked[0], runs, options, listening(quiet=quiet, jobs=jobs), stop)
+    if not outcome.has_begun:
         return stopped()
     measured = results_of(outcome.folder, catalog, all_sources=all_sources)
     report = write_report(measured, reports / asked[0].experiment)

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 WIDE = 240
 BAD_INPUT = 2
@@ -26,6 +27,12 @@ def fail(text: str) -> int:
     """One line for bad input; its exit code."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
     return BAD_INPUT
+
+
+def left_and_end(seconds: float) -> tuple[str, str]:
+    """So many seconds in words, and what the clock says at their end, with the day where that is a day or more off."""
+    left = timedelta(seconds=round(seconds))
+    return str(left), f"{datetime.now() + left:{'%a %H:%M' if left.days else '%H:%M'}}"
 
 
 def room() -> int:

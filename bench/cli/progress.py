@@ -3,19 +3,24 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from bench.cli.tally import Tally
 from bench.executors.executor import Listener
-from bench.experiment import Begin, Whole
+from bench.experiment import Begin, Listening, Whole
 from bench.record.schema import CUT
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
 from bench.spec.plan import Run
 
 
+def listening(*, quiet: bool, jobs: int | None) -> Listening:
+    """The display of a command, as it suits where the output goes. jobs: runs at a time; None: not known, so one."""
+    return partial(_display, quiet=quiet, jobs=jobs or 1)
+
+
 @contextmanager
-def listener(whole: Whole, *, quiet: bool, jobs: int) -> Iterator[Begin]:
-    """What gives the listener of each part of the whole, as it suits where the output goes."""
+def _display(whole: Whole, *, quiet: bool, jobs: int) -> Iterator[Begin]:
     if quiet:
         yield lambda runs: lambda run, event: None
     elif sys.stdout.isatty() or _in_a_notebook():

@@ -127,7 +127,7 @@ def run(
     if broken:
         asked = _without_broken(asked, catalog)
 
-    from bench.cli.progress import listener
+    from bench.cli.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, results_of, write_report
@@ -144,8 +144,8 @@ def run(
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
     stop = stop_on_signals()
-    outcome = execute(asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop, by)
-    if all(summary is None for summary in outcome.summaries):
+    outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop, by)
+    if not outcome.has_begun:
         return stopped()
     measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)
     report = write_report(measured, reports / asked.experiment)

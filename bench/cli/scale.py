@@ -25,13 +25,12 @@ from bench.cli.options import (
     what,
 )
 from bench.cli.printing import fail, say, table
+from bench.record.scaling import WAYS, WayName
 
 if TYPE_CHECKING:
     from bench.scale.model import Wire
-    from bench.scale.work import WayName
 
 PRESET = "scale"
-WAYS: "tuple[WayName, ...]" = ("blocks", "data", "pipeline")
 
 
 def scale(
@@ -80,9 +79,18 @@ def scale(
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     rows = [(way, run) for way in chosen for run in runs if run.spec.method == methods[way]]
     study = Scaling(
-        rows, counts, steps, warm_up, micro_batches, results / asked.experiment, device_name.partition(":")[0],
-        data_dir, _wire(latency, bandwidth), oversubscribe, fresh,
-    )  # fmt: skip
+        rows,
+        counts,
+        steps=steps,
+        warm_up=warm_up,
+        n_micro=micro_batches,
+        folder=results / asked.experiment,
+        device=device_name.partition(":")[0],
+        data_dir=data_dir,
+        wire=_wire(latency, bandwidth),
+        crowd=oversubscribe,
+        fresh=fresh,
+    )
     check(study)
     stop = stop_on_signals()
     points = conduct(study, (lambda line: None) if quiet else say, stop)
@@ -99,17 +107,14 @@ def scale(
 
 
 def _counts(text: str) -> list[int]:
-    """Raises: ConfigError for what is no list of numbers from 1."""
+    """Raises: ConfigError for what is no list of numbers."""
     try:
-        counts = sorted({int(part) for part in text.split(",")})
+        return sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise ConfigError(f"--workers {text}: write numbers of workers, as in 1,2,4") from None
-    if counts[0] < 1:
-        raise ConfigError(f"--workers {text}: a training needs at least one worker")
-    return counts
 
 
-def _ways(text: str) -> "list[WayName]":
+def _ways(text: str) -> list[WayName]:
     names = [part.strip() for part in text.split(",")]
     for name in names:
         if name not in WAYS:

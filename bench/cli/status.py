@@ -1,12 +1,11 @@
 """`bench status`: where a sweep stands, and when it will end."""
 
-import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.printing import note, table
+from bench.cli.printing import left_and_end, note, table
 
 
 def status(
@@ -32,6 +31,5 @@ def _when(seconds: float | None) -> str:
         return "not known yet"
     if seconds == 0:
         return "none"
-    left = datetime.timedelta(seconds=round(seconds))
-    end = datetime.datetime.now() + left
-    return f"{left}, until {end:%a %H:%M}" if left.days else f"{left}, until {end:%H:%M}"
+    left, end = left_and_end(seconds)
+    return f"{left}, until {end}"

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
+from bench.cli.printing import left_and_end
 from bench.record.standing import AtWork, remaining
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
 from bench.spec.plan import Run
@@ -97,7 +97,5 @@ class Tally:
         seconds = self.remaining_s()
         if seconds is None:
             return "end not known yet"
-        left = timedelta(seconds=round(seconds))
-        return f"{left} left, until {datetime.now() + left:%a %H:%M}" if left.days else (
-            f"{left} left, until {datetime.now() + left:%H:%M}"
-        )  # fmt: skip
+        left, end = left_and_end(seconds)
+        return f"{left} left, until {end}"

@@ -83,7 +83,7 @@ def tune(
         raise ConfigError("a search is for all methods alike; mend the plugin or leave it out")
 
     from bench import experiment as road
-    from bench.cli.progress import listener
+    from bench.cli.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.record import searches
@@ -93,9 +93,7 @@ def tune(
     by = executor_of(catalog, executor, ctx)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
-    rows = road.tune(
-        asked, runs, options, lambda whole: listener(whole, quiet=quiet, jobs=jobs or 1), stop_on_signals(), by
-    )
+    rows = road.tune(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop_on_signals(), by)
     if rows is None:
         return stopped()
     folder = searches.beside(results / asked.experiment)

@@ -17,6 +17,7 @@ from bench.record.clock import moment
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
+from bench.spec.identity import RunSpec
 
 BUSY_POLL_S = 1.0  # after which a run that another process has is asked for again
 MOST_PARTS = 64  # into which a batch is cut for want of memory
@@ -74,11 +75,7 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             folder.create(spec.model_dump(mode="json"), None)
             summary = {"status": "interrupted", "reason": REMOVED}
         summary |= {
-            "method": spec.method,
-            "net": spec.net,
-            "dataset": spec.dataset,
-            "seed": spec.seed,
-            "device": spec.device,
+            **named(spec),
             "timeout_s": terms.timeout_s,
             "on_oom": terms.on_oom,
             "finished_at": moment(terms.after),
@@ -89,6 +86,11 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def named(spec: RunSpec) -> Summary:
+    """What a summary says of which run it is of."""
+    return {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
 
 
 def is_due(before: Summary, terms: Terms) -> bool:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 
 from bench.api.errors import ConfigError, StoreError
 from bench.catalog.register import register
-from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due
+from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
 from bench.executors.executor import Executor, Listener, Options, device_there, missing
 from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
@@ -275,9 +275,8 @@ class _Sweep:
             summary: Summary = {"status": status, "reason": reason}
             folder = self._folder(index)
             if (folder.path / "spec.json").exists() and (fd := self.locks.get(index, folder.lock())) is not None:
-                spec = self.runs[index].spec
-                named = {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
-                folder.finish({**summary, **named, "finished_at": moment(self.options.terms.after)})
+                ended = {"finished_at": moment(self.options.terms.after)}
+                folder.finish({**summary, **named(self.runs[index].spec), **ended})
                 if index not in self.locks:
                     os.close(fd)
             self.summaries[index] = summary

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from bench.api.errors import ConfigError
 from bench.catalog.register import register
-from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due
+from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
 from bench.executors.executor import Executor, Listener, Options, device_there, missing
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.record.clock import moment
@@ -184,9 +184,7 @@ class _Sweep:
         summary: Summary = {"status": status, "reason": reason, "finished_at": moment(self.terms.after)}
         folder = self._folder(index)
         if (folder.path / "spec.json").exists() and (fd := folder.lock()) is not None:
-            spec = self.runs[index].spec
-            named = {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
-            folder.finish({**summary, **named})
+            folder.finish({**summary, **named(self.runs[index].spec)})
             os.close(fd)
         return summary
 

@@ -1,5 +1,6 @@
 """What `bench scale` measured and modelled: results/<experiment>/scaling/<id>.json, a point each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,8 @@ from bench.api.errors import StoreError
 from bench.record.files import atomic_write, json_bytes, safe_name
 
 SCALING = "scaling"
-WAYS = {"blocks": "blocks", "data": "data parallel", "pipeline": "pipeline"}
+WayName = Literal["blocks", "data", "pipeline"]
+WAYS: Mapping[WayName, str] = {"blocks": "blocks", "data": "data parallel", "pipeline": "pipeline"}
 
 
 class Point(BaseModel):
@@ -32,7 +34,7 @@ class Point(BaseModel):
     method: str
     net: str
     dataset: str
-    way: Literal["blocks", "data", "pipeline"]
+    way: WayName
     workers: int
     batch_size: int
     n_micro: int

@@ -27,10 +27,10 @@ def counted(runs: pd.DataFrame) -> dict[Key, Look]:
     return found
 
 
-def bar(interval: Interval) -> list[list[float]]:
-    """The two arms of an interval of percentages, cut at 0 and 100; a single run has none."""
-    arm = 0.0 if math.isnan(interval.half_width) else interval.half_width
-    return [[min(arm, interval.mean)], [min(arm, 100 - interval.mean)]]
+def ends_of_bar(interval: Interval) -> tuple[float, float]:
+    """Of an interval of percentages, cut at 0 and 100; both at the mean of a single run."""
+    mean, arm = interval.mean, 0.0 if math.isnan(interval.half_width) else interval.half_width
+    return mean - min(arm, mean), mean + min(arm, 100 - mean)
 
 
 class Mean(NamedTuple):

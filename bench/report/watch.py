@@ -29,9 +29,8 @@ class Seen:
     def words(self) -> str:
         if self.standings is None:
             return "no sweep has begun"
-        ended, planned = (
-            sum(of) for of in ((sum(s.ended.values()) for s in self.standings), (s.planned for s in self.standings))
-        )
+        ended = sum(sum(standing.ended.values()) for standing in self.standings)
+        planned = sum(standing.planned for standing in self.standings)
         at_work = [f"{run.label}, epoch {run.epoch:g} of {run.epochs}" for s in self.standings for run in s.at_work]
         return "; ".join([f"{ended} of {planned} runs have ended", *(f"at work: {run}" for run in at_work)])
 

@@ -22,6 +22,7 @@ from bench.executors.isolate import context, die_with_parent, quiet_main
 from bench.scale.work import Work
 
 LOOPBACK = {"darwin": "lo0"}.get(sys.platform, "lo")
+POLL_S = 0.2  # after which it is asked whether to stop
 SETTLE_S = 0.5  # in which the failures that follow from one are waited for, so that the first cause is told
 
 
@@ -44,7 +45,7 @@ def run_group(
     work: Work,
     workers: int,
     stop: threading.Event | None = None,
-    began: Callable[[list[int]], object] = len,
+    began: Callable[[list[int]], None] | None = None,
 ) -> list[dict[str, Any]] | None:
     """What each worker returns, in their order; None where `stop` came before the end.
 
@@ -62,7 +63,8 @@ def run_group(
                     processes[-1].start()
                 send.close()
                 pipes.append(receive)
-            began([process.pid or 0 for process in processes])
+            if began is not None:
+                began([process.pid or 0 for process in processes])
             return _results(pipes, processes, stop or threading.Event())
         finally:
             for process in processes:
@@ -80,9 +82,9 @@ def _results(pipes: list[Connection], processes: list[Any], stop: threading.Even
     while len(found) < len(pipes):
         if stop.is_set():
             return None
-        waiting = [pipe for rank, pipe in enumerate(pipes) if rank not in {*found, *failed, *killed}]
-        for pipe in multiprocessing.connection.wait(waiting, 0.2) if waiting else ():
-            rank = pipes.index(pipe)  # type: ignore[arg-type]
+        waiting = {rank: pipe for rank, pipe in enumerate(pipes) if rank not in {*found, *failed, *killed}}
+        ready = multiprocessing.connection.wait(waiting.values(), POLL_S) if waiting else []
+        for rank in [rank for rank, pipe in waiting.items() if pipe in ready]:
             try:
                 result = pipes[rank].recv()
             except (EOFError, OSError):

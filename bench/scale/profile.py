@@ -22,7 +22,7 @@ WARM_UP = 1
 
 
 def profile(work: Work, link: Link) -> dict[str, Any]:
-    """Seconds and bytes of a step's parts, medians over work.steps: as model.Blocks or model.Whole takes them."""
+    """Seconds and bytes of a step's parts, medians over work.steps: what model.py's functions take as `of`."""
     method, task, batches, seeds = made(work, link.device)
     steps = progress_of(work, batches, seeds)
     with compute.precision(work.run.spec.precision, link.device):

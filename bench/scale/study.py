@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +16,13 @@ from bench.api.net import Net
 from bench.api.spread import IndependentBlocks, WholeGradient
 from bench.measure.environment import environment
 from bench.record import scaling
-from bench.record.scaling import Point
+from bench.record.scaling import Point, WayName
 from bench.scale import model, worker
 from bench.scale.group import WorkerError, cores, run_group
 from bench.scale.model import Predicted, Wire
 from bench.scale.profile import profile
 from bench.scale.ways import shares
-from bench.scale.work import WayName, Work
+from bench.scale.work import Work
 from bench.spec.plan import Run
 
 PROFILE_STEPS = 6
@@ -97,66 +97,70 @@ def conduct(asked: Scaling, tell: Callable[[str], None], stop: threading.Event) 
     """
     known = {} if asked.fresh else {p.point_id: p for p in scaling.load(asked.folder) if p.status == "ok"}
     try:
-        link = _link(asked, known, stop)
-        return [point for way, run in asked.rows for point in _row(asked, way, run, link, known, tell, stop)]
+        study = _Study(asked, known, _link(asked, known, stop), stop)
+        return [point for way, run in asked.rows for point in study.row(way, run, tell)]
     except InterruptedError:
         return None
 
 
-def _row(
-    asked: Scaling,
-    way: WayName,
-    run: Run,
-    link: Wire | None,
-    known: dict[str, Point],
-    tell: Callable[[str], None],
-    stop: threading.Event,
-) -> list[Point]:
-    """The points of one way, that of one worker first: it has the profile from which the others are modelled."""
-    found: list[Point] = []
-    for workers in sorted({1, *asked.workers}):
-        work, base = asked.work(way, run, workers), found[0] if found else None
-        try:
-            point = _point(asked, work, base, link, known, stop)
-            told = f"{point.images_per_s:,.4g} images/s ({point.kind})"
-        except WorkerError as error:
-            point = _blank(asked, work, "measured").model_copy(update={"status": "crashed", "reason": str(error)})
-            told = str(error)
-        scaling.save(asked.folder, point)
-        several = "worker" if workers == 1 else "workers"
-        tell(f"{point.method}, {scaling.WAYS[way]}, {workers} {several}: {told}")
-        found.append(point)
-        if found[0].status != "ok":  # there is nothing that the others could be held against, or modelled from
-            break
-    return found
+@dataclass(frozen=True)
+class _Study:
+    """A study at work. known: points of an earlier one. link: between two workers here; None: not measured."""
 
+    asked: Scaling
+    known: Mapping[str, Point]
+    link: Wire | None
+    stop: threading.Event
 
-def _point(
-    asked: Scaling, work: Work, base: Point | None, link: Wire | None, known: dict[str, Point], stop: threading.Event
-) -> Point:
-    kind = "measured" if work.workers <= capacity(work.device) or asked.crowd else "simulated"
-    point = _blank(asked, work, kind)
-    if kind == "measured":
-        old = known.get(point.point_id)
-        if old is not None and _is_enough(old, work):
-            return old
-        point = point.model_copy(update=_measured(work, stop))
-    of = base.profile if base is not None else _asked(run_group(profile, _profiled(work), 1, stop))[0]
-    assert of is not None
-    wire = (asked.wire if kind == "simulated" else None) or link or Wire(0.0, float("inf"))
-    stated = kind == "simulated" and asked.wire is not None
-    expected = predicted(work, of, wire)
-    rate = work.run.spec.batch_size / expected.step_s
-    changes: dict[str, Any] = {"modelled_images_per_s": rate}
-    if work.workers > 1:
-        changes["link"] = {**wire._asdict(), "source": "stated" if stated else "measured"}
-        changes["as_one"] = _as_one(point, base)
-    else:
-        changes["profile"] = of
-    if kind == "simulated":
-        changes |= {"images_per_s": rate, "step_s": expected.step_s, "idle": expected.idle}
-        changes["sent_bytes"] = expected.n_bytes
-    return point.model_copy(update=changes)
+    def row(self, way: WayName, run: Run, tell: Callable[[str], None]) -> list[Point]:
+        """The points of one way, that of one worker first: it has the profile from which the others are modelled."""
+        found: list[Point] = []
+        for workers in sorted({1, *self.asked.workers}):
+            work, base = self.asked.work(way, run, workers), found[0] if found else None
+            try:
+                point = self._point(work, base)
+                told = f"{point.images_per_s:,.4g} images/s ({point.kind})"
+            except WorkerError as error:
+                blank = _blank(self.asked, work, "measured")
+                point = blank.model_copy(update={"status": "crashed", "reason": str(error)})
+                told = str(error)
+            scaling.save(self.asked.folder, point)
+            several = "worker" if workers == 1 else "workers"
+            tell(f"{point.method}, {scaling.WAYS[way]}, {workers} {several}: {told}")
+            found.append(point)
+            if found[0].status != "ok":  # there is nothing that the others could be held against, or modelled from
+                break
+        return found
+
+    def _point(self, work: Work, base: Point | None) -> Point:
+        asked = self.asked
+        kind = "measured" if work.workers <= capacity(work.device) or asked.crowd else "simulated"
+        point = _blank(asked, work, kind)
+        if kind == "measured":
+            old = self.known.get(point.point_id)
+            if old is not None and _is_enough(old, work):
+                return old
+            point = point.model_copy(update=_measured(work, self.stop))
+        of = base.profile if base is not None else self._profile(work)
+        assert of is not None
+        stated = asked.wire if kind == "simulated" else None
+        wire = stated or self.link or Wire(0.0, float("inf"))
+        expected = predicted(work, of, wire)
+        rate = work.run.spec.batch_size / expected.step_s
+        changes: dict[str, Any] = {"modelled_images_per_s": rate}
+        if work.workers > 1:
+            changes["link"] = {**wire._asdict(), "source": "measured" if stated is None else "stated"}
+            changes["as_one"] = _as_one(point, base)
+        else:
+            changes["profile"] = of
+        if kind == "simulated":
+            changes |= {"images_per_s": rate, "step_s": expected.step_s, "idle": expected.idle}
+            changes["sent_bytes"] = expected.n_bytes
+        return point.model_copy(update=changes)
+
+    def _profile(self, work: Work) -> dict[str, Any]:
+        alone = replace(work, workers=1, steps=PROFILE_STEPS)
+        return _unless_stopped(run_group(profile, alone, 1, self.stop))[0]
 
 
 def _is_enough(old: Point, work: Work) -> bool:
@@ -176,7 +180,7 @@ def predicted(work: Work, of: dict[str, Any], wire: Wire) -> Predicted:
 
 
 def _measured(work: Work, stop: threading.Event) -> dict[str, Any]:
-    results = _asked(run_group(worker.train, work, work.workers, stop))
+    results = _unless_stopped(run_group(worker.train, work, work.workers, stop))
     elapsed = max(result["elapsed_s"] for result in results)
     digests = sorted(item for result in results for item in result["digests"].items())
     return {
@@ -196,21 +200,18 @@ def _as_one(point: Point, base: Point | None) -> bool | None:
     return point.weights == base.weights
 
 
-def _link(asked: Scaling, known: dict[str, Point], stop: threading.Event) -> Wire | None:
+def _link(asked: Scaling, known: Mapping[str, Point], stop: threading.Event) -> Wire | None:
     """Between two workers here, as measured for an earlier point or now."""
     for point in known.values():
         if point.link is not None and point.link["source"] == "measured" and point.device == asked.device:
             return Wire(point.link["latency_s"], point.link["bytes_per_s"])
     if max(asked.workers) < 2 or capacity(asked.device) < 2:
         return None
-    return Wire(**_asked(run_group(worker.measure_link, asked.work(*asked.rows[0], 2), 2, stop))[0])
+    return Wire(**_unless_stopped(run_group(worker.measure_link, asked.work(*asked.rows[0], 2), 2, stop))[0])
 
 
-def _profiled(work: Work) -> Work:
-    return replace(work, workers=1, steps=PROFILE_STEPS)
-
-
-def _asked(results: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+def _unless_stopped(results: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Raises: InterruptedError, which `conduct` takes for the end on request."""
     if results is None:
         raise InterruptedError
     return results

@@ -115,6 +115,7 @@ class ByData(Way):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    # DDP asks for this very annotation; torch.distributed has the class and does not say that it exports it
     def _reduce(self, _: object, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
         """As DDP does it. Of the time after the last bucket is ready, all is waiting."""
         gradients = bucket.buffer().div_(self.link.workers)

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from bench.record.scaling import WayName
 from bench.spec.plan import Run
-
-WayName = Literal["blocks", "data", "pipeline"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The contracts of methods, nets and data sets: run by our tests over all of them and by `bench check` over one."""
 
-from bench.testing.contract import CHECKS, ContractViolation, Result, run_checks
+from bench.testing.contract import CHECKS, run_checks
+from bench.testing.finding import ContractViolation, Result
 from bench.testing.parts import run_dataset_checks, run_net_checks
 from bench.testing.subject import Subject, Trainee, nets_of, small_task
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from bench import data
 from bench.api.dataset import DataSet
 from bench.api.net import Net
-from bench.data import load, require
-from bench.testing.contract import ContractViolation, Result, complaint
+from bench.testing.finding import Result, complaint, require
 from bench.testing.subject import digits, training_batch
 
 
@@ -29,15 +29,15 @@ def run_net_checks(net: type[Net]) -> Iterator[Result]:
 
 def run_dataset_checks(dataset: DataSet, folder: Path) -> Iterator[Result]:
     """Hold a data set against its contract; its files must be in the folder."""
-    require(dataset, folder)
+    data.require(dataset, folder)
     yield from _run({"read": lambda: check_dataset(dataset, folder)})
 
 
 def check_net_settings(net: type[Net]) -> None:
     """Every setting has a default and a description."""
     for name, field in net.Settings.model_fields.items():
-        _require(not field.is_required(), f"setting '{name}' has no default")
-        _require(bool(field.description), f"setting '{name}' has no description")
+        require(not field.is_required(), f"setting '{name}' has no default")
+        require(bool(field.description), f"setting '{name}' has no description")
 
 
 def check_net_build(net: type[Net]) -> None:
@@ -45,9 +45,9 @@ def check_net_build(net: type[Net]) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first, again, other = (_weights(_small(net, seed)) for seed in (0, 0, 1))
-    _require(torch.equal(before, torch.get_rng_state()), "building the net moves torch's global generator")
-    _require(torch.equal(first, again), "two nets from one seed differ")
-    _require(not torch.equal(first, other), "another seed gives the same weights")
+    require(torch.equal(before, torch.get_rng_state()), "building the net moves torch's global generator")
+    require(torch.equal(first, again), "two nets from one seed differ")
+    require(not torch.equal(first, other), "another seed gives the same weights")
 
 
 def check_net_scores(net: type[Net]) -> None:
@@ -55,32 +55,32 @@ def check_net_scores(net: type[Net]) -> None:
     built, x = _small(net).eval(), training_batch(0).x
     with torch.no_grad():
         scores, again = built(x), built(x)
-    _require(scores.shape == (len(x), 10), f"gives shape {tuple(scores.shape)} for {len(x)} images of 10 classes")
-    _require(bool(scores.isfinite().all()), "gives scores that are not finite")
-    _require(torch.equal(scores, again), "two calls without noise differ")
+    require(scores.shape == (len(x), 10), f"gives shape {tuple(scores.shape)} for {len(x)} images of 10 classes")
+    require(bool(scores.isfinite().all()), "gives scores that are not finite")
+    require(torch.equal(scores, again), "two calls without noise differ")
 
 
 def check_net_blocks(net: type[Net]) -> None:
     """All parameters that blocks hold are the net's, and every block has some; a state restores the net."""
     built = _small(net)
-    _require(len(built.blocks) > 0, "has no blocks")
+    require(len(built.blocks) > 0, "has no blocks")
     own = {id(p) for p in built.parameters()}
     for k, block in enumerate(built.blocks):
         inside = list(block.parameters())
-        _require(bool(inside), f"block {k} has no parameters; join it to a neighbour")
-        _require(all(id(p) in own for p in inside), f"block {k} has parameters that the net does not know")
+        require(bool(inside), f"block {k} has no parameters; join it to a neighbour")
+        require(all(id(p) in own for p in inside), f"block {k} has parameters that the net does not know")
     file = io.BytesIO()
     torch.save(built.state_dict(), file)
     file.seek(0)
     other = _small(net, seed=1)
     other.load_state_dict(torch.load(file, weights_only=True))
-    _require(torch.equal(_weights(built), _weights(other)), "its state does not restore it")
+    require(torch.equal(_weights(built), _weights(other)), "its state does not restore it")
 
 
 def check_dataset(dataset: DataSet, folder: Path) -> None:
     """What is read passes the checks of every run, is the same each time, and is what the card says."""
-    first, again = (load(dataset, data_dir=folder) for _ in range(2))
-    _require(first.fingerprint == again.fingerprint, "two readings differ")
+    first, again = (data.load(dataset, data_dir=folder) for _ in range(2))
+    require(first.fingerprint == again.fingerprint, "two readings differ")
     info = dataset.info
     for what, said, found in (
         ("image_shape", info.image_shape, first.image_shape),
@@ -88,7 +88,7 @@ def check_dataset(dataset: DataSet, folder: Path) -> None:
         ("n_train", info.n_train, len(first.train.y) + len(first.val.y)),
         ("n_test", info.n_test, len(first.test.y)),
     ):
-        _require(said in (None, found), f"its card says {what}={said}, read were {found}")
+        require(said in (None, found), f"its card says {what}={said}, read were {found}")
 
 
 def _run(checks: Mapping[str, Callable[[], None]]) -> Iterator[Result]:
@@ -105,8 +105,3 @@ def _small(net: type[Net], seed: int = 0) -> Any:
 
 def _weights(net: Net) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in net.parameters()])
-
-
-def _require(holds: bool, violation: str) -> None:
-    if not holds:
-        raise ContractViolation(violation)

@@ -8,7 +8,7 @@ training of deep neural networks".
     sdfa   delta_l = (B_l sign(e) / N) * sigma'(a_l)
 
 The output layer has its true gradient e h^T. N is the batch size: hidden and output layers both follow the mean
-over the batch, so one learning rate means the same to both. Where the error enters, and B_l: see feedback.py.
+over the batch, so one learning rate means the same to both. Where the error enters, and B_l: see direct.py.
 The step is AdamW's, as backprop's here; normalised steps also free the rule from the scale of B_l, which plain
 gradient descent would need tuned layer by layer.
 The sign of a softmax's error is 1 - 2 onehot, whatever the net says: sdfa's signal has a large part common to all

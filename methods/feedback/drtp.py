@@ -8,7 +8,7 @@ training of deep neural networks" (direct random target projection).
 The output layer has its true gradient e h^T with e = (softmax - y) / N. A layer needs nothing from those behind it
 and is done, its activations freed, before the next one starts. N is the batch size: hidden and output layers both
 follow the mean over the batch (the authors' code divides the output's error alone). B_l is symmetric about zero, so
-the sign of y is a convention. Where the signal enters, and B_l: see feedback.py.
+the sign of y is a convention. Where the signal enters, and B_l: see direct.py.
 The step is AdamW's, one optimiser to a layer; normalised steps free the rule from the scale of B_l.
 The signal never vanishes: weights grow as long as training lasts, and only a bounded activation (mlp with
 activation=tanh) holds the scores steady.

@@ -21,7 +21,7 @@ from bench.report.panels import (
     panel_per,
     spread_of_errors,
 )
-from bench.report.rows import TEST_ACCURACY, Mean, bar, means, seeds
+from bench.report.rows import TEST_ACCURACY, Mean, ends_of_bar, means, seeds
 from bench.report.style import Key, Look, close, looks
 from bench.report.summary import ordered
 from bench.stats import finished, t_interval
@@ -62,8 +62,7 @@ def accuracy(runs: pd.DataFrame, look: dict[Key, Look]) -> Figure | None:
             if noise_free.n and not math.isclose(noise_free.mean, interval.mean, abs_tol=1e-6):
                 noise_free_shown = True
                 ax.plot(noise_free.mean, y, "d", color=style.colour, mfc="white", zorder=2)
-            (down,), (up,) = bar(interval)
-            marks.append(Mean(style, interval.mean, y, (interval.mean - down, interval.mean + up)))
+            marks.append(Mean(style, interval.mean, y, ends_of_bar(interval)))
             count = f"{len(ok)}/{len(groups[key])}"
             colour = "0.3" if len(ok) == len(groups[key]) else "#B00000"
             ax.text(1.02, y, count, transform=ax.get_yaxis_transform(), va="center", color=colour, size=7.5)

@@ -12,7 +12,7 @@ from bench.report.blocks import Block, Heading, Panel, Series, Text
 from bench.report.charts import ACCURACY, cost_axis, picture
 from bench.report.numbers import shown
 from bench.report.panels import by_row, spread_of_errors
-from bench.report.rows import bar, counted
+from bench.report.rows import counted, ends_of_bar
 from bench.report.summary import differences_of, ordered
 from bench.report.text import markdown as escape
 from bench.stats import REFERENCE, ROW, finished, front, t_interval
@@ -102,13 +102,11 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
         for key, of_row in by_row(panel):
             accuracies = 100 * of_row["test_acc"]
             interval = t_interval(accuracies)
-            (down,), (up,) = bar(interval)
-            at = interval.mean
+            low, high = ends_of_bar(interval)
             if n_rows <= MOST_SEEDS:
                 seeds.append(Series(key, "seeds", of_row["cost"].tolist(), accuracies.tolist()))
-            means.append(
-                Series(key, "mean", [of_row["cost"].mean()], [at], [at - down], [at + up], labelled=key[0] == REFERENCE)
-            )
+            cost = [of_row["cost"].mean()]
+            means.append(Series(key, "mean", cost, [interval.mean], [low], [high], labelled=key[0] == REFERENCE))
         best = front([(mean.x[0], mean.y[0]) for mean in means])
         line = Series(means[best[0]].row, "front", [means[k].x[0] for k in best], [means[k].y[0] for k in best])
         axis = cost_axis(column.title, panel["cost"])

@@ -15,7 +15,7 @@ from bench.api.column import Column
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
 from bench.report.panels import BESIDE, by_row, legend, line_handle, sheet
-from bench.report.rows import Mean, bar, means, seeds
+from bench.report.rows import Mean, ends_of_bar, means, seeds
 from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import ordered
 from bench.report.text import figure as figure_text
@@ -76,8 +76,7 @@ def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], *, percent: bool
         for k, ((key, group), interval) in enumerate(zip(rows, of_rows, strict=True)):
             x = rung + _beside(k, len(rows))
             dots.append((look[key], [x] * len(group), group["value"].tolist()))
-            (down,), (up,) = bar(interval)
-            ends = (interval.mean - down, interval.mean + up) if percent else ()  # others are told by their seeds
+            ends = ends_of_bar(interval) if percent else ()  # others are told by their seeds
             marks.append(Mean(look[key], x, interval.mean, ends))
     seeds(ax, dots, size=3)
     means(ax, marks)

@@ -8,7 +8,7 @@ from bench.record.results import Results
 from bench.report.blocks import Axis, Block, Panel, Series
 from bench.report.charts import picture
 from bench.report.panels import HIGHEST, by_row
-from bench.report.rows import bar
+from bench.report.rows import ends_of_bar
 from bench.report.style import looks
 from bench.report.summary import ordered
 from bench.stats import finished, t_interval
@@ -47,9 +47,8 @@ def by_layer(points: pd.DataFrame, *, intervals: bool = True) -> list[Panel]:
             layers = sorted(group["layer"].unique().tolist())
             of_layers = [t_interval(100 * group.loc[group["layer"] == layer, "accuracy"]) for layer in layers]
             means = [interval.mean for interval in of_layers]
-            arms = [bar(interval) for interval in of_layers] if intervals else []
-            low = [mean - down for mean, ((down,), _) in zip(means, arms, strict=False)]
-            high = [mean + up for mean, (_, (up,)) in zip(means, arms, strict=False)]
+            ends = [ends_of_bar(interval) for interval in of_layers] if intervals else []
+            low, high = [end[0] for end in ends], [end[1] for end in ends]
             series.append(Series(key, "line", layers, means, low, high))
         y = Axis("read-out accuracy, %", highest=HIGHEST)
         panels.append(Panel(f"{dataset}, {net}", Axis("layer", whole=True), y, series, str(dataset)))

@@ -4,7 +4,7 @@ What was simulated says so in every line and in the picture, where its line is d
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -59,9 +59,9 @@ def newest(points: Sequence[Point]) -> list[Point]:
 
     Points of rows go by what they are of, those of one row by the number of workers.
     """
-    found: dict[Any, Point] = {}
+    found: dict[tuple[Row, int], Point] = {}
     for point in sorted(points, key=lambda p: (p.status == "ok", p.kind == "measured", p.date)):
-        found[(*_row(point), point.workers)] = point
+        found[_row(point), point.workers] = point
     order = list(WAYS)
     return sorted(found.values(), key=lambda p: (p.dataset, p.net, order.index(p.way), p.method, _row(p), p.workers))
 
@@ -159,23 +159,43 @@ def _table(frame: pd.DataFrame) -> Table:
     return Table(LONG, rows, frozenset(("data set", "row", "", SAME)))
 
 
-def _row(point: Point) -> tuple[str, ...]:
-    """What a line of the picture is of."""
-    parts = (point.dataset, point.net, point.method, point.way, point.batch_size, point.n_micro, point.device)
+class Row(NamedTuple):
+    """What a line of the picture is of; rows are sorted by it."""
+
+    dataset: str
+    net: str
+    method: str
+    way: str
+    batch_size: str
+    n_micro: str
+    device: str
+    settings: tuple[str, ...]  # as name=value, those of the method first
+
+
+def _row(point: Point) -> Row:
     settings = [*sorted(point.settings.items()), *sorted(point.net_settings.items())]
-    return (*map(str, parts), *(f"{name}={value}" for name, value in settings))
+    return Row(
+        point.dataset,
+        point.net,
+        point.method,
+        point.way,
+        str(point.batch_size),
+        str(point.n_micro),
+        point.device,
+        tuple(f"{name}={value}" for name, value in settings),
+    )
 
 
-def _variants(points: Sequence[Point]) -> Mapping[tuple[str, ...], str]:
+def _variants(points: Sequence[Point]) -> Mapping[Row, str]:
     """The way of each row, and the settings in which it differs from others of its method and way."""
     names = {}
     for point in points:
         peers = {_row(p) for p in points if (p.method, p.way) == (point.method, point.way)}
-        common = set.intersection(*map(set, peers))
-        apart = [part for part in _row(point)[7:] if part not in common]
-        if len({row[4] for row in peers}) > 1:
+        common = set.intersection(*(set(row.settings) for row in peers))
+        apart = [setting for setting in _row(point).settings if setting not in common]
+        if len({row.batch_size for row in peers}) > 1:
             apart.append(f"batch_size={point.batch_size}")
-        if len({row[5] for row in peers}) > 1 and point.way == "pipeline":
+        if len({row.n_micro for row in peers}) > 1 and point.way == "pipeline":
             apart.append(f"n_micro={point.n_micro}")
         names[_row(point)] = ", ".join([WAYS[point.way], *apart])
     return names

@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.api.artifact import Artifact
 from bench.api.column import Column
 from bench.catalog.catalog import Catalog
-from bench.record.scaling import Point
+from bench.record.results import MARGIN, Results
 from bench.record.schema import CURVE, IDENTITY, KEY
-from bench.record.searches import Found
 
 CATALOG = Catalog()
 COLUMNS = CATALOG.columns()
@@ -32,38 +30,37 @@ MEASURED = {
 }
 
 
-@dataclass(eq=False)
-class Made:
-    """As `bench.record.results.Results` gives them."""
+class Made(Results):
+    """Results of these frames and facts, where others read their folder. own: tables that runs brought, by name."""
 
-    runs: pd.DataFrame
-    curves: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*KEY, *CURVE]))
-    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
-    searches: Sequence[Found] = ()
-    scaling: Sequence[Point] = ()
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    n_probed: int = 0
-    n_older: int = 0
-    margin: float = 0.01
-    target: float | None = None
-    specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    columns: Sequence[Column] = tuple(COLUMNS)
-    problems: Sequence[str] = ()
-    stderr: Mapping[str, str] = field(default_factory=dict)
-    catalog: Catalog | None = CATALOG
-
-    @property
-    def probed(self) -> pd.DataFrame:
-        return self.runs
-
-    @property
-    def tables(self) -> list[str]:
-        return sorted(self.own)
+    def __init__(
+        self,
+        runs: pd.DataFrame,
+        curves: pd.DataFrame | None = None,
+        environments: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        own: Mapping[str, pd.DataFrame] | None = None,
+        columns: Sequence[Column] = tuple(COLUMNS),
+        margin: float = MARGIN,
+        target: float | None = None,
+        problems: Sequence[str] = (),
+        **facts: Any,
+    ) -> None:
+        super().__init__(Path("made"), columns=columns, margin=margin, target=target, catalog=CATALOG)
+        self._own, self._problems = own or {}, list(problems)
+        of_runs = ("settings", "specs", "artifacts", "stderr")
+        # in place of what cached properties would read
+        vars(self).update({name: {} for name in of_runs}, searches=[], scaling=[], n_probed=0, n_older=0)
+        vars(self).update(runs=runs, probed=runs, columns=columns, tables=sorted(self._own))
+        vars(self).update(environments=environments or {}, curves=_no_curves() if curves is None else curves)
+        vars(self).update(facts)
 
     def table(self, name: str) -> pd.DataFrame:
-        return self.own.get(name, pd.DataFrame(columns=KEY))
+        return self._own.get(name, pd.DataFrame(columns=KEY))
+
+
+def _no_curves() -> pd.DataFrame:
+    return pd.DataFrame(columns=[*KEY, *CURVE])
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = tuple(COLUMNS)) -> pd.DataFrame:

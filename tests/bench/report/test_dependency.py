@@ -48,7 +48,7 @@ def test_blocks_at_rest_are_blank_and_matrices_of_nothing_are_left_out() -> None
 def test_tables_of_older_runs_are_not_drawn() -> None:
     results = made((run(), [[1, 1], [1, 1]]))
     older = results.table("update-dependency").rename(columns={"change": "depends"})
-    assert list(section(Made(results.runs, own={"update-dependency": older}))) == []  # type: ignore[arg-type]
+    assert list(section(Made(results.runs, own={"update-dependency": older}))) == []
 
 
 def test_without_blocks_to_compare_there_is_no_figure(tmp_path: Path) -> None:

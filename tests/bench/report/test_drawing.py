@@ -90,7 +90,7 @@ def test_each_row_shows_the_first_seed_that_left_the_artifact() -> None:
     rows = [run("one", seed=seed, status="ok" if seed else "oom") for seed in range(4)]
     left: list[list[Artifact]] = [[curve()], [path()], [heat()], [heat()]]
     results = Made(frame(rows), artifacts={row["run_id"]: of for row, of in zip(rows, left, strict=True)})
-    found = shown_artifacts(results)  # type: ignore[arg-type]
+    found = shown_artifacts(results)
     assert set(found) == {("way", "lines"), ("heat", "heat-map")}
     assert [shown.artifact for shown in found["heat", "heat-map"]] == [left[2][0]]
 

@@ -15,7 +15,7 @@ NASTY = r"<img src=x> & 50% of $x_1^2$ ~ \input{/etc/passwd} #{|}"
 
 
 def tex(runs: list[dict[str, object]], *columns: str) -> str:
-    return results_tex(Made(frame(runs)), columns)  # type: ignore[arg-type]
+    return results_tex(Made(frame(runs)), columns)
 
 
 def test_an_accuracy_with_its_interval_is_in_the_last_digits() -> None:
@@ -37,7 +37,7 @@ def test_bold_is_what_differs_from_backprop_by_the_tests() -> None:
 
 
 def test_a_failed_run_is_counted_and_an_unknown_column_named() -> None:
-    text = results_tex(Made(two_methods()))  # type: ignore[arg-type]
+    text = results_tex(Made(two_methods()))
     assert "& 2/3 " in text
     with pytest.raises(ConfigError, match="unknown column 'tst_acc'; did you mean test_acc"):
         tex([run()], "tst_acc")

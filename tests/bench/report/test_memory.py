@@ -36,7 +36,7 @@ def grid() -> Made:
 
 
 def test_points_are_in_order_beside_backprop_at_the_same_place(grid: Made) -> None:
-    points, numbers = sweep(grid)  # type: ignore[arg-type]
+    points, numbers = sweep(grid)
     assert numbers == ["batch_size", "T"]
     places = [(B, T) for B in BATCHES for T in DEPTHS]
     assert points[["method", *numbers]].to_numpy().tolist() == [
@@ -53,16 +53,16 @@ def test_a_setting_in_words_makes_rows_and_one_that_moves_nothing_no_axis() -> N
         for lr in (0.1, 0.2)
         for how in ("loop", "stacked")
     ]
-    points, numbers = sweep(made(*runs))  # type: ignore[arg-type]
+    points, numbers = sweep(made(*runs))
     assert numbers == ["batch_size", "lr"]
     assert set(points["variant"]) == {"execution=loop", "execution=stacked"}
-    (_, _, picture) = section(made(*runs))  # type: ignore[arg-type]
+    (_, _, picture) = section(made(*runs))
     assert [ax.get_xlabel() for ax in picture.drawing.axes if ax.get_xlabel()] == ["batch size"]  # type: ignore[union-attr]
 
 
 def test_the_picture_has_what_is_retained_by_all_and_the_live_peak_of_each(grid: Made) -> None:
     """Along each axis the other one is at its largest: against T at a batch of 64, against the batch at T = 20."""
-    points, numbers = sweep(grid)  # type: ignore[arg-type]
+    points, numbers = sweep(grid)
     figure = growth(points, numbers)
     assert figure is not None
     against_batch, against_T, *stacked = figure.axes
@@ -82,16 +82,16 @@ def test_a_run_out_of_memory_is_a_row_and_no_point() -> None:
     nothing = dict.fromkeys(("retained_bytes", "live_peak_bytes", *KINDS), float("nan"))
     failed = probed("backprop", 128, 2, status="oom", reason="no memory", **nothing)
     results = made(probed("backprop", 32, 2), probed("backprop", 64, 2), failed)
-    table = memory_table(results)  # type: ignore[arg-type]
+    table = memory_table(results)
     last = dict(zip(table.headers, table.rows[-1], strict=True))
     assert (last["batch size"], last["failed"], last["retained, MiB"]) == ("128", "oom", "-")
-    figure = growth(*sweep(results))  # type: ignore[arg-type]
+    figure = growth(*sweep(results))
     assert figure is not None
     assert list(figure.axes[0].lines[0].get_xdata()) == [32, 64]
 
 
 def test_the_table_has_a_line_per_point_in_mebibytes(grid: Made) -> None:
-    table = memory_table(grid)  # type: ignore[arg-type]
+    table = memory_table(grid)
     last = dict(zip(table.headers, table.rows[-1], strict=True))
     assert last["method"] == "noprop-dt"
     assert (last["batch size"], last["T"], last["retained, MiB"], last["retained, % of backprop"]) == (
@@ -101,24 +101,24 @@ def test_the_table_has_a_line_per_point_in_mebibytes(grid: Made) -> None:
 
 
 def test_a_report_of_runs_that_were_only_probed(grid: Made, tmp_path: Path) -> None:
-    page = write(grid, tmp_path, title="memory").read_text()  # type: ignore[arg-type]
+    page = write(grid, tmp_path, title="memory").read_text()
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"memory_digits.png", "memory_digits.svg"}
     assert "not trained: 12" in page
     assert "Epochs" not in page
     assert "test acc" not in page
     assert "nan" not in page
     assert len(pd.read_csv(tmp_path / "tables" / "memory.csv")) == 12
-    headers, rows = terminal_table(grid)  # type: ignore[arg-type]
+    headers, rows = terminal_table(grid)
     assert "test acc, %" not in headers
     assert len(rows) == 12
 
 
 def test_where_nothing_was_swept_there_is_no_section(tmp_path: Path) -> None:
     runs = frame([run(), run("noprop-dt")])
-    write(Made(runs, curves_of(runs)), tmp_path, title="t")  # type: ignore[arg-type]
+    write(Made(runs, curves_of(runs)), tmp_path, title="t")
     assert not (tmp_path / "tables" / "memory.csv").exists()
     without_split = [probed("backprop", B, 2, **dict.fromkeys(KINDS, float("nan"))) for B in BATCHES]
-    assert list(section(made(*without_split))) == []  # type: ignore[arg-type]
+    assert list(section(made(*without_split))) == []
 
 
 def test_the_kinds_are_those_that_are_measured() -> None:

@@ -61,7 +61,7 @@ def results() -> Made:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page")
-    write(results(), out, title=f"a report {EVIL}")  # type: ignore[arg-type]
+    write(results(), out, title=f"a report {EVIL}")
     return out / "index.html"
 
 
@@ -267,7 +267,7 @@ def test_the_bibliography_is_there_to_be_copied(js: Callable[..., Any]) -> None:
 
 def test_a_watched_page_reloads_itself_and_what_was_chosen_stays(chrome: Any, tmp_path: Path) -> None:
     watched = render_html.Watched("12:00", "1 of 2 runs have ended", every_s=2)
-    write(results(), tmp_path, title="a sweep", watched=watched)  # type: ignore[arg-type]
+    write(results(), tmp_path, title="a sweep", watched=watched)
     js = chrome.execute_script
     chrome.get((tmp_path / "index.html").as_uri())
     until(lambda: js("return document.documentElement.dataset.ready"))

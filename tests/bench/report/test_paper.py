@@ -74,7 +74,7 @@ def _each(keys: pd.DataFrame, **values: Any) -> pd.DataFrame:
 
 
 def pictures(results: Made) -> dict[str, Picture]:
-    blocks = [block for section in SECTIONS for block in section(results)]  # type: ignore[arg-type]
+    blocks = [block for section in SECTIONS for block in section(results)]
     return {block.name: block for block in blocks if isinstance(block, Picture)}
 
 
@@ -102,19 +102,19 @@ def test_no_text_is_too_small_or_cut_or_lies_on_another(drawn: dict[str, Picture
     """Names and titles; ticks of one axis may be close, and what is written in a panel may lie on lines."""
     for name, picture in drawn.items():
         figure = picture.drawing
-        renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+        FigureCanvasAgg(figure)  # what texts are measured with
         edge = figure.bbox.padded(1.5)
         texts = [text for text in _texts(figure) if text.get_text().strip() and text.get_visible()]
         assert texts, name
         for text in texts:
             assert text.get_fontsize() >= 6, (name, text)
-            box = text.get_window_extent(renderer)
+            box = text.get_window_extent()
             assert edge.contains(box.x0, box.y0), (name, text)
             assert edge.contains(box.x1, box.y1), (name, text)
         for legend in figure.findobj(Legend):
-            box = legend.get_window_extent(renderer)
+            box = legend.get_window_extent()
             for ax in figure.axes:
-                assert not box.padded(-1).overlaps(ax.get_window_extent(renderer)), name
+                assert not box.padded(-1).overlaps(ax.get_window_extent()), name
 
 
 def _texts(figure: Figure) -> list[Text]:
@@ -143,7 +143,7 @@ def test_looks_are_those_of_the_screen() -> None:
 
     def marks(style: str) -> list[Any]:
         with theme(style):
-            blocks = answer.section(results)  # type: ignore[arg-type]
+            blocks = answer.section(results)
             figure = next(b.drawing for b in blocks if isinstance(b, Picture) and b.name == "accuracy_time")
         lines = [line for line in figure.axes[0].findobj(Line2D) if line.get_marker() not in ("None", "", 2, 3)]
         return [(line.get_marker(), line.get_color(), line.get_fillstyle()) for line in lines]
@@ -168,22 +168,22 @@ def test_fonts_are_truetype_and_embedded(drawn: dict[str, Picture], tmp_path: Pa
 
 def test_pdfs_of_an_earlier_report_go_away(tmp_path: Path) -> None:
     results = Made(frame([run("backprop", seed=s) for s in range(2)]))
-    write(results, tmp_path, title="t", style="paper")  # type: ignore[arg-type]
+    write(results, tmp_path, title="t", style="paper")
     assert list((tmp_path / "figures").glob("*.pdf"))
-    write(results, tmp_path, title="t")  # type: ignore[arg-type]
+    write(results, tmp_path, title="t")
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
 
 
 def test_the_same_figure_gives_the_same_pdf() -> None:
     results = Made(frame([run("backprop", seed=s) for s in range(2)]))
     with theme("paper"):
-        one, two = (next(accuracy.section(results)).files["pdf"] for _ in range(2))  # type: ignore
+        one, two = (next(accuracy.section(results)).files["pdf"] for _ in range(2))
     assert one == two
 
 
 def test_an_unknown_style_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown style 'papr'; did you mean paper"):
-        write(Made(frame([run()])), tmp_path / "out", title="t", style="papr")  # type: ignore[arg-type]
+        write(Made(frame([run()])), tmp_path / "out", title="t", style="papr")
     assert not (tmp_path / "out").exists()
     assert columns() is None
 

@@ -30,7 +30,7 @@ def told(runs: list[dict[str, Any]], layers: int = 3) -> pd.DataFrame:
 
 def test_read_outs_are_drawn_layer_by_layer() -> None:
     runs = [run(m, seed=s) for m in ("backprop", "noprop-dt") for s in range(3)]
-    (picture,) = read_out.section(Made(frame(runs), own={"read-out": told(runs)}))  # type: ignore[arg-type]
+    (picture,) = read_out.section(Made(frame(runs), own={"read-out": told(runs)}))
     assert isinstance(picture, Picture)
     (ax,) = picture.drawing.axes
     lines = [line for line in ax.lines if len(line.get_xdata()) == 3]  # type: ignore[arg-type]
@@ -40,12 +40,12 @@ def test_read_outs_are_drawn_layer_by_layer() -> None:
 
 def test_read_outs_of_failed_runs_are_not_drawn() -> None:
     runs = [run(status="diverged")]
-    assert list(read_out.section(Made(frame(runs), own={"read-out": told(runs)}))) == []  # type: ignore[arg-type]
-    assert list(read_out.section(Made(frame([run()])))) == []  # type: ignore[arg-type]
+    assert list(read_out.section(Made(frame(runs), own={"read-out": told(runs)}))) == []
+    assert list(read_out.section(Made(frame([run()])))) == []
 
 
 def test_the_ladder_stands_where_all_rungs_do() -> None:
-    (picture,) = ladder.section(Made(frame([*rungs(), run("backprop", net="cnn")])))  # type: ignore[arg-type]
+    (picture,) = ladder.section(Made(frame([*rungs(), run("backprop", net="cnn")])))
     assert isinstance(picture, Picture)
     accuracy, retained, seconds = picture.drawing.axes
     assert accuracy.get_title("left") == "digits, mlp"
@@ -59,13 +59,13 @@ def test_a_rung_without_a_good_run_breaks_the_ladder() -> None:
     runs = [
         of if of["method"] != ladder.CUTS else of | {"status": "diverged", "test_acc": float("nan")} for of in rungs()
     ]
-    assert list(ladder.section(Made(frame(runs)))) == []  # type: ignore[arg-type]
+    assert list(ladder.section(Made(frame(runs)))) == []
 
 
 def test_variants_of_a_local_loss_share_its_rung() -> None:
     runs = [of for of in rungs() if of["method"] != ladder.CUTS]
     runs += [run(ladder.CUTS, variant=f"loss={loss}", **NET) for loss in ("pred", "predsim")]
-    (picture,) = ladder.section(Made(frame(runs)))  # type: ignore[arg-type]
+    (picture,) = ladder.section(Made(frame(runs)))
     assert isinstance(picture, Picture)
     names = [text.get_text() for text in picture.drawing.legends[0].get_texts()]
     assert [name.partition(" ")[2] for name in names if name.startswith(ladder.CUTS)] == ["loss=pred", "loss=predsim"]

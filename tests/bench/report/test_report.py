@@ -53,7 +53,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = two_methods()
     environments: dict[str, dict[str, Any]] = {"e2": {"torch": "2.15"}, "e1": {"threads": 2, "cpu": "a|b"}}
     out = tmp_path_factory.mktemp("report")
-    return write(Made(runs, curves_of(runs), environments), out, title="two methods")  # type: ignore[arg-type]
+    return write(Made(runs, curves_of(runs), environments), out, title="two methods")
 
 
 def test_the_table_of_a_data_set(page: Path) -> None:

@@ -28,7 +28,7 @@ def ways_of(runs: pd.DataFrame, samplers: tuple[str, ...] = ("euler", "heun"), n
 def test_the_table_of_steps_holds_means_over_the_seeds_that_ended_well(tmp_path: Path) -> None:
     """Seeds 0 and 2 reach 50 and 52%: a mean of 51, and of 61 with ten steps."""
     runs = frame([run("noprop-fm", seed=0), run("noprop-fm", seed=1, status="oom"), run("noprop-fm", seed=2)])
-    write(Made(runs, own={"ways": ways_of(runs)}), tmp_path, title="t")  # type: ignore[arg-type]
+    write(Made(runs, own={"ways": ways_of(runs)}), tmp_path, title="t")
     table = pd.read_csv(tmp_path / "tables" / "ways.csv")
     assert table[["sampler", "steps"]].to_numpy().tolist() == [["euler", 1], ["euler", 10], ["heun", 1], ["heun", 10]]
     assert table["accuracy"].tolist() == pytest.approx([0.51, 0.61] * 2)

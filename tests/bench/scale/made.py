@@ -8,10 +8,11 @@ from torch import Tensor
 
 from bench.catalog.catalog import Catalog
 from bench.experiment import prepare
+from bench.record.scaling import WayName
 from bench.runner.state import seeds_of
 from bench.scale import worker
 from bench.scale.group import run_group
-from bench.scale.work import WayName, Work
+from bench.scale.work import Work
 from bench.spec.config import resolve
 from bench.spec.plan import Run
 

@@ -11,7 +11,7 @@ from bench.audit import reverse_mode
 from bench.audit.dependency import update_dependency
 from bench.catalog.catalog import Catalog
 from bench.nets.localmixer import Normed, TokenLinear
-from bench.testing.contract import check_passes, check_reverse_mode
+from bench.testing.claims import check_passes, check_reverse_mode
 from bench.testing.subject import CPU, Subject, small_task
 from methods._shared.directions import draw
 from methods.forward import forward_gradient, local_forward_gradient

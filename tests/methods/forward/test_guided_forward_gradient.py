@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench import Batch, Progress
 from bench.api.net import Net
 from bench.catalog.catalog import Catalog
-from bench.testing.contract import check_passes, check_reverse_mode, check_waiting
+from bench.testing.claims import check_passes, check_reverse_mode, check_waiting
 from bench.testing.subject import Subject, small_task
 from methods.forward import guided_forward_gradient
 from methods.forward.guided_forward_gradient import estimate

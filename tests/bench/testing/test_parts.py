@@ -1,0 +1,37 @@
+"""Every registered net and data set keeps its contract; one that breaks it is told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.catalog.catalog import Catalog
+from bench.nets.mlp import MLP
+from bench.testing import run_dataset_checks, run_net_checks
+
+CATALOG = Catalog()
+
+
+@pytest.mark.parametrize("name", sorted(CATALOG.nets))
+def test_every_net_keeps_its_contract(name: str) -> None:
+    assert {r.name: r.message for r in run_net_checks(CATALOG.nets[name].load()) if not r.ok} == {}
+
+
+def test_a_net_that_breaks_its_contract_is_told() -> None:
+    class Drawn(MLP):
+        def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+            return super().forward(x) + torch.randn(1)
+
+    assert {r.name: r.message for r in run_net_checks(Drawn) if not r.ok} == {
+        "scores": "two calls without noise differ"
+    }
+
+
+def test_a_data_set_keeps_its_contract_or_is_told(tmp_path: Path) -> None:
+    digits = CATALOG.dataset("digits")
+    assert all(r.ok for r in run_dataset_checks(digits, tmp_path))
+    digits.info = replace(digits.info, n_train=1000)  # type: ignore[misc]
+    (found,) = run_dataset_checks(digits, tmp_path)
+    assert found.message == "its card says n_train=1000, read were 1437"
