@@ -2,9 +2,9 @@
 
 Gauge      timed    while training steps and `prepare_for_eval` run, in every run; must cost next to nothing
 Probe      untimed  one training step and one prediction of a throwaway instance before training, in every run
-Trial      untimed  whatever it tries with an instance on a small net, on a few images, in every run
 EdgeProbe  untimed  between epochs, on a second instance put where training stands; where asked for by name
 EndProbe   untimed  once training is over, on what it has left; where asked for by name
+Trial      untimed  once training is over, whatever it tries with a fresh instance on a small net, in every run
 Derived    untimed  nothing itself: it works out figures from those of others when a run ends
 """
 

@@ -66,7 +66,7 @@ class Session:
         try:
             self._look(run, at_start=True)
             if self.spec.probe_only:
-                return {"status": "ok", "reason": None, **run.probed}
+                return {"status": "ok", "reason": None, **run.probed, **run.examine()}
             for gauge in run.gauges:
                 gauge.settle()  # after what the first look has loaded, which is not training's
             while run.state.stopped_by is None:
@@ -156,7 +156,8 @@ def _closing(run: Training, status: Status, reason: str | None) -> dict[str, Any
     of_row = {name: row.get(name) for name in ("val_acc", "train_loss")}
     end = {"epochs_done": run.passes, "best_epoch": best, "stopped_by": run.state.stopped_by}
     cut = {CUT: run.micro_batches if run.micro_batches > 1 else None}
-    found = {**of_row, **end, **cut, **read, **run.probed}
+    tried = {} if status == "interrupted" else run.examine()
+    found = {**of_row, **end, **cut, **read, **run.probed, **tried}
     derived = {name: value for instrument in run.derived for name, value in instrument.derive(found).items()}
     return {"status": status, "reason": reason, **found, **derived}
 

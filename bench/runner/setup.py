@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -84,7 +84,6 @@ def set_up(
     if not twin.claims().stochastic_inference:  # its draws are made batch by batch, and would be others
         val.batch_size = test.batch_size = max(1, EVAL_BATCH // micro_batches)
     del twin
-    probed |= examined([cls() for cls in _of(parts, Trial)], spec, parts, task, train, device)
     if spec.compile:
         warm_up(build(seeds_of(spec, device)), spec, task, device, (), (), micro_batches)
     seeds = seeds_of(spec, device)
@@ -93,9 +92,10 @@ def set_up(
     gauges = sorted((cls(device) for cls in _of(parts, Gauge)), key=lambda gauge: isinstance(gauge, Clock))
     edge_probes, end_probes = [cls() for cls in _of(parts, EdgeProbe)], [cls() for cls in _of(parts, EndProbe)]
     derived = [cls() for cls in _of(parts, Derived)]
+    examine = partial(examined, [cls() for cls in _of(parts, Trial)], spec, parts, task, train, device)
     return Training(
         spec, task, device, train, val, test, method, seeds, gauges, edge_probes, end_probes, derived, build, probed,
-        micro_batches,
+        examine, micro_batches,
     )  # fmt: skip
 
 
@@ -166,6 +166,7 @@ def examined(
     # a stranger's method may fail under a trial, or leave its state incomplete: nothing is said of it, and it is run
     with (
         contextlib.suppress(Exception),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),  # test images are still to be looked at
         compute.precision("float32", device),
         torch.autocast(device.type, enabled=False),
     ):

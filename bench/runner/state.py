@@ -46,7 +46,8 @@ class State:
 class Training:
     """A run that is set up: its task, data, method and instruments.
 
-    build makes a further, fresh instance. best: the method's state after the best epoch, where that is to be tested.
+    build makes a further, fresh instance. probed: what probes found in set-up. examine lets trials find what they do.
+    best: the method's state after the best epoch, where that is to be tested.
     """
 
     spec: RunSpec
@@ -63,6 +64,7 @@ class Training:
     derived: Sequence[Derived]
     build: Callable[[Seeds], Method]
     probed: Row
+    examine: Callable[[], Row]
     micro_batches: int = 1  # parts of each batch, after whole ones have run out of memory
     state: State = field(default_factory=State)
     best: Best = field(default_factory=Best)
