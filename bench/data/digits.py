@@ -1,5 +1,6 @@
 """Handwritten digits that come with scikit-learn: real, small, and always there."""
 
+from functools import cache
 from pathlib import Path
 
 from bench.api.dataset import DataSet, DataSetInfo, Source, Split
@@ -23,15 +24,21 @@ class Digits(DataSet):
     )
 
     def read(self, folder: Path) -> Source:
-        import numpy as np
-        import torch
-        from sklearn.datasets import load_digits
-
         from bench.data.split import draw
 
-        digits = load_digits()
-        # 17 grey levels, 0..16, spread over 0..255
-        x = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-        everything = Split(x, torch.from_numpy(digits.target.astype(np.int64)))
-        train, test = draw(everything.y, N_TEST)
-        return Source(10, everything.take(train), everything.take(test))
+        images = everything()
+        train, test = draw(images.y, N_TEST)
+        return Source(10, images.take(train), images.take(test))
+
+
+@cache
+def everything() -> Split:
+    """All images, kept: reading them takes as long as setting up a small run, which the server forks with them there."""
+    import numpy as np
+    import torch
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # 17 grey levels, 0..16, spread over 0..255
+    x = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    return Split(x, torch.from_numpy(digits.target.astype(np.int64)))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from bench.catalog.catalog import Catalog
+from bench.data import digits
 from bench.executors import strays
 
 strays.adopt()
@@ -19,7 +20,6 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for module in (
     "bench.measure.environment",
     "bench.runner.session",
-    "sklearn.datasets",
     "torch._dynamo",  # torch's optimisers import it when the first one is made, which takes a second
 ):
     import_module(module)
@@ -29,6 +29,8 @@ for shelf in (_catalog.instruments, _catalog.nets, _catalog.methods, _catalog.da
     for entry in shelf.values():
         with suppress(Exception):  # told when it is asked for
             entry.load()
+
+digits.everything()
 
 gc.collect()
 gc.freeze()  # what is here now no child needs to walk through again, to collect it or to look for tensors
