@@ -33,7 +33,7 @@ class Digits(DataSet):
 
 @cache
 def everything() -> Split:
-    """All images, kept: reading them takes half as long as setting up a small run, and runs are forked with them there."""
+    """All images, kept: reading takes half as long as setting up a small run, and runs are forked with them there."""
     import numpy as np
     import torch
     from sklearn.datasets import load_digits
