@@ -52,11 +52,11 @@ def network() -> Iterator[None]:
     if not there:
         pytest.skip("needs the right to make network namespaces")
     try:
-        ip("link", "add", LINK[HERE], "netns", HERE, "type", "veth", "peer", "name", LINK[THERE], "netns", THERE)
+        link = ("veth", "peer", "name", LINK[THERE], "netns", THERE)
+        assert ip("link", "add", LINK[HERE], "netns", HERE, "type", *link)
         for name in (HERE, THERE):
-            ip("-n", name, "addr", "add", f"{ADDRESS[name]}/24", "dev", LINK[name])
-            ip("-n", name, "link", "set", LINK[name], "up")
-            ip("-n", name, "link", "set", "lo", "up")
+            assert ip("-n", name, "addr", "add", f"{ADDRESS[name]}/24", "dev", LINK[name])
+            assert all(ip("-n", name, "link", "set", what, "up") for what in (LINK[name], "lo"))
         yield
     finally:
         for name in (HERE, THERE):
@@ -96,7 +96,7 @@ def test_runs_of_a_node_that_is_cut_off_are_done_elsewhere(
         command = inside(HERE, *BENCH, *RUN, "--executor", "ray", "--address", head, cwd=work)
         started.append(command)
         until(lambda: len(list(work.glob("results/*/*/curve.csv"))) >= 2, 120)  # one on each node
-        ip("-n", THERE, "link", "set", LINK[THERE], "down")
+        assert ip("-n", THERE, "link", "set", LINK[THERE], "down")
         code = command.wait(timeout=300)
         said = (work / f"{HERE}.log").read_text()
         assert code == 0, said
