@@ -68,7 +68,8 @@ def test_a_full_disk_is_named_and_with_room_the_sweep_goes_on(tmp_path: Path, di
     assert "disk is full" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     filler.unlink()
-    assert bench(tmp_path).returncode == 0
+    done = bench(tmp_path)
+    assert done.returncode == 0, done.stdout
     assert statuses(tmp_path) == {"backprop": "ok"}
     assert list(disk.rglob(".*.tmp")) == []
 
