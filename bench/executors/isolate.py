@@ -130,7 +130,8 @@ def execute(
     _signal(pid, signal.SIGKILL)  # what the run may have started and left behind
     with _starting:  # so that the server has no child that is not known yet
         _runs.discard(pid)
-        strays.end(forkserver._forkserver._forkserver_pid, _runs)  # type: ignore[attr-defined]
+        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # told nowhere else
+        strays.end(server, _runs)
     output.close()
     if summary is not None:
         return summary
