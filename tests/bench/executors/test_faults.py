@@ -21,17 +21,34 @@ from bench.record.results import Results
 from tests.bench.executors.made import plugin, until
 
 EPOCHS = 12  # of 10 steps: more than a trial has
-SIZE = 400_000  # bytes of the disk that is full
+SIZE = 4_000_000  # bytes of the disk that is full, and has room for a checkpoint once it is not
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For commands beside those of other tests."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def bench(folder: Path, *options: str, methods: str = "backprop", stdout: Any = subprocess.PIPE) -> Any:
+    command = _command(folder, methods, *options)
+    return subprocess.run(command, cwd=folder, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=240)
+
+
+def stopped(folder: Path, *options: str, methods: str, reached: Path) -> tuple[int, str]:
+    """Exit code and output of a command that is asked to stop once a file is there."""
+    command = _command(folder, methods, *options)
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        until(reached.exists)
+        process.terminate()
+        told, _ = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+def _command(folder: Path, methods: str, *options: str) -> list[str]:
     code = "from bench.cli.main import main; main()"
     command = [sys.executable, "-c", code, "run", "--methods", methods, "--net", "mlp", "--seeds", "1", *options]
-    command += ["--epochs", str(EPOCHS), "--batch-size", "128", "--results", str(folder / "results")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=240
-    )
+    return [*command, "--epochs", str(EPOCHS), "--batch-size", "128", "--results", str(folder / "results")]
 
 
 def statuses(folder: Path) -> dict[str, str]:
@@ -139,12 +156,7 @@ def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tm
     reached, hurry = tmp_path / "reached", tmp_path / "hurry"
     act = f"os.path.exists({str(hurry)!r}) or (open({str(reached)!r}, 'w').close(), time.sleep(1))"
     options = ("--plugin", plugin(tmp_path, act))
-    command = [sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "bad", *options]
-    command += ["--net", "mlp", "--seeds", "1", "--epochs", str(EPOCHS), "--batch-size", "128", "--quiet"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    until(reached.exists)
-    process.terminate()
-    assert process.wait(timeout=60) == 130
+    assert stopped(tmp_path, *options, methods="bad", reached=reached)[0] == 130
     (checkpoint,) = tmp_path.glob("results/*/*/checkpoint.pt")
     whole = checkpoint.read_bytes()
     hurry.touch()
@@ -158,6 +170,25 @@ def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tm
     assert "remove it and run again" in done.stdout
     checkpoint.unlink()
     assert bench(tmp_path, *options, methods="bad").returncode == 0
+
+
+def test_a_checkpoint_that_finds_no_room_is_named_and_the_one_before_it_stays(tmp_path: Path, disk: Path) -> None:
+    reached, grow, hurry = tmp_path / "reached", tmp_path / "grow", tmp_path / "hurry"
+    grown = f"os.path.exists({str(grow)!r}) and setattr(self, 'more', torch.zeros({SIZE} // 4))"
+    act = f"os.path.exists({str(hurry)!r}) or ({grown}, open({str(reached)!r}, 'w').close(), time.sleep(1))"
+    options = ("--plugin", plugin(tmp_path, act))
+    assert stopped(tmp_path, *options, methods="bad", reached=reached)[0] == 130
+    (checkpoint,) = disk.glob("*/*/checkpoint.pt")
+    before = checkpoint.read_bytes()
+    reached.unlink()
+    grow.touch()
+    code, told = stopped(tmp_path, *options, methods="bad", reached=reached)
+    assert (code, statuses(tmp_path)) == (130, {"bad": "interrupted"})
+    assert "checkpoint.pt: the disk is full; free some space" in told
+    assert checkpoint.read_bytes() == before
+    hurry.touch()
+    assert bench(tmp_path, *options, methods="bad").returncode == 0
+    assert list(disk.rglob(".*.tmp")) == []
 
 
 def test_data_that_change_between_two_runs_fail_no_method(tmp_path: Path) -> None:
