@@ -11,6 +11,8 @@ BenchError
 import difflib
 from collections.abc import Iterable
 
+_OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "DefaultCPUAllocator")
+
 
 class BenchError(Exception):
     """Base of all errors whose message is meant for the user: names the thing and the mend."""
@@ -34,6 +36,13 @@ class StoreError(BenchError):
 
 class MethodError(BenchError):
     """A method that breaks the interface while it runs."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, a GPU's allocator or the CPU's, which has no class of its own, has found no memory."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in _OOM_WORDS)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -34,7 +34,6 @@ GRACE_S = 4.0  # between the request to stop and the kill: who takes the machine
 PRELOAD = ["bench.executors.preload"]
 SERVER_GONE = 255  # what a child's exit code reads as when the server that would tell it is gone
 KILLED = "killed from outside (SIGKILL); the same command continues it"
-_OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "DefaultCPUAllocator")
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
 
     import torch
 
-    from bench.api.errors import BenchError, DataError, StoreError
+    from bench.api.errors import BenchError, DataError, StoreError, is_out_of_memory
     from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
     from bench.runner.session import Session
@@ -234,9 +233,8 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
         summary = {"status": "crashed", "reason": str(error)}
     except Exception as error:  # a method may raise anything; the record says what
         traceback.print_exc()
-        oom = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in str(error) for w in _OOM_WORDS)
         summary = {
-            "status": "oom" if oom else "crashed",
+            "status": "oom" if is_out_of_memory(error) else "crashed",
             "reason": f"{type(error).__name__}: {' '.join(str(error).split())}",
         }
     return {**summary, "wall_s": time.monotonic() - began}

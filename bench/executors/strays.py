@@ -23,18 +23,25 @@ def adopt() -> None:
 
 
 def end(server: int, runs: Set[int]) -> None:
-    """Kill the children of a server that are not runs, and what comes to it from them."""
+    """Kill what runs have left to a server: its children that are neither runs nor of its own session.
+
+    Those of its session it has forked itself, for what else the caller does.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    while (strays := _children(server) - runs) and time.monotonic() < deadline:
+    while (strays := _adopted(server) - runs) and time.monotonic() < deadline:
         for stray in strays:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(stray, signal.SIGKILL)
         time.sleep(0.005)
 
 
-def _children(pid: int) -> set[int]:
-    """Of a process of one thread; none where the kernel does not say."""
-    try:
-        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-    except OSError:
-        return set()
+def _adopted(server: int) -> set[int]:
+    """Children in other sessions than a process of one thread is itself; none where the kernel does not say."""
+    found = set()
+    with contextlib.suppress(OSError):
+        own = os.getsid(server)
+        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(int(child)) != own:
+                    found.add(int(child))
+    return found

@@ -1,6 +1,5 @@
 """What this machine can do: the highest rate of matrix products, as the run computes them."""
 
-import contextlib
 import time
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.api.column import Column, Value
+from bench.api.errors import is_out_of_memory
 from bench.api.instrument import Gauge
 from bench.catalog.register import register
 from bench.measure.clock import synchronize
@@ -46,9 +46,13 @@ class PeakFlops(Gauge):
         pass
 
     def read(self) -> Mapping[str, Value]:
-        with contextlib.suppress(torch.OutOfMemoryError):  # of what the run has left there is no room for it
-            return {"peak_flops_per_s": matmul_rate(self.device)}
-        return {"peak_flops_per_s": None}
+        try:
+            rate = matmul_rate(self.device)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            rate = None  # of what the run has left there is no room for it
+        return {"peak_flops_per_s": rate}
 
 
 def matmul_rate(device: torch.device, budget_s: float = BUDGET_S) -> float:

@@ -14,7 +14,7 @@ import pytest
 
 from bench.catalog.catalog import Catalog
 from bench.data import load
-from bench.executors import output
+from bench.executors import isolate, output
 from bench.executors.attempt import KILLS, Terms
 from bench.executors.executor import Options
 from bench.executors.local import Local
@@ -225,6 +225,20 @@ def test_a_run_goes_on_when_the_server_that_started_it_is_killed(attempt: Any, t
     assert attempt("pass")[0]["status"] == "ok"  # there is a new server
 
 
+def test_what_the_caller_has_forked_from_the_same_server_lives_on(attempt: Any) -> None:
+    """A pool in a notebook, say: from Python 3.14 on such a server is what `multiprocessing` uses unless told."""
+    assert attempt("pass")[0]["status"] == "ok"
+    with isolate.quiet_main():
+        own = isolate.context().Process(target=time.sleep, args=(600,))
+        own.start()
+    try:
+        assert attempt("os.fork() or (os.setsid(), time.sleep(600))")[0]["status"] == "ok"
+        assert own.is_alive()
+    finally:
+        own.kill()
+        own.join()
+
+
 def test_chosen_failures_are_run_again(attempt: Any, tmp_path: Path) -> None:
     mended = tmp_path / "mended"
     act = f"assert os.path.exists({str(mended)!r}), 'broken'"
@@ -256,28 +270,9 @@ def test_little_is_kept_whole_and_nothing_leaves_no_file(attempt: Any) -> None:
 
 def test_two_processes_share_an_experiment(tmp_path: Path) -> None:
     """Both end with every row, and no run was done twice."""
-    command = [
-        sys.executable,
-        "-c",
-        "from bench.cli.main import main; main()",
-        "run",
-        "--methods",
-        "backprop",
-        "--epochs",
-        "1",
-    ]
-    command += [
-        "--seeds",
-        "4",
-        "--results",
-        str(tmp_path / "r"),
-        "--reports",
-        str(tmp_path / "p"),
-        "--net",
-        "mlp",
-        "--jobs",
-        "2",
-    ]
+    command = [sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "backprop"]
+    command += ["--net", "mlp", "--epochs", "1", "--seeds", "4", "--jobs", "2"]
+    command += ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=240)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
@@ -290,17 +285,8 @@ def test_two_processes_share_an_experiment(tmp_path: Path) -> None:
 def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text(PLUGIN.format(act=f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"))
-    command = [
-        sys.executable,
-        "-c",
-        "from bench.cli.main import main; main()",
-        "run",
-        "--plugin",
-        str(path),
-        "--methods",
-        "bad",
-    ]
-    command += ["--results", str(tmp_path / "r"), "--seeds", "1", "--jobs", "2"]
+    command = [sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--plugin", str(path)]
+    command += ["--methods", "bad", "--results", str(tmp_path / "r"), "--seeds", "1", "--jobs", "2"]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     child = int(_wait_for(tmp_path / "pid"))
     assert psutil.pid_exists(child)

@@ -60,11 +60,26 @@ def test_the_peak_is_sought_when_training_is_over(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_finished_run_is_not_lost_where_no_memory_is_left_for_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(device: torch.device) -> float:
+    """On a GPU and, as the allocator there says it, on the CPU."""
+
+    def no_room_on_a_gpu(device: torch.device) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(peak_flops, "matmul_rate", full)
-    assert peak_flops.PeakFlops(CPU).read() == {"peak_flops_per_s": None}
+    def no_room_on_the_cpu(device: torch.device) -> float:
+        return float(torch.empty(2**62, dtype=torch.uint8, device=device).sum())
+
+    for refusal in (no_room_on_a_gpu, no_room_on_the_cpu):
+        monkeypatch.setattr(peak_flops, "matmul_rate", refusal)
+        assert peak_flops.PeakFlops(CPU).read() == {"peak_flops_per_s": None}
+
+
+def test_another_failure_of_the_peak_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(device: torch.device) -> float:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(peak_flops, "matmul_rate", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        peak_flops.PeakFlops(CPU).read()
 
 
 def test_the_peak_is_of_the_precision_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
