@@ -125,6 +125,8 @@ def run(
     executor_settings: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     fresh: bool = False,
+    retry: Sequence[str] = (),
+    on_oom: str = "fail",
     quiet: bool = False,
     **experiment: Any,
 ) -> Study:
@@ -133,15 +135,17 @@ def run(
     settings: by method or net name, as {"mlp": {"width": 512}}. experiment: any other key of an experiment, such as
     net, seeds, epochs, batch_size, instruments, tune (see bench.spec.config.Experiment). data_dir: else $BENCH_DATA.
     executor: local, ray, slurm or a plugin's; its settings as {"address": "auto"} (`bench show ray` lists them).
+    retry: failures to be run again, as ["crashed"]. on_oom: "fail", or "shrink" for the same update from micro-batches.
     Raises: ConfigError, DataError, PluginError, StoreError. A run that fails is a row of the results that says how.
     """
     given = {"methods": methods, "datasets": datasets, "settings": settings, **experiment}
     asked = resolve(preset, None if config is None else Path(config), given, [])
+    terms = Terms.asked(timeout, fresh=fresh, retry=retry, on_oom=on_oom)
     catalog = _catalog(plugins)
     where = None if data_dir is None else Path(data_dir)
     by = make(catalog, executor, executor_settings or {})
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
-    options = Options(Path(results), asked.experiment, device, jobs, where, download, Terms(timeout, fresh))
+    options = Options(Path(results), asked.experiment, device, jobs, where, download, terms)
     outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), threading.Event(), by)
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 

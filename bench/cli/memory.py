@@ -54,7 +54,7 @@ def memory(
     quiet: Quiet = False,
 ) -> int:
     """Measure the memory of a training step, against batch size and any setting, without training."""
-    from bench.spec.config import resolve
+    from bench.spec.config import comma_list, resolve
 
     flags = {
         "methods": methods,
@@ -64,7 +64,7 @@ def memory(
         "device": device,
         "experiment": experiment,
     }
-    sizes = [part.strip() for part in batch_size.split(",") if part.strip()] or [batch_size]
+    sizes = comma_list(batch_size) or [batch_size]
     asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
     catalog, broken = catalog_of(plugin)
 

@@ -49,6 +49,10 @@ JobsIfTold = Annotated[
     how(min=1, help="Runs at a time: here 1 unless told, elsewhere as many as there is room for.", show_default=False),
 ]
 Fresh = Annotated[bool, how("--fresh/--resume", help="Run again what is finished, or keep it.")]
+Retry = Annotated[str | None, how(help="Failures to run again: crashed, timeout, oom, diverged.")]
+OnOOM = Annotated[
+    str, how(metavar="fail|shrink", help="Out of memory: that is its end, or the same update from micro-batches.")
+]
 AllSources = Annotated[
     bool,
     how("--all-sources", help="Show also rows made by older code of a method or net."),

@@ -1,12 +1,11 @@
 """`bench run`: train and measure, then report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.api.errors import ConfigError, unknown
-from bench.api.status import FINAL, Status
+from bench.api.errors import ConfigError
 from bench.cli import dry_run as dry
 from bench.cli.ending import exit_code, stop_on_signals, stopped
 from bench.cli.executor import LOCAL, ExecutorName, executor_of
@@ -24,12 +23,14 @@ from bench.cli.options import (
     JobsIfTold,
     Methods,
     NetName,
+    OnOOM,
     Plugins,
     Precision,
     Preset,
     Quiet,
     ReportsFolder,
     ResultsFolder,
+    Retry,
     SeedList,
     Timeout,
     ValFraction,
@@ -42,7 +43,6 @@ from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
-    from bench.executors.attempt import OnOOM
     from bench.spec.config import Experiment
 
 LEAST = ("step_ms_p50", "cpu_peak_rss_bytes", "gpu_peak_alloc_bytes")  # of what the terminal shows
@@ -87,16 +87,14 @@ def run(
     ] = None,
     download: Download = False,
     fresh: Fresh = False,
-    retry: Annotated[str | None, how(help="Failures to run again: crashed, timeout, oom, diverged.")] = None,
-    on_oom: Annotated[
-        str, how(metavar="fail|shrink", help="Out of memory: that is its end, or the same update from micro-batches.")
-    ] = "fail",
+    retry: Retry = None,
+    on_oom: OnOOM = "fail",
     all_sources: AllSources = False,
     dry_run: Annotated[bool, how("--dry-run", help="List the runs and how long they take; run none.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
-    from bench.spec.config import resolve
+    from bench.spec.config import comma_list, resolve
     from bench.spec.shard import Shard
 
     flags = {
@@ -120,8 +118,7 @@ def run(
         "device": device,
         "experiment": experiment,
     }
-    again, part_of_plan = _failures(retry), None if shard is None else Shard.parse(shard)
-    out_of_memory = _on_oom(on_oom)
+    part_of_plan = None if shard is None else Shard.parse(shard)
     asked = resolve(preset, config, flags, assign or [])
     catalog, broken = catalog_of(plugin)
     if broken:
@@ -134,11 +131,11 @@ def run(
     from bench.report import terminal_table
     from bench.search.saved import told
 
+    terms = Terms.asked(timeout, fresh=fresh, retry=comma_list(retry or ""), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download, executor=by, shard=part_of_plan)
     for line in told(runs) if asked.tuned else ():
         say(line)
-    terms = Terms(timeout, fresh, again, out_of_memory)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
     if dry_run:
         dry.show(asked, runs, options)
@@ -158,24 +155,6 @@ def run(
     if stop.is_set():
         return stopped()
     return exit_code(all_ok=outcome.all_ok, broken=broken)
-
-
-def _failures(text: str | None) -> "frozenset[Status]":
-    """The statuses that --retry names. Raises: ConfigError for one that is none, or none to be run again."""
-    known: dict[str, Status] = {status: status for status in get_args(Status) if status in FINAL and status != "ok"}
-    names = [part.strip() for part in (text or "").split(",") if part.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"--retry: {unknown('failure', name, known)}")
-    return frozenset(known[name] for name in names)
-
-
-def _on_oom(text: str) -> "OnOOM":
-    """Raises: ConfigError for what is neither."""
-    known: dict[str, OnOOM] = {"fail": "fail", "shrink": "shrink"}
-    if text not in known:
-        raise ConfigError(f"--on-oom: {unknown('answer', text, known)}")
-    return known[text]
 
 
 def _without_broken(asked: "Experiment", catalog: "Catalog") -> "Experiment":

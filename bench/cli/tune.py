@@ -21,11 +21,13 @@ from bench.cli.options import (
     JobsIfTold,
     Methods,
     NetName,
+    OnOOM,
     Plugins,
     Precision,
     Preset,
     Quiet,
     ResultsFolder,
+    Retry,
     Timeout,
     ValFraction,
     catalog_of,
@@ -59,11 +61,13 @@ def tune(
     executor: ExecutorName = LOCAL,
     download: Download = False,
     fresh: Fresh = False,
+    retry: Retry = None,
+    on_oom: OnOOM = "fail",
     save: Annotated[bool, typer.Option("--save", help="Keep what was solved, in a file beside each method.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Search settings on validation data, every method with the same number of trials."""
-    from bench.spec.config import resolve
+    from bench.spec.config import comma_list, resolve
 
     search = {"settings": settings, "trials": trials, "epochs": epochs}
     flags = {
@@ -90,9 +94,10 @@ def tune(
     from bench.report.sections.tuning import table_of
     from bench.search import saved
 
+    terms = Terms.asked(timeout, fresh=fresh, retry=comma_list(retry or ""), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
-    options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
+    options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
     rows = road.tune(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop_on_signals(), by)
     if rows is None:
         return stopped()

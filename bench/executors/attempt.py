@@ -6,10 +6,11 @@ It locks the run's folder there, keeps what is finished, runs the rest in a chil
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self, get_args
 
+from bench.api.errors import ConfigError, unknown
 from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
@@ -42,6 +43,19 @@ class Terms:
     retry: frozenset[Status] = frozenset()
     on_oom: OnOOM = "fail"
     after: float = 0.0
+
+    @classmethod
+    def asked(cls, timeout_s: float | None, *, fresh: bool, retry: Iterable[str], on_oom: str) -> Self:
+        """Terms in a user's words. Raises: ConfigError for a failure or an answer that there is not."""
+        failures: dict[str, Status] = {s: s for s in get_args(Status) if s in FINAL and s != "ok"}
+        answers: dict[str, OnOOM] = {answer: answer for answer in get_args(OnOOM)}
+        names = list(retry)
+        for name in names:
+            if name not in failures:
+                raise ConfigError(f"retry: {unknown('failure', name, failures)}")
+        if on_oom not in answers:
+            raise ConfigError(f"on-oom: {unknown('answer', on_oom, answers)}")
+        return cls(timeout_s, fresh, frozenset(failures[name] for name in names), answers[on_oom])
 
 
 def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:

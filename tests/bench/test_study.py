@@ -9,6 +9,7 @@ import pytest
 import bench
 from bench.api.errors import ConfigError, PluginError, StoreError
 from bench.record.pack import pack
+from tests.bench.executors.made import plugin
 
 SMALL = {"net": "mlp", "settings": {"mlp": {"width": 8, "depth": 1}}, "epochs": 1, "quiet": True}
 
@@ -49,11 +50,38 @@ def test_finished_runs_are_kept_and_read_again_packed_or_not(study: bench.Study,
     assert set(bench.load(study.root, select={"method": ["cafo"]}).runs["method"]) == {"cafo"}
 
 
+def test_failures_are_run_again_where_they_are_named(tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    bad = plugin(tmp_path, f"os.path.exists({str(mended)!r}) or sys.exit('broken')")
+
+    def status(*retry: str) -> str:
+        study = bench.run(["bad"], seeds=1, results=tmp_path, plugins=[bad], retry=retry, **SMALL | {"epochs": 12})
+        return str(study.runs["status"].item())
+
+    assert status() == "crashed"
+    mended.touch()
+    assert (status(), status("oom"), status("crashed")) == ("crashed", "crashed", "ok")
+
+
+def test_batches_are_cut_for_want_of_memory_where_asked(tmp_path: Path) -> None:
+    """This method has no way to learn the same from parts, and says so where it is asked."""
+    bad, reasons = plugin(tmp_path, "raise MemoryError"), []
+    for on_oom in ("fail", "shrink"):
+        study = bench.run(["bad"], seeds=1, results=tmp_path, plugins=[bad], on_oom=on_oom, **SMALL | {"epochs": 12})
+        assert study.runs["status"].item() == "oom"
+        reasons.append(study.runs["reason"].item())
+    assert ["not in smaller parts" in reason for reason in reasons] == [False, True]
+
+
 def test_bad_input_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown method 'bakprop'; did you mean backprop"):
         bench.run(["bakprop"], results=tmp_path)
     with pytest.raises(ConfigError, match="unknown key 'epoch'; did you mean epochs"):
         bench.run(["backprop"], results=tmp_path, epoch=3)
+    with pytest.raises(ConfigError, match="retry: unknown failure 'crashd'; did you mean crashed"):
+        bench.run(["backprop"], results=tmp_path, retry=["crashd"])
+    with pytest.raises(ConfigError, match="on-oom: unknown answer 'shrnk'; did you mean shrink"):
+        bench.run(["backprop"], results=tmp_path, on_oom="shrnk")
     with pytest.raises(StoreError, match="no such folder"):
         bench.load(tmp_path / "nothing").summary()
     with pytest.raises(ConfigError, match=r"nothing\.py: no such file"):
