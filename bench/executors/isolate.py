@@ -241,12 +241,16 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
 
 
 def die_with_parent() -> None:
-    """End this process group when the parent ends, however it ends: a thread asleep on a pipe, free of cost."""
+    """End this process group, and what has left it, when the parent ends, however it ends.
+
+    By a thread asleep on a pipe, free of cost.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def watch() -> None:
         multiprocessing.connection.wait([parent.sentinel])
+        strays.end_below()
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

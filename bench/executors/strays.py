@@ -28,20 +28,48 @@ def end(server: int, runs: Set[int]) -> None:
     Those of its session it has forked itself, for what else the caller does.
     """
     deadline = time.monotonic() + PATIENCE_S
-    while (strays := _adopted(server) - runs) and time.monotonic() < deadline:
+    while (strays := _in_other_sessions(_children(server), server) - runs) and time.monotonic() < deadline:
         for stray in strays:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(stray, signal.SIGKILL)
+            _kill(stray)
         time.sleep(0.005)
 
 
-def _adopted(server: int) -> set[int]:
-    """Children in other sessions than a process of one thread is itself; none where the kernel does not say."""
-    found = set()
-    with contextlib.suppress(OSError):
-        own = os.getsid(server)
-        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                if os.getsid(int(child)) != own:
-                    found.add(int(child))
+def end_below() -> None:
+    """Kill all that has come from this process, and what comes to it from those that are killed."""
+    killed = set[int]()
+    while strays := _descendants(os.getpid()) - killed:
+        for stray in strays:
+            _kill(stray)
+        killed |= strays
+
+
+def _descendants(pid: int) -> set[int]:
+    found, ahead = set[int](), [pid]
+    while ahead:
+        children = _children(ahead.pop()) - found
+        found |= children
+        ahead += children
     return found
+
+
+def _children(pid: int) -> set[int]:
+    """Of all threads of a process; none where the kernel does not say."""
+    found = set[int]()
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found.update(map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()))
+    return found
+
+
+def _in_other_sessions(pids: Set[int], than: int) -> set[int]:
+    found = set[int]()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # one of them has ended, and its parent knows
+            if os.getsid(pid) != os.getsid(than):
+                found.add(pid)
+    return found
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)

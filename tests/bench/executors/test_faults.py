@@ -136,16 +136,29 @@ def test_what_a_method_does_stays_with_it(tmp_path: Path, act: str, status: str,
     assert "Traceback" not in done.stderr
     assert statuses(tmp_path) == {"bad": status, "backprop": "ok"}
     assert words in done.stdout
-    assert _strays(tmp_path) == []
+    assert _at_work(tmp_path) == []
 
 
-def _strays(folder: Path) -> list[int]:
-    """Processes at work in a folder."""
+def test_what_a_method_has_started_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    """Also in a session of its own, to which no signal to the run's group comes."""
+    reached = tmp_path / "reached"
+    child = "(os.setsid(), os.fork(), os.execvp('sleep', ['sleep', '987']))"
+    act = f"os.fork() or {child}; open({str(reached)!r}, 'w').close(); time.sleep(600)"
+    command = _command(tmp_path, "bad", "--plugin", plugin(tmp_path, act))
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        until(reached.exists)
+        until(lambda: "sleep" in _at_work(tmp_path))
+        process.kill()
+    until(lambda: not _at_work(tmp_path))
+
+
+def _at_work(folder: Path) -> list[str]:
+    """Names of processes in a folder."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder:
-                found.append(process.pid)
+                found.append(process.name())
         except (psutil.Error, OSError):
             continue
     return found
