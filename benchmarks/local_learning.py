@@ -13,7 +13,7 @@ forward than back, so that rules of two forward passes cannot reach 1 per FLOP.
 On a cnn the tensors of a rule that takes images and their negatives as one batch are so large that glibc gives them
 back to the system with each step, which clears them for the next: with MALLOC_MMAP_THRESHOLD_=4000000000 and
 MALLOC_TRIM_THRESHOLD_=8000000000 in the environment it keeps them, and forward-forward falls from 1.2 to 2.0 per FLOP
-to 1.04 to 1.16. Runs do not keep them: their peaks of resident memory would hold what is free.
+to 1.04 to 1.16. Runs give them back, so that their times hold this for every rule.
 `retained` is the peak of the bytes that autograd keeps in a step, as every record holds it.
 """
 
