@@ -18,6 +18,7 @@ from bench.catalog.catalog import Catalog
 from bench.data import load
 from bench.executors.executor import Options, make
 from bench.executors.isolate import GRACE_S
+from bench.measure.cpu_load import cores
 from bench.record.results import Results
 from bench.spec.config import Experiment
 from bench.spec.plan import plan
@@ -77,7 +78,7 @@ def test_a_second_ctrl_c_ends_all_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit")
 def test_a_preempted_job_is_queued_again_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    """By the signal that a cluster sends before it takes a node away."""
+    """By the signal that a cluster sends before it takes a node away. In as many threads: their number rounds sums."""
     catalog = Catalog()
     asked = Experiment.model_validate({"methods": ["backprop"], "net": "mlp", "epochs": 100, "seeds": 1})
     runs = plan(asked, catalog, device="cpu", datasets={"digits": load(catalog.dataset("digits"))})
@@ -92,7 +93,7 @@ def test_a_preempted_job_is_queued_again_and_ends_as_an_undisturbed_one(tmp_path
 
     threading.Thread(target=preempt).start()
     tables = []
-    for name, settings in (("slurm", {"cluster": "local"}), ("local", {})):
+    for name, settings in (("slurm", {"cluster": "local", "cpus": len(cores())}), ("local", {})):
         options = Options(tmp_path / name, "exp", "cpu")
         by: Any = make(catalog, name, settings)
         (summary,) = by.run_all(runs, options, lambda *_: None, threading.Event())
