@@ -18,6 +18,7 @@ from bench.executors import slurm as of_slurm
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, device_there, make
 from bench.executors.local import share
+from bench.measure.cpu_load import cores
 from bench.record.folder import RunFolder
 from bench.record.merge import merge
 from bench.record.results import Results
@@ -99,9 +100,9 @@ def test_a_search_is_not_for_parts(tmp_path: Path) -> None:
 # --- slots of this machine
 
 
-@pytest.mark.parametrize(("cores", "jobs", "each"), [(8, 2, 4), (5, 2, 2), (2, 2, 1), (4, 1, 4), (2, 3, 0)])
-def test_slots_share_the_cores_out(cores: int, jobs: int, each: int) -> None:
-    own = [share(list(range(cores)), slot, jobs) for slot in range(jobs)]
+@pytest.mark.parametrize(("n", "jobs", "each"), [(8, 2, 4), (5, 2, 2), (2, 2, 1), (4, 1, 4), (2, 3, 0)])
+def test_slots_share_the_cores_out(n: int, jobs: int, each: int) -> None:
+    own = [share(list(range(n)), slot, jobs) for slot in range(jobs)]
     assert [len(of) for of in own] == [each] * jobs
     assert len({core for of in own for core in of}) == each * jobs
 
@@ -239,7 +240,7 @@ def test_a_record_goes_there_and_back_whole(tmp_path: Path) -> None:
 
 def _same_by(root: Path, name: str, **settings: Any) -> None:
     runs = planned()
-    worked(root / "local", "local", runs)
+    worked(root / "local", "local", runs, jobs=len(cores()))  # a thread each, as elsewhere: their number rounds sums
     found, heard = worked(root / name, name, runs, **settings)
     assert [summary and summary["status"] for summary in found] == ["ok"] * len(runs)
     assert table(root / name).equals(table(root / "local"))
