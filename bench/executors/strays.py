@@ -55,9 +55,9 @@ def _descendants(pid: int) -> set[int]:
 def _children(pid: int) -> set[int]:
     """Of all threads of a process; none where the kernel does not say."""
     found = set[int]()
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found.update(map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()))
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):  # the thread has ended since
+            found.update(map(int, (task / "children").read_text().split()))
     return found
 
 

@@ -164,11 +164,15 @@ def _at_work(folder: Path) -> list[str]:
     return found
 
 
+def _slow(reached: Path, hurry: Path, first: str = "None") -> str:
+    """A step that says where it has come to and takes a second, until it is to hurry. first: what it does before."""
+    return f"os.path.exists({str(hurry)!r}) or ({first}, open({str(reached)!r}, 'w').close(), time.sleep(1))"
+
+
 @pytest.mark.parametrize("of", ["truncated", "another run's"])
 def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tmp_path: Path, of: str) -> None:
     reached, hurry = tmp_path / "reached", tmp_path / "hurry"
-    act = f"os.path.exists({str(hurry)!r}) or (open({str(reached)!r}, 'w').close(), time.sleep(1))"
-    options = ("--plugin", plugin(tmp_path, act))
+    options = ("--plugin", plugin(tmp_path, _slow(reached, hurry)))
     assert stopped(tmp_path, *options, methods="bad", reached=reached)[0] == 130
     (checkpoint,) = tmp_path.glob("results/*/*/checkpoint.pt")
     whole = checkpoint.read_bytes()
@@ -188,8 +192,7 @@ def test_a_checkpoint_that_is_not_the_run_s_is_named_and_nothing_else_is_lost(tm
 def test_a_checkpoint_that_finds_no_room_is_named_and_the_one_before_it_stays(tmp_path: Path, disk: Path) -> None:
     reached, grow, hurry = tmp_path / "reached", tmp_path / "grow", tmp_path / "hurry"
     grown = f"os.path.exists({str(grow)!r}) and setattr(self, 'more', torch.zeros({SIZE} // 4))"
-    act = f"os.path.exists({str(hurry)!r}) or ({grown}, open({str(reached)!r}, 'w').close(), time.sleep(1))"
-    options = ("--plugin", plugin(tmp_path, act))
+    options = ("--plugin", plugin(tmp_path, _slow(reached, hurry, grown)))
     assert stopped(tmp_path, *options, methods="bad", reached=reached)[0] == 130
     (checkpoint,) = disk.glob("*/*/checkpoint.pt")
     before = checkpoint.read_bytes()
