@@ -1,10 +1,25 @@
 """What must hold before any training, each with one line that names the data set and the mend."""
 
+import os
+
 import torch
 from torch import Tensor
 
 from bench.api.dataset import Source, Split
 from bench.api.errors import DataError
+
+
+def check_memory(name: str, n_bytes: int) -> None:
+    """That the arrays of a data set, as their files declare them, fit into this machine.
+
+    Raises: DataError.
+    """
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > there:
+        raise DataError(
+            f"{name} needs {n_bytes / 2**30:.3g} GiB of memory, and this machine has {there / 2**30:.3g}; "
+            "give fewer or smaller images"
+        )
 
 
 def check_source(name: str, source: Source) -> None:
@@ -59,6 +74,10 @@ def _check_arrays(where: str, split: Split) -> None:
         raise DataError(f"{where}: {len(x)} images but {len(y)} labels; give one label per image")
     if len(x) == 0:
         raise DataError(f"{where}: no images; give at least one, or leave the split out")
+    if x.numel() > 1 and x.min() == x.max():
+        raise DataError(
+            f"{where}: every pixel is {int(x.flatten()[0])}, so there is nothing to tell; look at the files"
+        )
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -1,14 +1,14 @@
-"""`npz:PATH`: a user's own arrays x and y, and x_test and y_test where the test split is theirs.
+"""`npz:PATH`: a user's own arrays x and y, and x_val, y_val, x_test, y_test where these splits are theirs.
 
 Layout of images: (N, H, W) is grey; of four axes, channels are the second or the last, whichever alone has 1
-to 4 entries. Pixels: integers from 0 to 255 as they are; floats from 0 to 1 or from 0 to 255, one scale for
-the whole file, rounded to the nearest of 256 levels. Labels: integers from 0, one per image.
+to 4 entries. Pixels of all splits are on one scale: whole numbers from 0 to 255 as they are, or fractions from 0 to 1,
+rounded to the nearest of 256 levels. Labels: integers from 0, one per image. What could be read in two ways is refused.
 """
 
+import math
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from torch import Tensor
 
 from bench.api.dataset import Source, Split
 from bench.api.errors import DataError
+from bench.data.check import check_memory
 
 Array = NDArray[Any]
 
-KEYS = ("x", "y", "x_test", "y_test")
+SPLITS = {"train": ("x", "y"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
+KEYS = tuple(key for pair in SPLITS.values() for key in pair)
 MAX_CHANNELS = 4
+DARK = 4  # times by which the brightest pixels of two splits may differ; more is another scale
 
 
 def read_npz(name: str, path: Path) -> Source:
@@ -33,24 +36,30 @@ def read_npz(name: str, path: Path) -> Source:
     images = _pixels(name, {key: array for key, array in arrays.items() if key.startswith("x")})
     x = {key: _channels_first(f"{name}: {key}", array) for key, array in images.items()}
     y = {key: _labels(f"{name}: {key}", array) for key, array in arrays.items() if key.startswith("y")}
-    n_classes = int(y["y"].max()) + 1
-    test = Split(x["x_test"], y["y_test"]) if "x_test" in x else None
-    return Source(n_classes, Split(x["x"], y["y"]), test)
+    splits = {part: Split(x[of_x], y[of_y]) for part, (of_x, of_y) in SPLITS.items() if of_x in x}
+    return Source(int(y["y"].max()) + 1, splits["train"], splits.get("test"), splits.get("val"))
 
 
 def _arrays(name: str, path: Path) -> dict[str, Array]:
-    """x and y, and both or neither of x_test and y_test; none of them empty."""
+    """x and y, and both or neither of the arrays of each other split; none of them empty."""
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{name}: not a readable npz file (no regular file); write it with numpy.savez")
     try:
         with path.open("rb") as stream:
+            _check_sizes(name, stream)
             # a pickle in the file could run code, so object arrays are refused
             file = np.load(stream, allow_pickle=False)
             held = list(file.keys()) if isinstance(file, np.lib.npyio.NpzFile) else []
             arrays: dict[str, Array] = {key: file[key] for key in KEYS if key in held}
-    # NotImplementedError, for a compression that Python lacks, is a RuntimeError
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
+    except DataError:
+        raise
+    # numpy, zipfile and zlib raise nearly anything on a damaged file, MemoryError where one claims too much among it
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: not a readable npz file ({reason}); write it with numpy.savez") from error
-    needed = KEYS if arrays.keys() - {"x", "y"} else KEYS[:2]
+    if len(set(held)) < len(held):
+        raise DataError(f"{name}: two arrays have one name; write it with numpy.savez")
+    needed = [key for pair in SPLITS.values() if pair[0] == "x" or arrays.keys() & pair for key in pair]
     for key in needed:
         if key not in arrays:
             raise DataError(
@@ -59,13 +68,39 @@ def _arrays(name: str, path: Path) -> dict[str, Array]:
             )
         if arrays[key].size == 0:
             raise DataError(f"{name}: {key} is empty; give at least one image per class")
+    if unread := [key for key in held if key not in KEYS]:
+        raise DataError(
+            f"{name}: nothing reads the array {unread[0]}; leave it out, or name it one of {', '.join(KEYS)}"
+        )
     return arrays
 
 
+def _check_sizes(name: str, stream: IO[bytes]) -> None:
+    """That what the arrays' headers claim fits into memory, before any of it is asked for."""
+    if zipfile.is_zipfile(stream):
+        with zipfile.ZipFile(stream) as archive:
+            claimed = 0
+            for member in archive.namelist():
+                if member.removesuffix(".npy") in KEYS:
+                    with archive.open(member) as array:
+                        claimed += _claimed(array)
+        check_memory(name, claimed)
+    stream.seek(0)
+
+
+def _claimed(array: IO[bytes]) -> int:
+    """Bytes of an array by its header; 0 where it has none, which is for numpy to say."""
+    try:
+        read = np.lib.format.read_array_header_1_0
+        if np.lib.format.read_magic(array) != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(array)
+    except ValueError:
+        return 0
+    return math.prod(shape) * int(dtype.itemsize)
+
+
 def _pixels(name: str, images: dict[str, Array]) -> dict[str, NDArray[np.uint8]]:
-    floating = {x.dtype.kind == "f" for x in images.values()}
-    if len(floating) > 1:
-        raise DataError(f"{name}: of x and x_test one is floating, one is not; store both alike")
     for key, x in images.items():
         if x.dtype.kind not in "uif":
             raise DataError(f"{name}: {key} has type {x.dtype}; store pixels as uint8")
@@ -74,12 +109,39 @@ def _pixels(name: str, images: dict[str, Array]) -> dict[str, NDArray[np.uint8]]
         if x.min() < 0 or x.max() > 255:
             raise DataError(
                 f"{name}: {key} holds values from {x.min():g} to {x.max():g}; "
-                "store pixels as uint8, or as floats from 0 to 1 or from 0 to 255"
+                "store pixels as uint8, or as floats from 0 to 1"
             )
-    # decided once for the file, so that a dim test split is not scaled otherwise than its train split
-    unit_scale = floating == {True} and all(x.max() <= 1 for x in images.values())
-    scale = 255 if unit_scale else 1
-    return {key: np.rint(x * scale).astype(np.uint8) for key, x in images.items()}
+    _check_one_scale(name, images)
+    whole = {key: x.dtype.kind != "f" or bool((x == np.rint(x)).all()) for key, x in images.items()}
+    brightest = max(float(x.max()) for x in images.values())
+    if all(whole.values()) and not (brightest <= 1 and any(x.dtype.kind == "f" for x in images.values())):
+        return {key: x.astype(np.uint8) for key, x in images.items()}
+    if brightest > 1:
+        key = next(key for key in images if not whole[key])
+        raise DataError(
+            f"{name}: {key} holds fractions, and values above 1, so their scale is not clear; "
+            "divide all by their greatest possible value, or round them to uint8"
+        )
+    if brightest < 1 / 2:
+        raise DataError(
+            f"{name}: the greatest value is {brightest:g}, of which 256 levels from 0 to 1 would leave few; "
+            "scale all by one factor, to 1 at the most"
+        )
+    return {key: np.rint(x * 255).astype(np.uint8) for key, x in images.items()}
+
+
+def _check_one_scale(name: str, images: dict[str, Array]) -> None:
+    """That no split is stored as floats where another is not, or in a small part of the other's range."""
+    first, *others = images
+    for key in others:
+        if (images[first].dtype.kind == "f") != (images[key].dtype.kind == "f"):
+            raise DataError(f"{name}: of {first} and {key} one is floating, one is not; store both alike")
+        low, high = sorted((first, key), key=lambda key: float(images[key].max()))
+        if float(images[high].max()) > DARK * float(images[low].max()):
+            raise DataError(
+                f"{name}: {low} goes up to {images[low].max():g}, {high} to {images[high].max():g}, "
+                "which looks like two scales; store both on one"
+            )
 
 
 def _channels_first(where: str, x: NDArray[np.uint8]) -> Tensor:
@@ -101,4 +163,6 @@ def _channels_first(where: str, x: NDArray[np.uint8]) -> Tensor:
 def _labels(where: str, y: Array) -> Tensor:
     if y.ndim != 1 or y.dtype.kind not in "ui":
         raise DataError(f"{where} has shape {y.shape} and type {y.dtype}; store one integer per image")
+    if y.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{where} holds the label {y.max()}; number the classes from 0")
     return torch.from_numpy(y.astype(np.int64))

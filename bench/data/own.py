@@ -3,13 +3,17 @@
 from pathlib import Path
 
 from bench.api.dataset import DataSet, DataSetInfo, Source
+from bench.api.errors import DataError
 from bench.catalog.register import register
 
 
 class Own(DataSet):
     @property
     def path(self) -> Path:
-        return Path(self.argument).expanduser()  # the shell leaves a ~ after a colon alone
+        try:
+            return Path(self.argument).expanduser()  # the shell leaves a ~ after a colon alone
+        except RuntimeError as error:
+            raise DataError(f"{self.name}: there is no such user; write the path in full") from error
 
     def missing(self, folder: Path) -> list[str]:
         return [] if self.path.exists() else [str(self.path.absolute())]
