@@ -23,7 +23,7 @@ from bench.api.errors import DataError
 from bench.data.check import check_memory
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 Pixels = NDArray[np.uint8]
 
@@ -177,7 +177,7 @@ def _open(name: str, path: Path) -> Pixels:
         raise DataError(f"{name}: cannot read image {path} ({reason}); mend or remove it") from error
 
 
-def _loss(image: "Image") -> str | None:
+def _loss(image: "ImageFile") -> str | None:
     """What 8 bits a channel, one picture a file, would leave out."""
     depths = [value for tile in image.tile for value in _flat(tile[3])]
     deep = any(isinstance(v, str) and DEEP.search(v) for v in depths)
