@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from bench.api.errors import ConfigError
 from bench.api.seeds import drawn_from
 
 # gives one training image of each class, (m, C, H, W), normalised; computed when first asked for
@@ -17,7 +18,7 @@ Prototypes = Callable[[], Tensor]
 class Net(nn.Module, ABC):
     """A classifier made of `blocks`. Shape: (B, C, H, W) to (B, n_classes) scores.
 
-    Subclasses set `name` and `Settings` and fill `blocks`.
+    Subclasses set `name` and `Settings` and fill `blocks`. `__init__` raises ConfigError for images that do not fit.
     """
 
     name: ClassVar[str]
@@ -38,6 +39,21 @@ class Net(nn.Module, ABC):
         """A net on the CPU whose weights depend on `init`, the class and the settings alone."""
         with drawn_from(init):
             return cls(image_shape, n_classes, cls.Settings(**settings))
+
+    @classmethod
+    def misfit(cls, image_shape: tuple[int, int, int], n_classes: int, settings: Mapping[str, Any]) -> str | None:
+        """Why images of this shape do not fit the net, None where they do: a run on it is then `skipped` with it.
+
+        Default: what `__init__` says in a ConfigError, asked without memory or time, on the meta device.
+        """
+        try:
+            with torch.device("meta"):
+                cls(image_shape, n_classes, cls.Settings(**settings))
+        except ConfigError as error:
+            return str(error)
+        except Exception:  # an `__init__` that the meta device cannot follow says nothing about images
+            return None
+        return None
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """Class scores. `noise` feeds the draws of a stochastic net; without it they are at their mean."""

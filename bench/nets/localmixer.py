@@ -14,7 +14,7 @@ Deviations: weights start as torch's linear layers do, which the LayerNorm after
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,12 @@ class LocalMixerSettings(BaseModel):
             return {**SIZES[given["size"]], **given}
         return given
 
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> Self:
+        if self.channels % self.groups or self.channels == self.groups:
+            raise ValueError(f"{self.channels} channels cannot be split into {self.groups} groups of two or more")
+        return self
+
 
 @register
 class LocalMixer(Net):
@@ -62,8 +68,6 @@ class LocalMixer(Net):
         super().__init__(image_shape, n_classes, settings)
         cut = Patches(settings.patches, image_shape)
         C, P, G = settings.channels, settings.patches**2, settings.groups
-        if C % G or C == G:
-            raise ConfigError(f"localmixer: {C} channels cannot be split into {G} groups of two or more")
         first = nn.Sequential(cut, Normed(nn.Linear(cut.dim, C)), nn.ReLU(), Normed(GroupedLinear(C, G), G), nn.ReLU())
         later = [
             nn.Sequential(

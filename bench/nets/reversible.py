@@ -18,7 +18,6 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from bench.api.errors import ConfigError
 from bench.api.net import Net
 from bench.catalog.register import register
 from bench.nets.mlp import ACTIVATIONS
@@ -26,7 +25,7 @@ from bench.nets.mlp import ACTIVATIONS
 
 class ReversibleSettings(BaseModel):
     layers: Literal["linear", "conv"] = Field("linear", description="what residual functions are made of")
-    width: int = Field(256, ge=2, description="units or channels, half of them to each stream; even")
+    width: int = Field(256, ge=2, multiple_of=2, description="units or channels, half of them to each stream; even")
     depth: int = Field(4, ge=1, description="couplings, of two residual functions each")
     activation: Literal["relu", "tanh"] = Field("relu", description="non-linearity before each layer of a coupling")
 
@@ -43,8 +42,6 @@ class Reversible(Net):
         super().__init__(image_shape, n_classes, settings)
         channels, height, width = image_shape
         units, activation = settings.width, ACTIVATIONS[settings.activation]
-        if units % 2:
-            raise ConfigError(f"reversible: a width of {units} cannot be split into two streams")
         conv = settings.layers == "conv"
 
         def layer(n_in: int, n_out: int) -> nn.Module:

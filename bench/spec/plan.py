@@ -147,15 +147,17 @@ def _budgets(experiment: Experiment, dataset: str, method: str, loaded: "Outline
 
 
 def refusal(spec: RunSpec, parts: Parts, loaded: "Outlined") -> str | None:
-    """The method's reason not to learn this task, if it has one.
+    """The method's reason not to learn this task, or the net's not to take its images; None where neither has one.
 
-    Raises: ConfigError where its settings contradict each other or what is known of the run.
+    Raises: ConfigError where the method's settings contradict each other or what is known of the run.
     """
     from bench.api.task import Facts, Task
 
     task = Task(spec.dataset, loaded.n_classes, loaded.image_shape, loaded.n_train, parts.net, spec.net_settings)
     facts = Facts(spec.device, spec.epochs, spec.batch_size, spec.compile)
-    return parts.method.refuse(task, parts.method.Config(**spec.method_settings), facts)
+    return parts.method.refuse(task, parts.method.Config(**spec.method_settings), facts) or parts.net.misfit(
+        task.image_shape, task.n_classes, spec.net_settings
+    )
 
 
 def is_asked_for(instrument: Entry) -> bool:

@@ -1,6 +1,7 @@
 """The contracts of nets and data sets, which `bench check` holds them against."""
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 from bench import data
 from bench.api.dataset import DataSet
 from bench.api.net import Net
-from bench.testing.finding import Result, complaint, require
+from bench.testing.finding import ContractViolation, Result, complaint, require
 from bench.testing.subject import digits, training_batch
+
+SHAPES = ((1, 1, 1), (2, 1, 5), (1, 3, 3), (1, 7, 13), (3, 12, 4))  # odd, oblong and tiny; channels, height, width
 
 
 def run_net_checks(net: type[Net]) -> Iterator[Result]:
@@ -23,6 +26,7 @@ def run_net_checks(net: type[Net]) -> Iterator[Result]:
         "build": check_net_build,
         "scores": check_net_scores,
         "blocks": check_net_blocks,
+        "shapes": check_net_shapes,
     }
     yield from _run({name: partial(check, net) for name, check in checks.items()})
 
@@ -75,6 +79,22 @@ def check_net_blocks(net: type[Net]) -> None:
     other = _small(net, seed=1)
     other.load_state_dict(torch.load(file, weights_only=True))
     require(torch.equal(_weights(built), _weights(other)), "its state does not restore it")
+
+
+def check_net_shapes(net: type[Net]) -> None:
+    """Images of any shape give scores, or the reason why they do not fit, as a ConfigError of `__init__`."""
+    for shape in SHAPES:
+        if net.misfit(shape, 3, net.small) is None:
+            try:
+                built = net.build(shape, 3, net.small, torch.Generator().manual_seed(0)).eval()
+                with torch.no_grad():
+                    scores = built(torch.zeros(2, *shape))
+            except (RuntimeError, ValueError) as error:
+                said = " ".join(str(error).split())
+                raise ContractViolation(
+                    f"images of {shape} end in {said}; raise ConfigError where images do not fit"
+                ) from error
+            require(scores.shape == (2, 3), f"gives shape {tuple(scores.shape)} for 2 images of {shape} in 3 classes")
 
 
 def check_dataset(dataset: DataSet, folder: Path) -> None:

@@ -9,6 +9,7 @@ from bench import Task
 from bench.api.errors import ConfigError
 from bench.api.net import Net
 from bench.nets.localmixer import LocalMixer
+from bench.spec.config import validate_settings
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
@@ -129,13 +130,16 @@ def test_a_given_setting_overrides_that_of_the_size() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "complaint"),
-    [
-        ({"patches": 3}, "do not divide"),
-        ({"patches": 8}, "patches of one number"),
-        ({"channels": 20, "groups": 8}, "cannot be split"),
-        ({"channels": 8, "groups": 8}, "cannot be split"),
-    ],
+    [({"patches": 3}, "do not divide"), ({"patches": 8}, "patches of one number")],
 )
-def test_what_does_not_fit_is_refused(settings, complaint) -> None:
+def test_images_that_do_not_fit_are_refused(settings, complaint) -> None:
     with pytest.raises(ConfigError, match=complaint):
         LocalMixer.build((1, 8, 8), 10, settings, torch.Generator())
+    assert complaint in (LocalMixer.misfit((1, 8, 8), 10, settings) or "")
+
+
+@pytest.mark.parametrize("settings", [{"channels": 20, "groups": 8}, {"channels": 8, "groups": 8}])
+def test_groups_that_do_not_divide_the_channels_are_refused(settings) -> None:
+    """Whatever the image: as a setting out of its bounds, before anything runs."""
+    with pytest.raises(ConfigError, match="cannot be split"):
+        validate_settings(LocalMixer.Settings, settings, "localmixer")
