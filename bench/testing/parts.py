@@ -90,10 +90,8 @@ def check_net_shapes(net: type[Net]) -> None:
                 with torch.no_grad():
                     scores = built(torch.zeros(2, *shape))
             except (RuntimeError, ValueError) as error:
-                said = " ".join(str(error).split())
-                raise ContractViolation(
-                    f"images of {shape} end in {said}; raise ConfigError where images do not fit"
-                ) from error
+                said = textwrap.shorten(str(error), 120)
+                raise ContractViolation(f"images of {shape}: {said}; raise ConfigError where none fit") from error
             require(scores.shape == (2, 3), f"gives shape {tuple(scores.shape)} for 2 images of {shape} in 3 classes")
 
 

@@ -30,6 +30,24 @@ def test_a_net_that_breaks_its_contract_is_told() -> None:
     }
 
 
+def test_a_net_that_images_do_not_fit_without_a_word_is_told() -> None:
+    class Pooled(MLP):
+        def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+            return super().forward(torch.nn.functional.max_pool2d(x, 3, 1).expand_as(x))
+
+    failed = {r.name: r.message for r in run_net_checks(Pooled) if not r.ok}
+    assert failed["shapes"].startswith("images of (1, 1, 1): ")
+    assert failed["shapes"].endswith("raise ConfigError where none fit")
+
+
+@pytest.mark.parametrize("name", ["triangle", "localmixer", "denoiser"])
+def test_images_that_do_not_fit_a_net_are_a_reason_to_skip(name: str) -> None:
+    """Asked of the plan, so that the run says skipped, and not crashed."""
+    net = CATALOG.nets[name].load()
+    assert net.misfit((1, 8, 8), 10, net.small) is None
+    assert "3" in (net.misfit((1, 3, 5), 10, net.small) or "")
+
+
 def test_a_data_set_keeps_its_contract_or_is_told(tmp_path: Path) -> None:
     class Short(Digits):
         info = replace(Digits.info, n_train=1000)
