@@ -22,6 +22,7 @@ from bench.record.selection import Selection
 from bench.record.standing import save_plan
 from bench.search import outcome, saved, search
 from bench.search.search import Search
+from bench.spec import threads
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, check, plan
 from bench.spec.ranges import spaces
@@ -71,6 +72,8 @@ def prepare(
     check(experiment, catalog)
     if shard is not None and experiment.tune is not None:
         raise ConfigError("--shard: a search is not for parts; search first (bench tune --save), then run with --tuned")
+    if isinstance(executor, Local | None):
+        threads.check(experiment.threads)
     isolate.warm()
     device = (executor or Local()).device(experiment.device)
     if experiment.precision == "tf32" and device == "cpu":

@@ -51,6 +51,7 @@ def _timed(run: "Run", options: "Options") -> tuple[float | None, str]:
     from bench.runner import rehearse
     from bench.runner.state import Place
 
+    torch.set_num_threads(run.spec.threads)
     try:
         return rehearse.seconds(run.spec, run.load(), Place(torch.device(options.device), options.data_dir)), ""
     except Exception as error:  # a method may raise anything; its run will have a row that says so

@@ -6,7 +6,7 @@ Whatever makes the attempts, they are bench.executors.attempt.attempt, and the s
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,6 +79,17 @@ def make(catalog: Catalog, name: str, settings: Mapping[str, Any]) -> Executor:
 def missing(name: str) -> ConfigError:
     """To be raised where an executor's package is not installed."""
     return ConfigError(f"executor {name} needs a package: pip install 'backprop-free-bench[{name}]'")
+
+
+def cpus_of(asked: int | None, runs: Sequence[Run]) -> int:
+    """The cores that a scheduler is asked for, for each run. asked: by the user; else as many as it has threads.
+
+    Raises: ConfigError for fewer than threads.
+    """
+    threads = max((run.spec.threads for run in runs), default=1)
+    if asked is not None and asked < threads:
+        raise ConfigError(f"--cpus {asked}: {threads} threads take {threads} cores; raise it, or lower --threads")
+    return asked or threads
 
 
 def device_here(asked: str) -> str:

@@ -47,11 +47,14 @@ class Job:
     root: Path
     experiment: str
     device: str
-    threads: int
     data_dir: Path | None
     download: bool
     cores: tuple[int, ...] = ()
     micro_batches: int = 1
+
+    @property
+    def threads(self) -> int:
+        return self.run.spec.threads
 
     @property
     def folder(self) -> RunFolder:

@@ -11,6 +11,7 @@ from bench.executors.attempt import BUSY_POLL_S, attempt
 from bench.executors.executor import Executor, Listener, Options
 from bench.executors.isolate import Job, Summary
 from bench.measure.cpu_load import cores
+from bench.spec import threads
 from bench.spec.plan import Run
 
 
@@ -27,6 +28,8 @@ class Local(Executor):
         queue: deque[int] = deque(range(len(runs)))
         guard = threading.Lock()
         jobs = options.jobs or 1
+        for n in {run.spec.threads for run in runs}:
+            threads.check(n, jobs)
 
         def worker(slot: int) -> None:
             while not stop.is_set():
@@ -58,9 +61,8 @@ class Local(Executor):
 def _job(run: Run, options: Options, slot: int, jobs: int) -> Job:
     """What a slot is to do, on its share of the machine."""
     own = share(sorted(cores()), slot, jobs)
-    device, threads = _device(options.device, slot), len(own) or 1
-    place = (options.root, options.experiment, device, threads)
-    return Job(run, *place, options.data_dir, options.download, own if jobs > 1 else ())
+    place = (options.root, options.experiment, _device(options.device, slot), options.data_dir, options.download)
+    return Job(run, *place, own if jobs > 1 else ())
 
 
 def share(there: list[int], slot: int, jobs: int) -> tuple[int, ...]:

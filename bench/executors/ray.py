@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field
 from bench.api.errors import ConfigError, StoreError
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
-from bench.executors.executor import Executor, Listener, Options, device_there, missing
+from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
 from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
 from bench.record.files import atomic_write
@@ -43,7 +43,7 @@ GONE = "the Ray cluster is gone; the same command continues it"
 
 class RaySettings(BaseModel):
     address: str | None = Field(None, description="HOST:PORT of a cluster, or auto; else one of its own, on loopback")
-    cpus: int = Field(1, ge=1, description="cores, and threads, of each run")
+    cpus: int | None = Field(None, ge=1, description="cores of each run; left out: as many as its threads")
     gpus: float = Field(0, ge=0, description="GPUs of each run; a part lets runs share one")
     retries: int = Field(3, ge=0, description="further tries of a run whose worker or node was lost")
 
@@ -152,7 +152,8 @@ class _Sweep:
             api.get_runtime_context().get_node_id(), soft=False
         )
         self.desk = api.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
-        shape = dict(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=0)
+        self.cpus = cpus_of(settings.cpus, runs)
+        shape = dict(num_cpus=self.cpus, num_gpus=settings.gpus, max_retries=0)
         self.task = api.remote(**shape)(attempt_there)
         self.shared = self._is_shared()
 
@@ -292,14 +293,14 @@ class _Sweep:
     def _job(self, index: int) -> Job:
         of, root = self.options, self.options.root.resolve()
         data_dir = None if of.data_dir is None else of.data_dir.resolve()
-        return Job(self.runs[index], root, of.experiment, of.device, self.settings.cpus, data_dir, of.download)
+        return Job(self.runs[index], root, of.experiment, of.device, data_dir, of.download)
 
     def _room(self) -> int:
         """How many tasks to have asked for: nodes may come and go."""
         there: Mapping[str, float] = self._asked_of_head(self.ray.cluster_resources)
         if self.options.jobs:
             return self.options.jobs
-        slots = there.get("CPU", 0) // self.settings.cpus
+        slots = there.get("CPU", 0) // self.cpus
         if self.settings.gpus:
             slots = min(slots, there.get("GPU", 0) // self.settings.gpus)
         return max(1, int(slots)) * AHEAD

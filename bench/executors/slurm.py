@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from bench.api.errors import ConfigError
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
-from bench.executors.executor import Executor, Listener, Options, device_there, missing
+from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.record.clock import moment
 from bench.record.files import atomic_write
@@ -38,7 +38,7 @@ class SlurmSettings(BaseModel):
     account: str | None = Field(None, description="who pays")
     qos: str | None = Field(None, description="quality of service")
     time_min: int = Field(60, ge=1, description="minutes until a job is stopped and, its run saved, queued again")
-    cpus: int = Field(1, ge=1, description="cores, and threads, of each run")
+    cpus: int | None = Field(None, ge=1, description="cores of each run; left out: as many as its threads")
     gpus: int = Field(0, ge=0, description="GPUs of each run")
     mem_gb: float | None = Field(None, gt=0, description="memory of each run")
     requeues: int = Field(10, ge=0, description="how often a job that came to its time limit is queued again")
@@ -223,7 +223,7 @@ class _Sweep:
     def _job(self, index: int) -> Job:
         of = self.options
         data_dir = None if of.data_dir is None else of.data_dir.resolve()
-        return Job(self.runs[index], self.root, of.experiment, of.device, self.settings.cpus, data_dir, of.download)
+        return Job(self.runs[index], self.root, of.experiment, of.device, data_dir, of.download)
 
     def _executor(self) -> Any:
         """Raises: ConfigError where this machine cannot submit."""
@@ -237,5 +237,5 @@ class _Sweep:
         asked = dict(mem_gb=of.mem_gb, gpus_per_node=of.gpus or None, slurm_array_parallelism=self.options.jobs)
         asked |= {f"slurm_{name}": getattr(of, name) for name in ("partition", "account", "qos")}
         given = {name: value for name, value in asked.items() if value is not None}
-        by.update_parameters(name="bench", timeout_min=of.time_min, cpus_per_task=of.cpus, **given)
+        by.update_parameters(name="bench", timeout_min=of.time_min, cpus_per_task=cpus_of(of.cpus, self.runs), **given)
         return by

@@ -174,6 +174,8 @@ def one(record: Record) -> Row:
     if status not in get_args(Status):
         raise record.corrupt("summary.json", f"unknown status '{status}'")
     environment = parsed(record, "env.json", _object)
+    if "threads" not in spec and environment is not None:  # once a fact of the machine, now a setting
+        spec["threads"] = environment.get("threads")
     return Row(record, spec, summary, environment, parsed(record, "columns.json", _columns) or ())
 
 

@@ -13,6 +13,7 @@ OPTIONS = {  # fields of a spec that are options of `bench run`, by their names
     "patience": "patience",
     "batch_size": "batch-size",
     "val_fraction": "val-fraction",
+    "threads": "threads",
     "precision": "precision",
     "device": "device",
 }

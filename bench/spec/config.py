@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.api.errors import ConfigError, unknown
+from bench.spec import threads
 from bench.spec.budget import MATCHED, Budget, Protocol
 from bench.spec.identity import Compute
 from bench.spec.reading import load_preset, load_yaml, parse_value
@@ -45,6 +46,7 @@ class Experiment(Compute, Budget):
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
     net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
     nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
+    threads: Count = Field(default_factory=threads.default, description=Compute.model_fields["threads"].description)
     seeds: list[int] = Field([0], min_length=1, description="one run per seed")
     epochs: Epochs = Field(10, description="passes over the training data, for all runs, or by data set or method")
     protocols: list[Protocol] = Field(

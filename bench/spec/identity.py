@@ -21,6 +21,9 @@ class Compute(BaseModel):
 
     batch_size: int = Field(128, ge=2, description="examples per training step")
     val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
+    threads: int = Field(
+        1, ge=1, description="threads of the CPU that compute a step; left out: OMP_NUM_THREADS, else 1"
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="arithmetic of matrix products; bfloat16 by autocast"
     )

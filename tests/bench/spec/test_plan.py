@@ -252,7 +252,10 @@ def test_the_version_of_the_harness_is_part_of_the_identity() -> None:
 
 def test_a_setting_of_the_experiment_passes_to_its_runs_by_its_name() -> None:
     """So that one more is one line."""
-    asked = {"batch_size": 64, "val_fraction": 0.2, "precision": "bfloat16", "channels_last": True, "compile": True}
+    asked = {
+        "batch_size": 64, "val_fraction": 0.2, "threads": 2, "precision": "bfloat16", "channels_last": True,
+        "compile": True,
+    }  # fmt: skip
     assert set(asked) | {"instruments"} == set(Compute.model_fields)
     (run, *_) = runs(**asked)
     assert {name: getattr(run.spec, name) for name in asked} == asked
