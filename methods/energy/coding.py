@@ -77,9 +77,9 @@ class Relaxation:
         """One step of all states."""
         eta, m = self.config.state_lr, self.config.momentum
         if m == 0:
+            self.x.flat.lerp_(self.hidden_mu, eta)  # x + eta (mu - x), which is x to the last bit where mu is
             for layer, d, x in self.pulls:
-                layer.transposed(d, x, keep=1 - eta, by=eta)
-            self.x.flat.add_(self.hidden_mu, alpha=eta)
+                layer.transposed(d, x, by=eta)
             return
         for layer, d, v in self.pulls:
             layer.transposed(d, v, keep=m, by=-1)

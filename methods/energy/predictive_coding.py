@@ -11,6 +11,8 @@ along arbitrary computation graphs" (prediction=fixed). For layers l = 1..L with
     x_l <- x_l - eta v_l,      v_l <- m v_l + dE/dx_l,      dE/dx_l = e_l - W_{l+1}^T d_{l+1},      d_l = e_l s'(mu_l)
     grad W_l = -1/(beta N) sum d_l x_{l-1}^T
 
+Predictions are s(W x + b), as in PCX: a state is what a layer gives, and s' stands at the layer's own pre-activation.
+Whittington and Bogacz predict W f(x) + b: there a state is a pre-activation, and f' stands at the state below.
 States start at the forward pass, x_l = mu_l, and relax at once, for `steps` steps. The weights step at the last state
 (equilibrium), or with every step of the states, from the same state as these (incremental). d_L is h - mu_L or
 h - softmax(mu_L); h is the one-hot label y where the output is clamped (beta = 1). Nudged, with u = mu_L or its softmax
@@ -28,7 +30,8 @@ nudge=target it is not: states take over a part of the error. In place of y - u 
 
 Deviations from the papers: the step is AdamW's with a constant step size (PCX: warm-up and cosine); centred changes its
 sign with each mini-batch (PCX: with epochs, by a table); the target of cross-entropy is moved as a softmax. For pooling
-see layers.py.
+see layers.py. Without momentum a state moves by x + eta (mu - x) first, which is x to the last bit where x = mu: a
+layer that no error has reached keeps a gradient of exactly 0, of whose rounding AdamW would make whole steps.
 """
 
 from collections.abc import Iterator, Mapping
