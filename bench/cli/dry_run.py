@@ -38,10 +38,32 @@ def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None
     kept = [k for k in range(len(HEADS)) if any(line[k] for line in lines)]
     table([HEADS[k] for k in kept], [[line[k] or "-" for k in kept] for line in lines])
     apart = f" after a search of {_seconds(search_s)} s" if search_s else ""
+    note(_in_force(asked, [some[0] for some in rows.values()]))
     note(
         f"{len(runs)} runs, {_seconds(to_go)} s to go{apart}, one at a time; "
         "timed by a few steps and a prediction each, set-up left out"
     )
+
+
+def _in_force(asked: "Experiment", runs: "Sequence[Run]") -> str:
+    """What the runs were laid on, the experiment's own settings, and those of methods and nets that are no defaults."""
+    from bench.spec.identity import Compute
+
+    told = [f"{name} {shown}" for name in Compute.model_fields if (shown := getattr(asked, name)) not in ((), False)]
+    changed: dict[str, set[str]] = {}
+    for run in runs:
+        parts, spec = run.load(), run.spec
+        for owner, model, values in (
+            (spec.method, parts.method.Config, spec.method_settings),
+            (spec.net, parts.net.Settings, spec.net_settings),
+        ):
+            usual = model().model_dump(mode="json")
+            changed.setdefault(owner, set()).update(
+                f"{owner}.{key}={value}" for key, value in values.items() if value != usual.get(key)
+            )
+    differing = [text for texts in changed.values() for text in sorted(texts)]
+    else_ = f"; not as `bench show` says: {', '.join(differing)}" if differing else ""
+    return f"in force: {asked.basis}, {', '.join(told)}; settings of methods and nets: their defaults{else_}"
 
 
 def _timed(run: "Run", options: "Options") -> tuple[float | None, str]:
@@ -53,7 +75,8 @@ def _timed(run: "Run", options: "Options") -> tuple[float | None, str]:
 
     torch.set_num_threads(run.spec.threads)
     try:
-        return rehearse.seconds(run.spec, run.load(), Place(torch.device(options.device), options.data_dir)), ""
+        found = rehearse.seconds(run.spec, run.load(), Place(torch.device(options.device), options.data_dir))
+        return (None, f"skipped: {found}") if isinstance(found, str) else (found, "")
     except Exception as error:  # a method may raise anything; its run will have a row that says so
         return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
 

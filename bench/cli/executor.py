@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
 from bench.api.errors import ConfigError
+from bench.cli.command import Command
 from bench.cli.options import how
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ ExecutorName = Annotated[
 ]
 
 
-class WithExecutor(TyperCommand):
+class WithExecutor(Command):
     """A verb that takes the options of the executor which its command line names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -66,10 +67,24 @@ def _values(args: Sequence[str], flag: str) -> Iterator[str]:
             yield word.partition("=")[2]
 
 
+def _typed(text: str, field: Any) -> Any:
+    """A value as its field's type reads it: words stay as they are where the field takes any text."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from bench.spec import strict_yaml
+
+    try:
+        value = strict_yaml.parse(text)
+        TypeAdapter(field.annotation).validate_python(value, strict=True)
+    except (ValueError, ValidationError):
+        return text
+    return value
+
+
 def _option(executor: str, key: str, field: Any) -> TyperOption:
     def keep(ctx: Any, _: Any, value: str | None) -> None:
         if value is not None:
-            ctx.meta[GIVEN][key] = value
+            ctx.meta[GIVEN][key] = _typed(value, field)
 
     default = "" if field.default is None else f" [default: {field.default}]"
     return TyperOption(

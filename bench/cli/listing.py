@@ -9,6 +9,7 @@ import typer
 from bench.api.errors import ConfigError, unknown
 from bench.catalog.catalog import Shelf
 from bench.catalog.entry import Entry
+from bench.cli.command import Command
 from bench.cli.options import DataDir, Plugins, catalog_of
 from bench.cli.printing import BAD_INPUT, say, table
 
@@ -19,7 +20,7 @@ app = typer.Typer(
 )
 
 
-@app.command("methods")
+@app.command("methods", cls=Command)
 def list_methods(plugin: Plugins = None) -> int:
     """Learning rules within reach."""
     catalog, broken = catalog_of(plugin)
@@ -29,7 +30,7 @@ def list_methods(plugin: Plugins = None) -> int:
     return BAD_INPUT if broken else 0
 
 
-@app.command("datasets")
+@app.command("datasets", cls=Command)
 def list_datasets(data_dir: DataDir = None, plugin: Plugins = None) -> int:
     """Data sets, and which of them are on this machine."""
     from bench.data.place import default_data_dir
@@ -52,25 +53,25 @@ def list_datasets(data_dir: DataDir = None, plugin: Plugins = None) -> int:
     return BAD_INPUT if broken else 0
 
 
-@app.command("nets")
+@app.command("nets", cls=Command)
 def list_nets(plugin: Plugins = None) -> int:
     """Shared networks."""
     return _titles("nets", plugin)
 
 
-@app.command("instruments")
+@app.command("instruments", cls=Command)
 def list_instruments(plugin: Plugins = None) -> int:
     """What measures a run."""
     return _titles("instruments", plugin)
 
 
-@app.command("executors")
+@app.command("executors", cls=Command)
 def list_executors(plugin: Plugins = None) -> int:
     """Ways to work off a plan."""
     return _titles("executors", plugin)
 
 
-@app.command("presets")
+@app.command("presets", cls=Command)
 def list_presets() -> None:
     """Experiments that come with the suite."""
     from bench.spec.reading import load_preset, preset_names
@@ -107,7 +108,7 @@ def show(
 
 
 def _show_method(entry: Entry) -> None:
-    from bench.spec.config import describe_settings
+    from bench.spec.validation import describe_settings
 
     cls = entry.load()
     info = cls.info
@@ -120,7 +121,7 @@ def _show_method(entry: Entry) -> None:
 
 
 def _show_net(entry: Entry) -> None:
-    from bench.spec.config import describe_settings
+    from bench.spec.validation import describe_settings
 
     say(f"{entry.name}: {entry.card.get('title', '')}\n")
     table(SETTINGS, describe_settings(entry.load().Settings))
@@ -141,7 +142,7 @@ def _show_instrument(entry: Entry) -> None:
 
 
 def _show_executor(entry: Entry) -> None:
-    from bench.spec.config import describe_settings
+    from bench.spec.validation import describe_settings
 
     say(f"{entry.name}: {entry.card.get('title', '')}\n")
     settings = describe_settings(entry.load().Settings)

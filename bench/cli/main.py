@@ -11,6 +11,7 @@ import typer
 from bench import __version__
 from bench.api.errors import BenchError
 from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, scale, status, tune
+from bench.cli.command import Command
 from bench.cli.ending import CTRL_C
 from bench.cli.executor import WithExecutor
 from bench.cli.printing import fail, say
@@ -39,19 +40,19 @@ def _top(
 
 app.command("run", cls=WithExecutor)(run.run)
 app.command("tune", cls=WithExecutor)(tune.tune)
-app.command("estimate")(estimate.estimate)
-app.command("memory")(memory.memory)
-app.command("scale")(scale.scale)
-app.command("audit")(audit.audit)
+app.command("estimate", cls=Command)(estimate.estimate)
+app.command("memory", cls=Command)(memory.memory)
+app.command("scale", cls=Command)(scale.scale)
+app.command("audit", cls=Command)(audit.audit)
 app.add_typer(listing.app, name="list")
-app.command("show")(listing.show)
-app.command("status")(status.status)
-app.command("report")(report.report)
-app.command("compare")(report.compare)
-app.command("merge")(report.merge)
-app.command("pack")(report.pack)
-app.command("check")(check.check)
-app.command("doctor")(doctor.doctor)
+app.command("show", cls=Command)(listing.show)
+app.command("status", cls=Command)(status.status)
+app.command("report", cls=Command)(report.report)
+app.command("compare", cls=Command)(report.compare)
+app.command("merge", cls=Command)(report.merge)
+app.command("pack", cls=Command)(report.pack)
+app.command("check", cls=Command)(check.check)
+app.command("doctor", cls=Command)(doctor.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -1,5 +1,6 @@
 """`bench memory`: how memory grows with batch and depth, by one step of each run, without training."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from bench.cli.options import (
     ResultsFolder,
     Timeout,
     catalog_of,
+    names_in,
 )
 from bench.cli.printing import IN_REPORT, say, table
 
@@ -54,7 +56,7 @@ def memory(
     quiet: Quiet = False,
 ) -> int:
     """Measure the memory of a training step, against batch size and any setting, without training."""
-    from bench.spec.config import comma_list, resolve
+    from bench.spec.config import resolve
 
     flags = {
         "methods": methods,
@@ -64,7 +66,7 @@ def memory(
         "device": device,
         "experiment": experiment,
     }
-    sizes = comma_list(batch_size) or [batch_size]
+    sizes = [_typed(size) for size in names_in("--batch-size", batch_size)]
     asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
     catalog, broken = catalog_of(plugin)
 
@@ -91,3 +93,8 @@ def memory(
     if stop.is_set():
         return stopped()
     return exit_code(all_ok=outcome.all_ok, broken=broken)
+
+
+def _typed(size: str) -> int | str:
+    """A whole number, or the text, which the experiment refuses."""
+    return int(size) if re.fullmatch("[0-9]{1,18}", size) else size

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.cli.printing import fail
 
@@ -43,11 +44,16 @@ DataDir = Annotated[
 Download = Annotated[bool, where("--download", help="Fetch missing data sets.")]
 ResultsFolder = Annotated[Path, where(help="Folder of the run records.")]
 ReportsFolder = Annotated[Path, where(help="Folder of the reports.")]
-Timeout = Annotated[float | None, how(min=0.001, help="Seconds after which a run is stopped.")]
-Jobs = Annotated[int, how(min=1, help="Runs at a time; measured times then disturb each other.")]
+Timeout = Annotated[float | None, how(min=0.001, max=1e7, help="Seconds after which a run is stopped.")]
+Jobs = Annotated[int, how(min=1, max=1024, help="Runs at a time; measured times then disturb each other.")]
 JobsIfTold = Annotated[
     int | None,
-    how(min=1, help="Runs at a time: here 1 unless told, elsewhere as many as there is room for.", show_default=False),
+    how(
+        min=1,
+        max=1024,
+        help="Runs at a time: here 1 unless told, elsewhere as many as there is room for.",
+        show_default=False,
+    ),
 ]
 Fresh = Annotated[bool, how("--fresh/--resume", help="Run again what is finished, or keep it.")]
 Retry = Annotated[str | None, how(help="Failures to run again: crashed, timeout, oom, diverged.")]
@@ -59,6 +65,16 @@ AllSources = Annotated[
     how("--all-sources", help="Show also rows made by older code of a method or net."),
 ]
 Quiet = Annotated[bool, how("--quiet", help="Print the result table only.")]
+
+
+def names_in(flag: str, text: str | None) -> list[str]:
+    """The names in a comma-separated option; none where it is left out. Raises: ConfigError for an empty name."""
+    from bench.spec.config import comma_list
+
+    try:
+        return [] if text is None else comma_list(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag} {text}: {error}") from None
 
 
 def catalog_of(plugins: list[Path] | None) -> tuple[Catalog, bool]:

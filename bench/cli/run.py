@@ -38,6 +38,7 @@ from bench.cli.options import (
     catalog_of,
     how,
     length,
+    names_in,
     what,
 )
 from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, say, table
@@ -96,7 +97,7 @@ def run(
     quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
-    from bench.spec.config import comma_list, resolve
+    from bench.spec.config import resolve
     from bench.spec.shard import Shard
 
     flags = {
@@ -134,7 +135,7 @@ def run(
     from bench.report import terminal_table
     from bench.search.saved import told
 
-    terms = Terms.asked(timeout, fresh=fresh, retry=comma_list(retry or ""), on_oom=on_oom)
+    terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download, executor=by, shard=part_of_plan)
     for line in told(runs) if asked.tuned else ():

@@ -1,5 +1,6 @@
 """`bench scale`: training steps over worker processes, by blocks, by data and as a pipeline, against the ideal."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from bench.cli.options import (
     catalog_of,
     how,
     length,
+    names_in,
     what,
 )
 from bench.cli.printing import fail, say, table
@@ -42,12 +44,12 @@ def scale(
     assign: Assign = None,
     workers: Annotated[str, how(help="Numbers of workers, comma-separated; one is always among them.")] = "1,2,4",
     ways: Annotated[str, how(help="Of blocks, data and pipeline, comma-separated.")] = ",".join(WAYS),
-    micro_batches: Annotated[int, how(min=1, help="Parts of a batch in a pipeline.")] = 2,
-    latency: Annotated[float | None, how(min=0, help="Microseconds of a message, for what is simulated.")] = None,
-    bandwidth: Annotated[float | None, how(min=1e-6, help="GB/s of a link, for what is simulated.")] = None,
+    micro_batches: Annotated[int, how(min=1, max=10_000, help="Parts of a batch in a pipeline.")] = 2,
+    latency: Annotated[float | None, how(min=0, max=1e9, help="Microseconds of a message, if simulated.")] = None,
+    bandwidth: Annotated[float | None, how(min=1e-6, max=1e9, help="GB/s of a link, for what is simulated.")] = None,
     oversubscribe: Annotated[bool, how("--oversubscribe", help="Measure also more workers than cores.")] = False,
-    steps: Annotated[int, length(min=1, help="Steps that are timed.")] = 20,
-    warm_up: Annotated[int, length(min=1, help="Steps before them.")] = 3,
+    steps: Annotated[int, length(min=1, max=1_000_000, help="Steps that are timed.")] = 20,
+    warm_up: Annotated[int, length(min=1, max=1_000_000, help="Steps before them.")] = 3,
     precision: Precision = None,
     device: Device = None,
     plugin: Plugins = None,
@@ -108,14 +110,14 @@ def scale(
 
 def _counts(text: str) -> list[int]:
     """Raises: ConfigError for what is no list of numbers."""
-    try:
-        return sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise ConfigError(f"--workers {text}: write numbers of workers, as in 1,2,4") from None
+    parts = names_in("--workers", text)
+    if not all(re.fullmatch("[0-9]{1,4}", part) and int(part) for part in parts):
+        raise ConfigError(f"--workers {text}: write numbers of workers from 1 to 9999, as in 1,2,4")
+    return sorted({int(part) for part in parts})
 
 
 def _ways(text: str) -> list[WayName]:
-    names = [part.strip() for part in text.split(",")]
+    names = names_in("--ways", text)
     for name in names:
         if name not in WAYS:
             raise ConfigError(f"--ways {text}: '{name}' is none of {', '.join(WAYS)}")

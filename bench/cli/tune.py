@@ -32,6 +32,7 @@ from bench.cli.options import (
     Timeout,
     ValFraction,
     catalog_of,
+    names_in,
 )
 from bench.cli.printing import IN_REPORT, say, table
 
@@ -69,7 +70,7 @@ def tune(
     quiet: Quiet = False,
 ) -> int:
     """Search settings on validation data, every method with the same number of trials."""
-    from bench.spec.config import comma_list, resolve
+    from bench.spec.config import resolve
 
     search = {"settings": settings, "trials": trials, "epochs": epochs}
     flags = {
@@ -97,7 +98,7 @@ def tune(
     from bench.report.sections.tuning import table_of
     from bench.search import saved
 
-    terms = Terms.asked(timeout, fresh=fresh, retry=comma_list(retry or ""), on_oom=on_oom)
+    terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)

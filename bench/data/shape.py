@@ -8,7 +8,9 @@ from bench.api.dataset import DataSet, DataSetInfo, Source
 from bench.api.errors import ConfigError, DataError
 from bench.catalog.register import register
 
-WRITTEN = re.compile(r"(\d+)x(\d+)x(\d+)/(\d+)/(\d+)")
+WRITTEN = re.compile(r"([0-9]{1,9})x([0-9]{1,9})x([0-9]{1,9})/([0-9]{1,9})/([0-9]{1,12})")
+
+MOST_PIXELS, MOST_CLASSES = 100_000_000, 10_000_000
 
 
 class ShapeOnly(DataSet):
@@ -41,4 +43,10 @@ class Shape(ShapeOnly):
         if min(numbers) < 1:
             raise ConfigError(f"{self.name}: write shape:{self.info.argument}, as in shape:3x64x64/200/100000")
         channels, height, width, n_classes, n_train = numbers
+        if n_classes < 2:
+            raise ConfigError(f"{self.name}: {n_classes} class is nothing to tell apart; write 2 or more")
+        if channels * height * width > MOST_PIXELS or n_classes > MOST_CLASSES:
+            raise ConfigError(
+                f"{self.name}: at most {MOST_PIXELS:,} values an image and {MOST_CLASSES:,} classes can be estimated"
+            )
         return replace(self.info, image_shape=(channels, height, width), n_classes=n_classes, n_train=n_train)

@@ -18,8 +18,8 @@ from bench.catalog.catalog import Catalog
 from bench.executors.attempt import Terms
 from bench.executors.isolate import Summary
 from bench.runner.events import Event
-from bench.spec.config import validate_settings
 from bench.spec.plan import Run
+from bench.spec.validation import validate_settings
 
 Listener = Callable[[Run, Event], None]
 

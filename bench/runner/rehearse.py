@@ -11,15 +11,20 @@ from bench.runner import compute, evaluate, setup
 from bench.runner.evaluate import EVAL_BATCH
 from bench.runner.state import Place, Training
 from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
+from bench.spec.plan import Parts, refusal
 
 STEPS = 10  # timed, unless they take longer than
 LONG_S = 1.0
 
 
-def seconds(spec: RunSpec, parts: Parts, place: Place) -> float:
-    """Of training, evaluation included; an upper bound where a budget may end it before. Set-up is left out."""
+def seconds(spec: RunSpec, parts: Parts, place: Place) -> float | str:
+    """Of training, evaluation included; an upper bound where a budget may end it before. Set-up is left out.
+
+    Where method or net refuse the task: their reason.
+    """
     loaded = setup.load(spec, parts, place)
+    if reason := refusal(spec, parts, loaded):
+        return reason
     with compute.precision(spec.precision, place.device):
         run = setup.set_up(spec, parts, setup.task_of(spec, parts, loaded, place.device), loaded, place.device)
         training = run.total_steps * _step_s(run)

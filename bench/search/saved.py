@@ -15,9 +15,9 @@ from bench.catalog.entry import Entry
 from bench.record.files import atomic_write
 from bench.record.searches import VERDICTS, Found, Provenance
 from bench.search.search import label, with_settings
+from bench.spec import strict_yaml
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Run
-from bench.spec.reading import parse_value
 
 HEAD = "# Settings found by search. Written by `bench tune --save`, used by `bench run --tuned`.\n"
 _LIST = TypeAdapter(list[Provenance])
@@ -50,8 +50,8 @@ def load(path: Path) -> list[Provenance]:
     if not path.exists():
         return []
     try:
-        return _LIST.validate_python(parse_value(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        return _LIST.validate_python(strict_yaml.parse(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise ConfigError(f"{path} is corrupt ({why}); mend or remove it") from error
 

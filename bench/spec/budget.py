@@ -15,15 +15,22 @@ LONGEST = 10  # times the matched epochs: the bound of own convergence where bot
 class Budget(BaseModel):
     """What may end training before `epochs` are over: in a run at most one, and none where epochs are its budget."""
 
-    steps: int | None = Field(None, ge=1, description="training steps; epochs follow from them")
+    steps: int | None = Field(None, ge=1, le=1_000_000_000, description="training steps; epochs follow from them")
     seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds in training steps (train_s), within the epochs"
+        None, gt=0, le=1e9, allow_inf_nan=False, description="seconds in training steps (train_s), within the epochs"
     )
     flops: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="floating-point operations in training steps, within the epochs"
+        None,
+        gt=0,
+        le=1e30,
+        allow_inf_nan=False,
+        description="floating-point operations in training steps, within the epochs",
     )
     patience: int | None = Field(
-        None, ge=1, description="epochs without a new best validation accuracy, within the epochs; the best is tested"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="epochs without a new best validation accuracy, within the epochs; the best is tested",
     )
 
 

@@ -1,21 +1,26 @@
 """What a user may ask for: the experiment's schema, read from a preset, a YAML file and flags, in that order."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from bench.api.errors import ConfigError, unknown
-from bench.spec import threads
+from bench.api.errors import ConfigError
+from bench.spec import strict_yaml, threads
 from bench.spec.budget import MATCHED, Budget, Protocol
 from bench.spec.identity import Compute
-from bench.spec.reading import load_preset, load_yaml, parse_value
+from bench.spec.reading import load_preset, load_yaml
+from bench.spec.validation import shown, validated
 
-Count = Annotated[int, Field(ge=1)]
+MOST_EPOCHS = 1_000_000
+LAST_SEED = 2**32 - 1  # what numpy, too, takes as a seed; exact in JSON, CSV and a browser
+MOST_SEEDS = 10_000
+
+Count = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 Epochs = Count | dict[str, Count]
+Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]
 
 
 class Tuning(BaseModel):
@@ -24,9 +29,11 @@ class Tuning(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     settings: list[str] | Literal["all"] = Field(["lr"], description="what to search, by name; each declares its range")
-    trials: int = Field(12, ge=2, description="runs per method, net and data set, before a range is widened")
+    trials: int = Field(
+        12, ge=2, le=100_000, description="runs per method, net and data set, before a range is widened"
+    )
     epochs: Epochs | None = Field(None, description="passes over the data in a trial; left out: as in reported runs")
-    seed: int = Field(1000, ge=0, description="seed of the trials and of their choice; not among those reported")
+    seed: Seed = Field(1000, description="seed of the trials and of their choice; not among those reported")
 
     @field_validator("settings", mode="before")
     @classmethod
@@ -47,12 +54,12 @@ class Experiment(Compute, Budget):
     net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
     nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
     threads: Count = Field(default_factory=threads.default, description=Compute.model_fields["threads"].description)
-    seeds: list[int] = Field([0], min_length=1, description="one run per seed")
+    seeds: list[Seed] = Field([0], min_length=1, description="one run per seed, each from 0 to 2^32 - 1")
     epochs: Epochs = Field(10, description="passes over the training data, for all runs, or by data set or method")
     protocols: list[Protocol] = Field(
         [], description="matched, convergence, or both side by side: which budgets each row is trained under"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="settings by method or net name; lists of values span a grid of rows"
     )
@@ -62,15 +69,30 @@ class Experiment(Compute, Budget):
     tune: Tuning | None = Field(None, description="search settings on validation data first")
     tuned: bool = Field(False, description="use the settings that `bench tune --save` left beside each method")
 
+    _basis: str = PrivateAttr("Python")
+    _must_use: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def basis(self) -> str:
+        """What the flags were laid on: a preset, a file, or the documented defaults."""
+        return self._basis
+
+    @property
+    def must_use(self) -> Mapping[str, str]:
+        """Methods and nets whose settings the user wrote for these very runs, each with the place."""
+        return self._must_use
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_or_list(cls, value: Any) -> Any:
-        return parse_seeds(value) if isinstance(value, (str, int)) else value
+        is_count = isinstance(value, (str, int)) and not isinstance(value, bool)
+        return parse_seeds(value) if is_count else value
 
     @field_validator("methods", "datasets", "instruments", "protocols", mode="before")
     @classmethod
-    def _comma_list(cls, value: Any) -> Any:
-        return comma_list(value) if isinstance(value, str) else value
+    def _comma_list(cls, value: Any, info: ValidationInfo) -> Any:
+        names = comma_list(value) if isinstance(value, str) else value
+        return tuple(names) if info.field_name == "instruments" and isinstance(names, list) else names
 
     @field_validator("methods", "datasets", "instruments", "protocols", "seeds")
     @classmethod
@@ -112,92 +134,91 @@ def epochs_for(epochs: int | dict[str, int], dataset: str, method: str) -> int:
 
 
 def comma_list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """The names in a list. Raises: ValueError where there are none, or nothing between two commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ValueError("a name is empty; write names with commas between them, or leave the option out")
+    return parts
 
 
 def parse_seeds(text: str | int) -> list[int]:
     """'3' is the seeds 0, 1, 2; '0,1,7' and '5,' are those. Raises: ValueError, with the mend, for none at all."""
-    parts = str(text).split(",")
-    try:
-        seeds = list(range(int(parts[0]))) if len(parts) == 1 else [int(part) for part in parts if part.strip()]
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise ValueError("write how many, from 1 (3), or which (0,1,7; one alone: 7,)")
-    return seeds
+    if not re.fullmatch(r" *[0-9]{1,20} *(, *[0-9]{1,20} *)*,? *", str(text)):
+        raise ValueError(f"write how many, from 1 (3), or which, from 0 to {LAST_SEED} (0,1,7; one alone: 7,)")
+    first, *others = str(text).split(",")
+    if others:
+        return [int(part) for part in (first, *others) if part.strip()]
+    if not 1 <= int(first) <= MOST_SEEDS:
+        raise ValueError(f"write how many, from 1 (3) to {MOST_SEEDS:,}, or which (0,1,7; one alone: 7,)")
+    return list(range(int(first)))
 
 
 def resolve(preset: str | None, config: Path | None, flags: Mapping[str, Any], assignments: list[str]) -> Experiment:
-    """The experiment that a command line asks for. Raises: ConfigError naming the key, its place and the mend."""
+    """The experiment that a command line asks for.
+
+    Flags lie on the file, the file on the preset. Without any of these the preset `default` is run; where flags alone
+    name the methods, nothing lies below them but the defaults of `Experiment`, methods and nets, as in a file.
+
+    Raises: ConfigError naming the key, its place and the mend.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    if preset is not None or config is None:
-        name = preset or "default"
-        merged, place = load_preset(name), f"preset {name}"
-        sources = dict.fromkeys(merged, place)
+    bases = []
+    if preset is not None or (config is None and "methods" not in given):
+        name = "default" if preset is None else preset
+        merged = load_preset(name)
+        bases.append(f"preset {name}")
+        sources = dict.fromkeys(merged, bases[0])
+    must_use: dict[str, str] = {}
     if config is not None:
         values = load_yaml(config)
         sources |= dict.fromkeys(values, str(config))
         merged = _layered(merged, values)
-    given = {key: value for key, value in flags.items() if value is not None}
+        bases.append(str(config))
+        if not given.keys() & {"methods", "net", "nets", "datasets"}:  # flags may leave out some of a file's runs
+            must_use |= dict.fromkeys(_owners(values), str(config))
     sources |= {key: f"--{key.replace('_', '-')}" for key in given}
+    must_use |= dict.fromkeys(_owners(given), "settings")
     merged = _layered(merged, given)
     for assignment in assignments:
         owner, key, value = _assignment(assignment)
-        settings = merged.setdefault("settings", {}) or {}
-        merged["settings"] = _overlay(settings, {owner: {key: value}})
+        settings = merged.get("settings")
+        merged["settings"] = _overlay(settings if isinstance(settings, Mapping) else {}, {owner: {key: value}})
         sources["settings"] = "--set"
-    try:
-        return Experiment.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(explain(error, Experiment, sources)) from error
+        must_use[owner] = "--set"
+    asked = validated(Experiment, merged, sources)
+    asked._basis = " and ".join(bases) or "no preset"
+    asked._must_use = must_use
+    return asked
 
 
-def explain(error: ValidationError, model: type[BaseModel], sources: Mapping[str, str] | str) -> str:
-    """The first complaint in one line: which key, where it stands, what is allowed."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    root = str(first["loc"][0]) if first["loc"] else ""
-    key = key.removesuffix(".constrained-int").removesuffix(".int")  # the branch of a union is no part of the key
-    place = sources if isinstance(sources, str) else sources.get(root, "configuration")
-    if first["type"] == "extra_forbidden":
-        return f"{place}: {unknown('key', key, model.model_fields)}"
-    if first["type"] == "missing":
-        return f"{place}: '{key}' is missing"
-    message = re.sub(r"^Value error, ", "", first["msg"])
-    if not key:
-        return f"{place}: {message}"
-    return f"{place}: {key}={first['input']!r} is refused: {message[0].lower()}{message[1:]}"
-
-
-def validate_settings(model: type[BaseModel], values: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """The complete settings of a method or net. Raises: ConfigError naming a wrong key or value."""
-    for key in values:
-        if key not in model.model_fields:
-            raise ConfigError(unknown(f"setting of {owner}", key, model.model_fields))
-    try:
-        return model.model_validate(dict(values)).model_dump(mode="json")
-    except ValidationError as error:
-        raise ConfigError(explain(error, model, f"settings of {owner}")) from error
+def _owners(values: Mapping[str, Any]) -> Iterable[str]:
+    """The methods and nets that have settings, nets or variants there."""
+    tables = [table for key in ("settings", "nets", "variants") if isinstance(table := values.get(key), Mapping)]
+    return [str(name) for table in tables for name in table]
 
 
 def _one_or_several(text: str) -> Any:
     """A setting's value, or a list of values where commas part them."""
-    value = parse_value(text)
+    value = strict_yaml.parse(text)
     if isinstance(value, str) and "," in value:
-        return [parse_value(part) for part in text.split(",") if part.strip()]
+        parts = text.split(",")
+        if not all(part.strip() for part in parts):
+            raise ValueError("nothing stands between two commas")
+        return [strict_yaml.parse(part) for part in parts]
     return value
 
 
 def _assignment(text: str) -> tuple[str, str, Any]:
     target, equals, value = text.partition("=")
     owner, dot, key = target.partition(".")
-    if not (equals and dot and owner and key):
-        raise ConfigError(f"--set {text}: write it as method.key=value or net.key=value")
+    if not (equals and dot and owner and key and value.strip()):
+        raise ConfigError(f"--set {shown(text)}: write it as method.key=value or net.key=value")
     try:
         return owner, key, _one_or_several(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+    except ValueError as error:
+        raise ConfigError(f"--set {shown(text)}: the value is not valid YAML: {error}") from error
 
 
 def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,26 +234,3 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         old = merged.get(key)
         merged[key] = _overlay(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def describe_settings(model: type[BaseModel]) -> list[list[str]]:
-    """Name, default, bounds, search range and description of every setting, as text."""
-    rows = []
-    for name, field in model.model_fields.items():
-        schema = model.model_json_schema()["properties"][name]
-        bounds = [f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema]
-        choices = schema.get("enum", [])
-        search = schema.get("search", ())
-        rows.append(
-            [
-                name,
-                "required" if field.is_required() else str(field.default),
-                ", ".join(bounds) or " | ".join(map(str, choices)),
-                " ".join(map(str, search)),
-                field.description or "",
-            ]
-        )
-    return rows
-
-
-_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}

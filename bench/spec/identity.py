@@ -19,7 +19,7 @@ one when a change there moves a recorded number, also one of measurement, and sa
 class Compute(BaseModel):
     """How a run computes: settings of the experiment that pass to its runs as they are. One line each."""
 
-    batch_size: int = Field(128, ge=2, description="examples per training step")
+    batch_size: int = Field(128, ge=2, le=10_000_000, description="examples per training step")
     val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
     threads: int = Field(
         1, ge=1, description="threads of the CPU that compute a step; left out: OMP_NUM_THREADS, else 1"

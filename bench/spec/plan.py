@@ -12,9 +12,10 @@ from bench.api.errors import ConfigError, unknown
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.spec.budget import LONGEST, MATCHED, PATIENCE
-from bench.spec.config import Experiment, epochs_for, validate_settings
+from bench.spec.config import Experiment, epochs_for
 from bench.spec.identity import Compute, RunSpec
 from bench.spec.ranges import spaces
+from bench.spec.validation import shown, validate_settings
 
 if TYPE_CHECKING:
     from bench.api.dataset import DataSet
@@ -85,8 +86,25 @@ def check(experiment: Experiment, catalog: Catalog) -> None:
             raise ConfigError(unknown("method or net in settings", owner, owners))
     for owner in experiment.variants:
         catalog.methods[owner]
+    tables = [experiment.epochs, experiment.tune.epochs if experiment.tune else None]
+    for name in chain(*(table for table in tables if isinstance(table, dict))):
+        if name not in catalog.methods and name.partition(":")[0] not in catalog.datasets:
+            raise ConfigError(unknown("method or data set in epochs", name, [*catalog.methods, *catalog.datasets]))
+    _check_use(experiment, catalog)
     if experiment.tune:
         spaces(experiment, {name: catalog.methods[name].load().Config for name in experiment.methods})
+
+
+def _check_use(experiment: Experiment, catalog: Catalog) -> None:
+    """Raises: ConfigError for settings of a method or net that is not among the runs, where the user wrote them."""
+    if not experiment.must_use:
+        return
+    pairs = _nets(experiment, catalog)
+    for owner, place in experiment.must_use.items():
+        if not any(owner in pair for pair in pairs):
+            used = list(dict.fromkeys(chain(*zip(*pairs, strict=True))))
+            names = ", ".join(used[:10]) + (", ..." if len(used) > 10 else "")
+            raise ConfigError(f"{place}: no run uses {shown(owner)}; the runs are of {names}")
 
 
 def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Mapping[str, Outlined]") -> list[Run]:

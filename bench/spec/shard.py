@@ -20,7 +20,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """Raises: ConfigError."""
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise ConfigError(f"--shard {text}: write i/n with i from 1 to n, as 1/3")
         return cls(int(found[1]), int(found[2]))

@@ -64,7 +64,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("tune", "--val-fraction", "0"), "tune needs validation data; set val_fraction above 0"),
         (("tune", "--trials", "1"), "--trials"),
         (("memory", "--batch-size", "32,many"), "--batch-size: batch_size='many' is refused"),
-        (("memory", "--batch-size", ""), "--batch-size: batch_size='' is refused"),
+        (("memory", "--batch-size", ""), "--batch-size: the value is empty"),
         (("memory", "--set", "denoiser.T=2,0"), "settings of denoiser: T=0 is refused"),
         (("estimate", "--datasets", "shape:3x4"), "write shape:CxHxW/CLASSES/IMAGES"),
         (("run", "--datasets", "imagenet-shape"), "shape without images, for `bench estimate` alone"),

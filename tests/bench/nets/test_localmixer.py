@@ -9,7 +9,7 @@ from bench import Task
 from bench.api.errors import ConfigError
 from bench.api.net import Net
 from bench.nets.localmixer import LocalMixer
-from bench.spec.config import validate_settings
+from bench.spec.validation import validate_settings
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 

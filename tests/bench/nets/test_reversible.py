@@ -5,7 +5,7 @@ import torch
 
 from bench.api.errors import ConfigError
 from bench.nets.reversible import Coupling, Reversible
-from bench.spec.config import validate_settings
+from bench.spec.validation import validate_settings
 
 SHAPES = {"linear": (1, 8, 8), "conv": (3, 6, 5)}
 any_layers = pytest.mark.parametrize("layers", SHAPES)

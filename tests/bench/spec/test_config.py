@@ -9,12 +9,11 @@ from pydantic import BaseModel, Field
 from bench.api.errors import ConfigError
 from bench.spec.config import (
     Experiment,
-    describe_settings,
     parse_seeds,
     resolve,
-    validate_settings,
 )
 from bench.spec.reading import load_preset, preset_names
+from bench.spec.validation import describe_settings, validate_settings
 
 
 def test_every_preset_is_valid() -> None:
@@ -49,6 +48,21 @@ def test_a_config_stands_alone_without_a_preset(tmp_path: Path) -> None:
     assert resolve(None, file, {}, []).epochs == Experiment(methods=["x"]).epochs
 
 
+def test_flags_alone_mean_what_the_same_words_mean_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("methods: [noprop-dt, backprop]\nseeds: 2\n")
+    by_flags = resolve(None, None, {"methods": "noprop-dt,backprop", "seeds": "2"}, [])
+    assert by_flags.model_dump() == resolve(None, file, {}, []).model_dump()
+    assert by_flags.settings == {}
+    assert (by_flags.basis, resolve(None, file, {}, []).basis) == ("no preset", str(file))
+
+
+def test_without_methods_the_preset_default_is_run() -> None:
+    asked = resolve(None, None, {"seeds": "1"}, [])
+    assert asked.basis == "preset default"
+    assert asked.model_dump() == resolve("default", None, {"seeds": "1"}, []).model_dump()
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "assignments", "complaint"),
     [
@@ -61,11 +75,16 @@ def test_a_config_stands_alone_without_a_preset(tmp_path: Path) -> None:
             "--epochs: epochs=0 is refused: input should be greater than or equal to 1",
         ),
         ("methods: [a]", {"seeds": "one"}, [], "--seeds: seeds='one' is refused: write how many"),
-        ("methods: [a]", {"seeds": "0"}, [], r"--seeds: seeds='0' is refused: write how many, from 1 \(3\), or which"),
+        (
+            "methods: [a]",
+            {"seeds": "0"},
+            [],
+            r"--seeds: seeds='0' is refused: write how many, from 1 \(3\) to 10,000, or which",
+        ),
         ("methods: [a]", {"seeds": ","}, [], "--seeds: seeds=',' is refused: write how many"),
         ("methods: [a]", {"experiment": "../up"}, [], "--experiment: experiment='../up' is refused"),
         ("methods: [a]", {"device": "tpu"}, [], "--device"),
-        ("methods: [a]", {}, ["lr=1"], r"--set lr=1: write it as method\.key=value"),
+        ("methods: [a]", {}, ["lr=1"], r"--set 'lr=1': write it as method\.key=value"),
         ("epochs: 3", {}, [], "'methods' is missing"),
         ("methods: [a]\n  x: : y", {}, [], "is not valid YAML"),
         ("- a\n- b", {}, [], "must hold 'key: value' pairs"),

@@ -2,6 +2,8 @@
 
 import pickle
 from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,9 @@ from bench.api.errors import BenchError
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.data.outline import Outline
-from bench.spec.config import Experiment
+from bench.spec.config import Experiment, resolve
 from bench.spec.identity import Compute
-from bench.spec.plan import Run, _grid, check, plan
+from bench.spec.plan import Run, _grid, _nets, check, plan
 from bench.spec.reading import load_preset, preset_names
 
 CATALOG = Catalog()
@@ -259,3 +261,42 @@ def test_a_setting_of_the_experiment_passes_to_its_runs_by_its_name() -> None:
     assert set(asked) | {"instruments"} == set(Compute.model_fields)
     (run, *_) = runs(**asked)
     assert {name: getattr(run.spec, name) for name in asked} == asked
+
+
+@pytest.mark.parametrize(
+    ("flags", "assignments", "place"),
+    [
+        (
+            {"methods": "backprop", "net": "mlp"},
+            ["drtp.lr=0.5"],
+            "--set: no run uses 'drtp'; the runs are of backprop, mlp",
+        ),
+        ({"methods": "backprop", "net": "mlp"}, ["cnn.width=9"], "--set: no run uses 'cnn'"),
+        ({"methods": "backprop", "settings": {"drtp": {"lr": 1.0}}}, [], "settings: no run uses 'drtp'"),
+        ({"methods": "backprop"}, ["dtrp.lr=0.5"], "unknown method or net in settings 'dtrp'; did you mean drtp"),
+    ],
+)
+def test_settings_that_the_user_wrote_must_be_used(flags: dict[str, Any], assignments: list[str], place: str) -> None:
+    with pytest.raises(BenchError, match=place):
+        check(resolve(None, None, flags, assignments), CATALOG)
+
+
+def test_a_file_s_own_settings_must_be_used_unless_a_flag_left_out_their_method(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("methods: [backprop, drtp]\nnet: mlp\nsettings:\n  drtp: {lr: 0.1}\n")
+    check(resolve(None, file, {}, []), CATALOG)
+    check(resolve(None, file, {"methods": "backprop"}, []), CATALOG)
+    file.write_text("methods: [backprop]\nnet: mlp\nsettings:\n  drtp: {lr: 0.1}\n")
+    with pytest.raises(BenchError, match=r"mine\.yaml: no run uses 'drtp'"):
+        check(resolve(None, file, {}, []), CATALOG)
+    file.write_text("methods: [backprop]\nepochs: {digits: 3, mnits: 4}\n")
+    with pytest.raises(BenchError, match="unknown method or data set in epochs 'mnits'; did you mean mnist"):
+        check(resolve(None, file, {}, []), CATALOG)
+
+
+@pytest.mark.parametrize("name", sorted({*preset_names()} - {"audit"}))  # whose methods `bench audit` brings
+def test_a_preset_uses_all_of_its_settings_and_may_be_run_in_part(name: str) -> None:
+    asked = resolve(name, None, {}, [])
+    pairs = set(chain(*_nets(asked, CATALOG)))
+    assert {*asked.settings, *asked.variants, *asked.nets} <= pairs
+    check(resolve(name, None, {"methods": asked.methods[0]}, []), CATALOG)
