@@ -16,6 +16,7 @@ Where the net's last block is a module of its own, it is trained on features tha
 Deviations from the papers: the nets have no batch norm and no dropout; a block's pooling is part of its module, so the
 loss sits behind it; lr is constant unless `decay` is set (0.25 in the first paper), and the step is AdamW's, as in
 backprop here, so that the two differ by the cuts alone; the third paper's heads are deeper.
+The first paper's code scales the output layer's cross-entropy by (1 - beta), too; here it counts whole.
 """
 
 from typing import Any, Literal

@@ -65,7 +65,7 @@ def max_pool(x: Array) -> Array:
 
 
 def max_pool_gradient(x: Array, delta: Array) -> Array:
-    """delta to the largest of each window. Ties do not occur for the positive values that tests use."""
+    """delta to the largest of each window, to the first of them if several are alike."""
     windows, back = _windows(x), np.zeros_like(x)
     first = np.eye(4)[windows.argmax(-1)] * delta[..., None]
     h, w = delta.shape[2:]
