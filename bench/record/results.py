@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
-from bench.record import rows, scaling, searches
+from bench.record import rows, samples, scaling, searches
 from bench.record.files import csv_rows
 from bench.record.reader import records
 from bench.record.rows import Row, parsed
@@ -71,7 +71,7 @@ class Results:
     def runs(self) -> pd.DataFrame:
         """A row per attempt: what names it, every column, and in `variant` what sets it apart from its peers.
 
-        `net_settings` holds those of the net as JSON.
+        `net_settings` holds those of the net as JSON, `tuned` the names of settings that a search has chosen.
         Runs that were only probed are left out, unless there are no others.
         """
         return self.frame([row for row in self.rows if not row.probe_only] or self.rows)
@@ -99,7 +99,7 @@ class Results:
     @cached_property
     def tables(self) -> list[str]:
         """The names of the tables that runs brought, beside their curves."""
-        files = {name for row in self.rows for name in row.record.names if name.endswith(".csv")}
+        files = {name for row in self.rows for name in row.names if name.endswith(".csv")}
         return sorted(name.removesuffix(".csv") for name in files - {"curve.csv"})
 
     def table(self, name: str) -> pd.DataFrame:
@@ -172,18 +172,28 @@ class Results:
 
     @cached_property
     def n_older(self) -> int:
-        """How many rows are left out because newer code has rows of the same method, net and data set."""
-        return len(self._read) - len(self.rows)
+        """How many runs are left out because newer code has some of the same method, net and data set."""
+        return self._sampled.n_older
+
+    @cached_property
+    def n_other_data(self) -> int:
+        """How many runs are left out because newer ones are over other data of the same name."""
+        return self._sampled.n_other_data
+
+    @cached_property
+    def n_repeats(self) -> int:
+        """How many runs repeat another one to measure something else, and are counted once with it."""
+        return self._sampled.n_repeats
 
     @cached_property
     def rows(self) -> list[Row]:
         """The runs as they were recorded, in the order of all frames."""
-        return rows.labelled(self.unlabelled)
+        return samples.labelled(self.unlabelled)
 
     @cached_property
     def unlabelled(self) -> list[Row]:
         """The same, in no order, before they are told apart: `variant` is empty."""
-        return selected(self._read if self._all_sources else rows.newest(self._read), self.select)
+        return selected(self._sampled.rows, self.select)
 
     def frame(self, of: Sequence[Row]) -> pd.DataFrame:
         """As `runs`, of these rows alone."""
@@ -191,10 +201,16 @@ class Results:
         names = [*IDENTITY, *(column.name for column in self.columns)]
         cells = {name: [self._cell(row, name, name in texts) for row in of] for name in names}
         cells["variant"] = [row.variant for row in of]
+        cells["data_id"] = [row.data_id for row in of]
+        cells["tuned"] = ["+".join(row.spec.get("tuned", ())) for row in of]
         cells["net_settings"] = [json.dumps(row.spec.get("net_settings", {}), sort_keys=True) for row in of]
         # each column in its type from the start, so that pandas keeps all numbers in one block, which is taken at once
         floats = [column.name for column in self.columns if not column.text]
         return pd.DataFrame(cells | {name: np.array(cells[name], dtype=float) for name in floats})
+
+    @cached_property
+    def _sampled(self) -> samples.Sampled:
+        return samples.sampled(self._read, all_sources=self._all_sources)
 
     @cached_property
     def _read(self) -> list[Row]:
@@ -210,7 +226,7 @@ class Results:
 
     def _parsed(self, row: Row, name: str, parse: Callable[[bytes], T]) -> T | None:
         with self._noted():
-            return parsed(row.record, name, parse)
+            return parsed(row.holder(name), name, parse)
         return None
 
     @contextmanager

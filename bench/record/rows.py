@@ -1,9 +1,8 @@
-"""From records to the rows of a report: each run once, of the newest code, labelled with what sets it apart."""
+"""From records to rows, a run each: what it is known by, and its values."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from types import NoneType
 from typing import Any, TypeVar, get_args
@@ -14,7 +13,7 @@ from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL, Status
 from bench.record.reader import Record
-from bench.record.schema import CUT, IDENTITY, SCHEMA, SOURCES, UNVARIED
+from bench.record.schema import CUT, IDENTITY, NOT_SETTINGS, SCHEMA, SOURCES, UNVARIED
 from bench.spec import budget
 
 T = TypeVar("T")
@@ -26,7 +25,10 @@ _SPEC: Mapping[str, type] = dict(method=str, net=str, dataset=str, seed=int, epo
 
 @dataclass(frozen=True)
 class Row:
-    """One run as it was recorded. columns: those that its record declares; variant: its label among its peers."""
+    """One run as it was recorded. columns: those that its record declares; variant: its label among its peers.
+
+    beside: records of the same run, made again to measure something else, whose tables are its own, too.
+    """
 
     record: Record
     spec: Mapping[str, Any]
@@ -34,6 +36,7 @@ class Row:
     environment: Mapping[str, Any] | None
     columns: tuple[Column, ...]
     variant: str = ""
+    beside: tuple[Record, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -50,11 +53,38 @@ class Row:
         return bool(self.spec.get("probe_only"))
 
     @property
+    def data(self) -> tuple[str, object]:
+        """What names the data: the set, and the part that is held out for validation."""
+        return self.spec["dataset"], self.spec.get("val_fraction")
+
+    @property
+    def data_id(self) -> str:
+        """The data's content, as a hash."""
+        return str(self.spec.get("data_id", ""))
+
+    def holder(self, name: str) -> Record:
+        """The record that has a file, the run's own first."""
+        return next((r for r in (self.record, *self.beside) if self.beside and name in r.names), self.record)
+
+    @property
+    def names(self) -> set[str]:
+        """All files of the run."""
+        return {name for record in (self.record, *self.beside) for name in record.names}
+
+    @property
+    def all_settings(self) -> dict[str, Any]:
+        """All that its numbers follow from, but for seed and code: no two rows of one table line differ in it."""
+        outer = {name: value for name, value in self.spec.items() if name not in NOT_SETTINGS}
+        inner = {**self.spec.get("net_settings", {}), **self.spec.get("method_settings", {})}
+        return {**outer, **inner, "data": self.data_id[:8]}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What else than a seed may tell two rows of a group apart; what a search has chosen does not."""
         chosen = {**self.spec.get("net_settings", {}), **self.spec.get("method_settings", {})}
         tuned = self.spec.get("tuned", ())
         outer = {name: value for name, value in self.spec.items() if name not in UNVARIED}
+        outer["tuned"] = "+".join(tuned) or "no"
         outer["protocol"], outer["budget"] = self.protocol, budget.words(self.spec)
         if budget.kind(self.spec) == "epochs":
             outer |= {"budget": "epochs", "epochs": self.spec["epochs"]}
@@ -117,40 +147,6 @@ def read(records: Iterable[Record], problems: list[str] | None = None) -> list[R
     return list(rows.values())
 
 
-def newest(rows: list[Row]) -> list[Row]:
-    """Of each group the rows of its newest code; all of them where no row knows when it ended."""
-    last: dict[tuple[Any, ...], Row] = {}
-    for row in rows:
-        if row.finished_at is not None:
-            known = last.setdefault(row.group, row)
-            if row.finished_at > (known.finished_at or 0):
-                last[row.group] = row
-    return [row for row in rows if row.group not in last or row.source == last[row.group].source]
-
-
-def labelled(rows: list[Row], *, apart_from: Collection[str] = ()) -> list[Row]:
-    """Each row with the protocol and settings in which it differs from others of its group, in the order of tables.
-
-    Settings are compared under one protocol. One that an older record lacks is taken to be that of its peers. That
-    batches were cut is said in any case.
-    apart_from: those that shall set no rows apart.
-    """
-    settings = [{name: value for name, value in row.settings.items() if name not in apart_from} for row in rows]
-    seen: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-
-    def values(row: Row, name: str) -> set[str]:
-        return seen[*row.group, name, "" if name == "protocol" else row.protocol]
-
-    for row, chosen in zip(rows, settings, strict=True):
-        for name, value in chosen.items():
-            values(row, name).add(json.dumps(value, sort_keys=True))
-    named = []
-    for row, chosen in zip(rows, settings, strict=True):
-        differing = sorted(name for name in chosen if name == CUT or len(values(row, name)) > 1)
-        named.append(replace(row, variant=", ".join(f"{name}={chosen[name]}" for name in differing)))
-    return sorted(named, key=lambda row: (*row.group, row.variant, row.spec["seed"], row.run_id))
-
-
 def parsed(record: Record, name: str, parse: Callable[[bytes], T]) -> T | None:
     """What is in a file, or None where there is none. Raises: StoreError where it cannot be parsed."""
     data = record.read(name)
@@ -174,8 +170,6 @@ def one(record: Record) -> Row:
     if status not in get_args(Status):
         raise record.corrupt("summary.json", f"unknown status '{status}'")
     environment = parsed(record, "env.json", _object)
-    if "threads" not in spec and environment is not None:  # once a fact of the machine, now a setting
-        spec["threads"] = environment.get("threads")
     return Row(record, spec, summary, environment, parsed(record, "columns.json", _columns) or ())
 
 

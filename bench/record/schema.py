@@ -19,6 +19,11 @@ CURVE = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s"
 # the fields of a spec that tell which code made the numbers
 SOURCES = ("method_source", "net_source", "numerics")
 
+# the fields of a spec that are no settings of a run, or that stand among its settings by their names
+NOT_SETTINGS = frozenset(
+    "run_id method net dataset seed data_id probe_only method_settings net_settings tuned instruments schema".split()
+)
+
 # the form of records, in their spec.json: raise it by one when older ones must be brought up to date (rows.migrated)
 SCHEMA = 1
 

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from bench.api.column import Column
-from bench.record import rows
 from bench.record.results import Results
+from bench.record.samples import labelled
 from bench.record.schema import SOURCES
 from bench.report.blocks import Table
 from bench.report.numbers import shown
@@ -16,12 +16,13 @@ from bench.report.summary import NAMES
 from bench.stats import VERSUS, versus
 
 WORDS = frozenset([*NAMES.values(), *(column.title for column in VERSUS if column.text)])
+APART_FROM = frozenset((*SOURCES, "threads"))  # two commits are compared, and two machines
 TIMES = Column("", "", "B over A", decimals=2)
 
 
 def versus_frame(a: Results, b: Results) -> pd.DataFrame:
     """Each cell of either folder, told apart over both together, with the columns of `bench.stats.versus`."""
-    both = rows.labelled([*a.unlabelled, *b.unlabelled], apart_from=SOURCES)  # two commits are compared, too
+    both = labelled([*a.unlabelled, *b.unlabelled], apart_from=APART_FROM)
     of_a = {id(row.record) for row in a.unlabelled}
     sides = [[row for row in both if (id(row.record) in of_a) == is_a] for is_a in (True, False)]
     return versus(a.frame(sides[0]), b.frame(sides[1]), a.margin, ratios_of(a))

@@ -94,6 +94,11 @@ class Experiment(Compute, Budget):
         names = comma_list(value) if isinstance(value, str) else value
         return tuple(names) if info.field_name == "instruments" and isinstance(names, list) else names
 
+    @field_validator("instruments")
+    @classmethod
+    def _in_no_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(value))  # in another order they measure the same
+
     @field_validator("methods", "datasets", "instruments", "protocols", "seeds")
     @classmethod
     def _once_each(cls, value: Any) -> Any:

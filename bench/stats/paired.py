@@ -92,7 +92,7 @@ _TESTED = ["n_pairs", "test_acc_diff_sd", "p_differs", "p_equivalent"]  # as in 
 
 
 def _accuracy_by_seed(runs: pd.DataFrame) -> "pd.Series[float]":
-    # a seed that ran twice (on two devices, say) is still one pair
     ok = runs["status"].to_numpy() == "ok"
-    means: pd.Series[float] = runs["test_acc"][ok].groupby(runs["seed"][ok]).mean()
-    return means
+    accuracies: pd.Series[float] = runs["test_acc"][ok].set_axis(runs["seed"][ok])
+    assert accuracies.index.is_unique, "a row holds each seed once"
+    return accuracies

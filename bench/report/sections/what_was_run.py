@@ -29,12 +29,21 @@ def section(results: Results) -> Iterator[Block]:
             f"Runs that were only set up and probed, not trained: {results.n_probed}. They have no accuracy, and a row "
             "among the results only where no run was trained."
         )
-    if results.n_older:
-        rows = "row" if results.n_older == 1 else "rows"
+    for n, what in (
+        (results.n_older, "made by earlier code of a method or net that has newer runs here"),
+        (results.n_other_data, "over other data than the newest runs of the same name"),
+    ):
+        if n:
+            yield Text(f"Left out: {_runs(n)} {what}; `bench report --all-sources` shows all.")
+    if results.n_repeats:
         yield Text(
-            f"{results.n_older} older {rows}, made by earlier code of a method or net that has newer rows here, "
-            "left out; `bench report --all-sources` shows all."
+            f"Counted once: {_runs(results.n_repeats)} that repeat another with other instruments; what these found "
+            "stands with it."
         )
+
+
+def _runs(n: int) -> str:
+    return f"{n} run{'' if n == 1 else 's'}"
 
 
 def _values(column: "pd.Series[Any]") -> str:

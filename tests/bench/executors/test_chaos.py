@@ -38,7 +38,7 @@ def test_whatever_is_killed_the_end_is_that_of_an_unbroken_sweep(tmp_path: Path,
     assert _start(whole).wait(timeout=300) == 0
     usual = time.monotonic() - began
 
-    moments = random.Random(0)  # noqa: S311 - when to kill is no secret
+    moments = random.Random(0)
     killed = Counter[str]()
     process = _start(broken)
     while killed.total() < kills:

@@ -116,7 +116,7 @@ def at_work(folder: Path, process: "subprocess.Popen[str]") -> None:
 
 
 def test_runs_whose_worker_is_killed_are_tried_again(tmp_path: Path, cluster: Cluster, undisturbed: Path) -> None:
-    moments = random.Random(0)  # noqa: S311 - when to kill is no secret
+    moments = random.Random(0)
     folder, killed = tmp_path / "work", 0
     process = start(folder, "--executor", "ray", "--address", cluster.address, "--retries", "10")
     at_work(folder, process)

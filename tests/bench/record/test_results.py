@@ -16,6 +16,7 @@ from bench.record.results import Results
 from bench.record.schema import IDENTITY
 from bench.spec.identity import RunSpec
 
+OK = {"status": "ok", "reason": None}
 COLUMNS = (Column("test_acc", "test acc, %", "accuracy"), Column("reach", "reach", "how far", text=True))
 
 
@@ -77,7 +78,7 @@ def test_the_view_has_every_attempt(tmp_path: Path) -> None:
     record(tmp_path, None, seed=2)
     found = results(tmp_path / "exp")
     runs = found.runs
-    assert list(runs.columns) == [*IDENTITY, "test_acc", "reach", "variant", "net_settings"]
+    assert list(runs.columns) == [*IDENTITY, "test_acc", "reach", "variant", "data_id", "tuned", "net_settings"]
     assert list(runs.status) == ["ok", "diverged", "interrupted"]
     assert runs.test_acc[0] == 0.5
     assert runs.test_acc[1:].isna().all()
@@ -137,10 +138,49 @@ def test_runs_that_were_only_probed_stand_apart_from_those_that_were_trained(tmp
     assert results(tmp_path / "alone").runs["run_id"].tolist() == [alone.run_id]
 
 
-def test_what_a_search_has_chosen_is_no_variant(tmp_path: Path) -> None:
-    record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",))
-    record(tmp_path, {"status": "ok", "reason": None}, tuned=("lr",), method_settings={"lr": 0.5})
-    assert list(results(tmp_path).runs.variant) == ["", ""]
+def test_what_a_search_has_chosen_is_no_variant_unless_it_is_all_that_differs(tmp_path: Path) -> None:
+    """Two variants that were each searched are told apart by what they are, two searches of one by what they found."""
+    for lr, decay in ((0.1, 0), (0.5, 1)):
+        record(tmp_path, OK, tuned=("lr",), method_settings={"lr": lr, "decay": decay})
+    assert list(results(tmp_path).runs.variant) == ["decay=0", "decay=1"]
+    record(tmp_path, OK, tuned=("lr",), method_settings={"lr": 0.7, "decay": 1})
+    assert list(results(tmp_path).runs.variant) == ["decay=0", "decay=1, lr=0.5", "decay=1, lr=0.7"]
+
+
+def test_tuned_runs_are_a_row_of_their_own(tmp_path: Path) -> None:
+    """In one folder: bench run, bench tune --save, bench run --tuned. Not each seed twice with two step sizes."""
+    for seed in range(2):
+        record(tmp_path, OK, seed=seed)
+        record(tmp_path, OK, seed=seed, tuned=("lr",), method_settings={"lr": 0.5})
+    runs = results(tmp_path).runs
+    assert runs.groupby("variant")["seed"].agg(list).to_dict() == {"tuned=lr": [0, 1], "tuned=no": [0, 1]}
+
+
+def test_a_run_that_is_repeated_to_measure_more_is_one_sample(tmp_path: Path) -> None:
+    """Each seed once, with what every repeat has measured, its tables included."""
+    for k, asked in enumerate([(), ("alignment",), ("read-out",)]):
+        folder = record(tmp_path, {**OK, "test_acc": 0.5, "finished_at": float(k)}, instruments=asked)
+        if asked:
+            folder.write_table(asked[0], ("epoch", "x"), [{"epoch": 0, "x": k}])
+    found = results(tmp_path)
+    assert len(found.runs) == 1
+    assert found.n_repeats == 2
+    assert found.tables == ["alignment", "read-out"]
+    assert found.table("alignment")["x"].tolist() == [1]
+
+
+def test_runs_over_changed_data_are_neither_pooled_nor_shown_beside_new_ones(tmp_path: Path) -> None:
+    record(tmp_path, {**OK, "test_acc": 0.9, "finished_at": 1.0}, data_id="old")
+    record(tmp_path, {**OK, "test_acc": 0.9, "finished_at": 1.0}, data_id="old", method="drtp")
+    record(tmp_path, {**OK, "test_acc": 0.2, "finished_at": 2.0}, data_id="new", method="drtp")
+    found = results(tmp_path)
+    assert found.runs[["method", "test_acc"]].to_numpy().tolist() == [["drtp", 0.2]]
+    assert found.n_other_data == 2
+    everything = results(tmp_path, all_sources=True).runs
+    assert everything.groupby("method")["variant"].agg(list).to_dict() == {
+        "backprop": [""], "drtp": ["data=new", "data=old"]
+    }  # fmt: skip
+    assert everything.groupby("method")["data_id"].agg(list).to_dict() == {"backprop": ["old"], "drtp": ["new", "old"]}
 
 
 def test_the_curve_comes_back(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ MEASURED = {
 }
 
 
+NAMED = ("variant", "data_id", "tuned", "net_settings")
+
+
 class Made(Results):
     """Results of these frames and facts, where others read their folder. own: tables that runs brought, by name."""
 
@@ -50,7 +53,9 @@ class Made(Results):
         self._own, self._problems = own or {}, list(problems)
         of_runs = ("settings", "specs", "artifacts", "stderr")
         # in place of what cached properties would read
-        vars(self).update({name: {} for name in of_runs}, searches=[], scaling=[], n_probed=0, n_older=0)
+        vars(self).update(
+            {name: {} for name in of_runs}, searches=[], scaling=[], n_probed=0, n_older=0, n_other_data=0, n_repeats=0
+        )
         vars(self).update(runs=runs, probed=runs, columns=columns, tables=sorted(self._own))
         vars(self).update(environments=environments or {}, curves=_no_curves() if curves is None else curves)
         vars(self).update(facts)
@@ -65,7 +70,7 @@ def _no_curves() -> pd.DataFrame:
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = tuple(COLUMNS)) -> pd.DataFrame:
     """Runs, with every column there is."""
-    runs = pd.DataFrame(list(rows)).reindex(columns=[*IDENTITY, *(c.name for c in columns), "variant", "net_settings"])
+    runs = pd.DataFrame(list(rows)).reindex(columns=[*IDENTITY, *(c.name for c in columns), *NAMED])
     return runs.astype({c.name: float for c in columns if not c.text})
 
 
@@ -80,7 +85,7 @@ def run(method: str = "backprop", dataset: str = "digits", seed: int = 0, **valu
         name: values[name] for name in ("net", "variant") if name in values
     }
     plain = {"status": "ok", "reason": "", "device": "cpu", "epochs": 5, "batch_size": 128, "experiment": "e"}
-    plain |= {"net_settings": "{}", "protocol": "matched", "budget": "5 epochs"}
+    plain |= {"net_settings": "{}", "data_id": "d", "tuned": "", "protocol": "matched", "budget": "5 epochs"}
     return {"run_id": "-".join(map(str, identity.values())), **identity, **plain, **measured, **values}
 
 

@@ -376,7 +376,7 @@ def test_what_is_concluded_and_what_it_rests_on(tmp_path: Path) -> None:
 
 
 def test_older_rows_are_told_of(tmp_path: Path) -> None:
-    assert "3 older rows" in write(made([run()], n_older=3), tmp_path, title="t").read_text()
+    assert "Left out: 3 runs made by earlier code" in write(made([run()], n_older=3), tmp_path, title="t").read_text()
     assert "older row" not in write(made([run()]), tmp_path, title="t").read_text()
 
 

@@ -11,7 +11,8 @@ from bench.stats import paired_differences
 def frame(*runs: tuple[str, str, int, str, float], net: str = "mlp") -> pd.DataFrame:
     """Runs on one data set, given as (method, variant, seed, status, test_acc)."""
     columns = ["method", "variant", "seed", "status", "test_acc"]
-    return pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net, net_settings="{}", protocol="matched")
+    runs_of = pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net, net_settings="{}")
+    return runs_of.assign(protocol="matched", data_id="d", tuned="")
 
 
 def test_pairs_cancel_what_the_seeds_have_in_common() -> None:

@@ -15,6 +15,8 @@ def run(method: str, seed: int, val_acc: float, *, status: str = "ok", **others:
         "net": "mlp",
         "variant": "",
         "net_settings": "{}",
+        "data_id": "d",
+        "tuned": "",
         "protocol": "matched",
     }
     return {"run_id": f"{method}-{seed}", **row, "seed": seed, "status": status, "val_acc": val_acc, **others}
