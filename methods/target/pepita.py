@@ -19,6 +19,9 @@ Deviations from the paper: layers have biases, which learn as weights of an inpu
 have none (with it both passes need the same mask); weights start by torch's law, not He's. Images come normalised,
 not in [0, 1]: they are some three times larger beside F e, and so are the steps of the first layer for one lr.
 The authors' code divides by the batch size twice in convolutions; here it is once.
+One step size serves both nets: lr 0.1 is the paper's for MNIST on its mlp; its cnn takes 0.01 and batches of 50, and a
+cnn here wants its own. The velocity is torch's, v <- m v + grad, w <- w - lr v: when lr falls, all of v shrinks.
+In the authors' code lr is inside it, v <- m v + lr grad: what was gathered before the fall keeps its size.
 """
 
 from collections.abc import Mapping
