@@ -45,10 +45,11 @@ def default(row: dict[str, str], catalog: Catalog) -> Any:
     assert cls.info.family == row["family"]
     if "." in row["setting"]:
         module, name = row["setting"].split(".")
-        constant = getattr(import_module(f"methods.{row['family']}.{module}"), name)
-        return list(constant) if isinstance(constant, tuple) else constant
-    given = dict(pair.split("=") for pair in row["given"].split())
-    return getattr(cls.Config(**given), row["setting"])
+        found = getattr(import_module(f"methods.{row['family']}.{module}"), name)
+    else:
+        given = dict(pair.split("=") for pair in row["given"].split())
+        found = getattr(cls.Config(**given), row["setting"])
+    return list(found) if isinstance(found, tuple) else found
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['method']}-{row['setting']}-{row['given']}")
