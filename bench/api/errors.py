@@ -9,6 +9,7 @@ BenchError
 """
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 _OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "DefaultCPUAllocator")
@@ -48,6 +49,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that nobody registered, with the nearest known ones."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
-    return f"unknown {kind} '{name}'; {hint}"
+    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.5)
+    names = textwrap.shorten(", ".join(known), 160, placeholder=" ...") or "none"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {names}"
+    return f"unknown {kind} '{name if len(name) <= 60 else name[:57] + '...'}'; {hint}"

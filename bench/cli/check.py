@@ -1,4 +1,4 @@
-"""`bench check`: hold methods, nets and data sets against their contracts."""
+"""`bench check`: hold methods, nets, data sets and instruments against their contracts."""
 
 import sys
 from collections.abc import Iterable
@@ -16,15 +16,17 @@ from bench.cli.printing import BAD_INPUT, say
 if TYPE_CHECKING:
     from bench.testing import Result
 
-CHECKED = ("methods", "nets", "datasets")
+CHECKED = ("methods", "nets", "datasets", "instruments")
 YELLOW, PLAIN = "\033[33m", "\033[0m"
 
 
 def check(
-    target: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A method, net or data set, or a plugin file.")],
+    target: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A method, net, data set or instrument, or a plugin file.")
+    ],
     data_dir: DataDir = None,
 ) -> int:
-    """Hold a method, net or data set against its contract: shapes, seeds, checkpoints, claims, learning."""
+    """Hold a method, net, data set or instrument against its contract: shapes, seeds, checkpoints, claims, learning."""
     import torch
 
     torch.set_num_threads(1)  # the nets are tiny: threads would only wait for each other
@@ -50,7 +52,7 @@ def _named(name: str, catalog: Catalog) -> list[Entry]:
     found = [shelf[kind] for shelf in shelves if kind in shelf]
     if not found:
         known = [known for shelf in shelves for known in shelf]
-        raise ConfigError(unknown("method, net or data set", name, known))
+        raise ConfigError(unknown("method, net, data set or instrument", name, known))
     return found[:1]
 
 
@@ -58,8 +60,8 @@ def _checks(
     entry: Entry, catalog: Catalog, target: str, data_dir: Path | None
 ) -> "Iterable[tuple[str, Iterable[Result]]]":
     """A title and its checks, one net of a method after another."""
-    from bench.data import default_data_dir
-    from bench.testing import nets_of, run_checks, run_dataset_checks, run_net_checks
+    from bench.data import default_data_dir, require
+    from bench.testing import nets_of, run_checks, run_dataset_checks, run_instrument_checks, run_net_checks
 
     if entry.kind == "methods":
         method = entry.load()
@@ -69,7 +71,13 @@ def _checks(
         yield f"{entry.name} (net)", run_net_checks(entry.load())
     elif entry.kind == "datasets":
         dataset = catalog.dataset(target if ":" in target else entry.name)
-        yield f"{dataset.name} (data set)", run_dataset_checks(dataset, data_dir or default_data_dir())
+        folder = data_dir or default_data_dir()
+        require(dataset, folder)
+        yield f"{dataset.name} (data set)", run_dataset_checks(dataset, folder)
+    elif entry.kind == "instruments":
+        yield f"{entry.name} (instrument)", run_instrument_checks(entry.load(), catalog)
+    else:
+        yield f"{entry.name} ({entry.kind.removesuffix('s')}): there is no contract to check; `bench show` lists it", ()
 
 
 def _line(result: "Result") -> str:

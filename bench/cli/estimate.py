@@ -62,10 +62,11 @@ def estimate(
     from bench.runner.estimate import estimate as of
     from bench.spec.plan import refusal
 
+    sketched = sketch(asked, catalog, data_dir=data_dir)
     peak, reached = matmul_rate(torch.device("cpu"), PEAK_S), rates(results, catalog) if results else {}
     columns = columns_by_shapes(catalog)
     rows = []
-    for run, shape in sketch(asked, catalog, data_dir=data_dir):
+    for run, shape in sketched:
         if reason := refusal(run.spec, run.load(), shape):
             say(f"left out: {run.spec.label}: {reason}")
             continue

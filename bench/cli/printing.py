@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 WIDE = 240
+LINE = 300  # characters of a complaint
 BAD_INPUT = 2
 ELSEWHERE = "a wider terminal or a pipe shows"
 IN_REPORT = "`bench report` shows"
@@ -24,8 +25,11 @@ def note(text: str) -> None:
 
 
 def fail(text: str) -> int:
-    """One line for bad input; its exit code."""
-    print(f"bench: {text}", file=sys.stderr, flush=True)
+    """One line for bad input; its exit code. A longer one loses its middle: the end names the mend."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"bench: {text}")
+    if len(line) > LINE:
+        line = f"{line[: LINE - 105]} ... {line[-100:]}"
+    print(line, file=sys.stderr, flush=True)
     return BAD_INPUT
 
 

@@ -22,9 +22,9 @@ def load_preset(name: str) -> dict[str, Any]:
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """Raises: ConfigError for a file that cannot be read, or is no mapping in YAML."""
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"--config {path} cannot be read: it is not a regular file")
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"--config {path} cannot be read: it is not a regular file")
         with path.open(encoding="utf-8") as file:
             text = file.read(strict_yaml.LONGEST + 1)
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from bench.testing.contract import CHECKS, run_checks
 from bench.testing.finding import ContractViolation, Result
+from bench.testing.instruments import run_instrument_checks
 from bench.testing.parts import run_dataset_checks, run_net_checks
 from bench.testing.subject import Subject, Trainee, nets_of, small_task
 
@@ -14,6 +15,7 @@ __all__ = [
     "nets_of",
     "run_checks",
     "run_dataset_checks",
+    "run_instrument_checks",
     "run_net_checks",
     "small_task",
 ]
