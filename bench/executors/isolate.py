@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.api.status import Status
 from bench.executors import strays
+from bench.executors.importing import same_imports
 from bench.executors.output import Output
 from bench.record.folder import RunFolder
 from bench.runner.events import Event
@@ -71,7 +72,8 @@ def context() -> multiprocessing.context.ForkServerContext:
 def warm() -> None:
     """Let the server load torch while the parent is still planning."""
     context()
-    forkserver.ensure_running()
+    with same_imports():
+        forkserver.ensure_running()
 
 
 def execute(
@@ -284,9 +286,9 @@ _runs = set[int]()  # process ids of those that the server has forked for us and
 
 @contextlib.contextmanager
 def quiet_main() -> Iterator[None]:
-    """Keep multiprocessing from importing the caller's main module into the child: a run needs nothing of it."""
+    """Children that start meanwhile import from where this process did, and not its main module: none needs it."""
     main: dict[str, Any] = vars(sys.modules["__main__"])
-    with _main_lock:
+    with _main_lock, same_imports():
         kept = {name: value for name, value in main.items() if name in ("__file__", "__spec__")}
         main |= {"__spec__": None, "__file__": None}
         try:

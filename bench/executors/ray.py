@@ -27,6 +27,7 @@ from bench.api.errors import ConfigError, StoreError
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
 from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
+from bench.executors.importing import same_imports
 from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
 from bench.record.files import atomic_write
@@ -345,12 +346,13 @@ def _connected(address: str | None) -> Iterator[None]:
 
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(
-            address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,  # warnings of Ray's are of its own clusters and tokens, none of our runs
-        )
+        with same_imports(), _elsewhere():
+            ray.init(
+                address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,  # warnings of Ray's are of its own clusters and tokens, none of our runs
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(_no_cluster(address, error)) from error
     if threading.current_thread() is threading.main_thread():  # Ray puts handlers of its own in their place
@@ -362,6 +364,18 @@ def _connected(address: str | None) -> Iterator[None]:
         leaving = threading.Thread(target=ray.shutdown, daemon=True)  # it may wait for a head that is gone
         leaving.start()
         leaving.join(ANSWER_S)
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Work in an empty folder meanwhile: Ray puts the driver's working folder on the search path of its workers."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="bench-") as empty:
+        os.chdir(empty)
+        try:
+            yield
+        finally:
+            os.chdir(here)
 
 
 def _knock(address: str) -> None:

@@ -21,6 +21,7 @@ from bench.api.errors import ConfigError
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
 from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
+from bench.executors.importing import same_imports
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.record.clock import moment
 from bench.record.files import atomic_write
@@ -153,7 +154,7 @@ class _Sweep:
         if due:
             by = self._executor()
             self.stood |= {index: self._folder(index).summary() for index in due}
-            with by.batch():
+            with same_imports(), by.batch():
                 jobs = [by.submit(Attempt(self._job(index), self.terms, self.stop_file)) for index in due]
             self.jobs |= dict(zip(due, jobs, strict=True))
 
