@@ -20,6 +20,7 @@ from bench.record.folder import last_end
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
 from bench.record.standing import save_plan
+from bench.runner import room
 from bench.search import outcome, saved, search
 from bench.search.search import Search
 from bench.spec import threads
@@ -85,6 +86,8 @@ def prepare(
         for name in experiment.datasets
     }
     runs = plan(experiment, catalog, device=device, datasets=loaded)
+    if isinstance(executor or Local(), Local):
+        room.check(runs, loaded)
     runs = runs if shard is None else shard.of(runs)
     return (saved.applied(runs) if experiment.tuned else runs), device
 

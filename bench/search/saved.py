@@ -3,11 +3,10 @@
 An entry is for one method on one net and data set, with the method's other settings as they were in the search.
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from bench.api.errors import ConfigError
@@ -18,6 +17,7 @@ from bench.search.search import label, with_settings
 from bench.spec import strict_yaml
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Run
+from bench.spec.validation import validate_settings
 
 HEAD = "# Settings found by search. Written by `bench tune --save`, used by `bench run --tuned`.\n"
 _LIST = TypeAdapter(list[Provenance])
@@ -41,7 +41,7 @@ def save(found: Iterable[Found], methods: dict[str, Entry]) -> Iterator[str]:
         entry = Provenance.model_validate(row.model_dump(include=set(Provenance.model_fields)))
         kept = [other for other in load(path) if _row(other) != _row(entry)]
         lines = [one.model_dump(mode="json") for one in [*kept, entry]]
-        atomic_write(path, (HEAD + yaml.safe_dump(lines, sort_keys=False, allow_unicode=True)).encode())
+        atomic_write(path, (HEAD + strict_yaml.dump(lines)).encode())
         yield f"saved: {place}: {_values(entry)} in {path}"
 
 
@@ -49,6 +49,8 @@ def load(path: Path) -> list[Provenance]:
     """The entries of a file, or none where there is none. Raises: ConfigError naming a corrupt one."""
     if not path.exists():
         return []
+    if not path.is_file():
+        raise ConfigError(f"{path} is no regular file; mend or remove it")
     try:
         return _LIST.validate_python(strict_yaml.parse(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
@@ -59,7 +61,14 @@ def load(path: Path) -> list[Provenance]:
 def applied(runs: Sequence[Run]) -> list[Run]:
     """The runs with the settings that were saved for them; as they are where there are none."""
     found = ((run, lookup(run)) for run in runs)
-    return [with_settings(run, entry.best) if entry and entry.best else run for run, entry in found]
+    return [with_settings(run, _checked(run, entry.best)) if entry and entry.best else run for run, entry in found]
+
+
+def _checked(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
+    """The saved settings, held to what flags are held to. Raises: ConfigError naming the file."""
+    owner = f"{run.spec.method} in {beside(run.method)}"
+    complete = validate_settings(run.method.load().Config, {**run.spec.method_settings, **best}, owner)
+    return {name: complete[name] for name in best}
 
 
 def told(runs: Sequence[Run]) -> list[str]:

@@ -42,6 +42,24 @@ def parse(text: str) -> Any:
         raise ValueError(_told(error)) from None
 
 
+def dump(value: Any) -> str:
+    """YAML that `parse` reads as the same value: text that looks like a number is quoted."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML quotes what YAML 1.1 reads as another type; this one also what YAML 1.2 does."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _tag, _form in (("float", _FLOAT), ("int", _OTHER_BASE)):
+    _Dumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_form.pattern})\Z"), list("-+.0123456789")
+    )
+
+
 def scalar(text: str) -> Any:
     """A plain scalar of the core schema: null, boolean, number, or the text itself. Raises: ValueError."""
     if text in _NULL:

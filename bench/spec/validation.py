@@ -12,7 +12,7 @@ from bench.api.errors import ConfigError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 
-LARGEST_INT = 1_000_000  # of a setting that declares no upper bound of its own
+LARGEST_INT = 100_000  # of a setting that declares no upper bound of its own
 LARGEST_FLOAT = 1e30  # of any setting; float32 ends at 3.4e38
 SHOWN = 60  # characters of a refused value
 _BRANCH = re.compile(r"constrained-\w+|int|float|str|bool|(list|dict|tuple)\[.*\]|literal\[.*\]")  # of a union

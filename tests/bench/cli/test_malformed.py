@@ -322,10 +322,10 @@ def test_a_malformed_invocation_is_one_line_and_leaves_nothing(
         Path(words[2]).write_text(CONFIGS[words[2].removesuffix(".yaml")])
     there = sorted(os.walk("."))
     monkeypatch.setattr(sys, "argv", ["bench", *words])
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SystemExit) as ended:
         main()
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     printed = capfd.readouterr()
     assert ended.value.code == 2
     line = printed.err.removesuffix("\n")
@@ -334,4 +334,4 @@ def test_a_malformed_invocation_is_one_line_and_leaves_nothing(
     assert len(line) <= 300
     assert printed.out == ""
     assert sorted(os.walk(".")) == there
-    assert took < 3.0  # a second on a quiet machine
+    assert took < 1.0

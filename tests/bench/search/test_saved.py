@@ -127,3 +127,13 @@ def test_a_corrupt_file_beside_a_method_is_named(tmp_path: Path) -> None:
         (tmp_path / "backprop.tuned.yaml").write_text(text)
         with pytest.raises(ConfigError, match="backprop.tuned.yaml is corrupt"):
             saved.applied(runs)
+
+
+@pytest.mark.parametrize("best", [{"lr": -1.0}, {"lr": float("inf")}, {"lr": True}, {"lr": "fast"}])
+def test_saved_settings_are_held_to_what_flags_are(tmp_path: Path, best: dict[str, object]) -> None:
+    experiment = asked("backprop")
+    runs = beside(tmp_path, planned(experiment))
+    (row,) = found_for(experiment, 1e-2)
+    list(saved.save([row.model_copy(update={"best": best})], entries(runs)))
+    with pytest.raises(ConfigError, match=r"backprop\.tuned\.yaml: lr=.* is refused"):
+        saved.applied(runs)
