@@ -20,6 +20,7 @@ class Column:
     blank_at: a value that tables leave out because it says nothing. unless_equal: another column; where both agree,
         tables leave this one out.
     text: whether its values are words.
+    timed: whether it is a time, a rate or an energy, which others' work on the machine falsifies.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Column:
     blank_at: float | None = None
     unless_equal: str | None = None
     text: bool = False
+    timed: bool = False

@@ -52,7 +52,10 @@ class Claims:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method's identity card. `nets` are the nets it runs on, the default first; ANY_NET means all."""
+    """A method's identity card. `nets` are the nets it runs on, the default first; ANY_NET means all.
+
+    control: whether it is no rule of its own but shows what one must beat, as a read-out of random features does.
+    """
 
     name: str
     title: str
@@ -60,6 +63,7 @@ class MethodInfo:
     paper: str
     claims: Claims
     nets: tuple[str, ...] = ANY_NET
+    control: bool = False
 
 
 class Way(NamedTuple):

@@ -77,19 +77,20 @@ class Clock(Gauge):
     columns = (
         Column(
             "train_s", "train, s", "seconds in training steps; evaluation, data, loading and set-up are left out",
-            better="lower", interval=True, shown="terminal",
+            better="lower", interval=True, shown="terminal", timed=True,
         ),
         Column(
-            "step_ms_p50", "step p50, ms", "median time of a training step", better="lower", shown="terminal"
+            "step_ms_p50", "step p50, ms", "median time of a training step",
+            better="lower", shown="terminal", timed=True,
         ),
-        Column("step_ms_p95", "step p95, ms", "95th percentile of it", better="lower", shown="page"),
+        Column("step_ms_p95", "step p95, ms", "95th percentile of it", better="lower", shown="page", timed=True),
         Column(
             "examples_per_s", "examples/s", "images trained on per second, data included",
-            better="higher", interval=True, shown="page",
+            better="higher", interval=True, shown="page", timed=True,
         ),
-        Column("eval_s", "evaluation, s", "seconds in validation and test"),
-        Column("data_s", "data, s", "seconds in putting mini-batches together"),
-        Column("setup_s", "set-up, s", "seconds from the start of the process's work to the first step"),
+        Column("eval_s", "evaluation, s", "seconds in validation and test", timed=True),
+        Column("data_s", "data, s", "seconds in putting mini-batches together", timed=True),
+        Column("setup_s", "set-up, s", "seconds from the start of the process's work to the first step", timed=True),
         Column("steps", "steps", "training steps taken"),
     )  # fmt: skip
 

@@ -44,15 +44,23 @@ class Energy(Gauge):
     name = "energy"
     rank: ClassVar[int] = 26
     columns = (
-        Column("gpu_energy_j", "GPU, J", "joules of the whole GPU during training steps", better="lower", shown="page"),
+        Column(
+            "gpu_energy_j",
+            "GPU, J",
+            "joules of the whole GPU during training steps",
+            better="lower",
+            shown="page",
+            timed=True,
+        ),
         Column(
             "cpu_energy_j",
             "CPU, J",
             "joules of the processor's packages during training steps",
+            timed=True,
             better="lower",
             shown="page",
         ),
-    )
+    )  # fmt: skip
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
@@ -94,9 +102,23 @@ class EnergyPerExample(Derived):
     name = "energy-per-example"
     rank: ClassVar[int] = 27
     columns = (
-        Column("gpu_j_per_example", "GPU, mJ/image", "GPU energy per image trained on", scale=1000, better="lower"),
-        Column("cpu_j_per_example", "CPU, mJ/image", "CPU energy per image trained on", scale=1000, better="lower"),
-    )
+        Column(
+            "gpu_j_per_example",
+            "GPU, mJ/image",
+            "GPU energy per image trained on",
+            scale=1000,
+            better="lower",
+            timed=True,
+        ),
+        Column(
+            "cpu_j_per_example",
+            "CPU, mJ/image",
+            "CPU energy per image trained on",
+            scale=1000,
+            better="lower",
+            timed=True,
+        ),
+    )  # fmt: skip
 
     def derive(self, found: Mapping[str, Any]) -> Mapping[str, Value]:
         # the rate is of data and steps together, so this is the count of images

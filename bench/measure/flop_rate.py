@@ -18,11 +18,11 @@ class FlopRate(Derived):
         Column(
             "train_flops", "GFLOP in all", "GFLOP per step times the training steps taken", scale=1e-9, better="lower"
         ),
-        Column("flops_per_s", "GFLOP/s", "GFLOP per step times steps, over the training time", scale=1e-9),
+        Column("flops_per_s", "GFLOP/s", "GFLOP per step times steps, over the training time", scale=1e-9, timed=True),
         Column(
             "peak_fraction", "of peak, %",
             "GFLOP/s reached in training steps, as a part of the highest rate of a large matrix product there",
-            scale=100, shown="page",
+            scale=100, shown="page", timed=True,
         ),
     )  # fmt: skip
 

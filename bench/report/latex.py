@@ -86,7 +86,7 @@ def _caption(runs: pd.DataFrame) -> str:
     n = "" if seeds.empty else f", $n = {seeds.min()}$" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
     return (
         rf"Means and 95\,\% $t$-intervals over seeds{n}. ok: runs that ended well, of those attempted. Bold: test "
-        rf"accuracy differs from that of {escape(REFERENCE)} on the same net (paired $t$-test, 5\,\% after Holm)."
+        rf"accuracy differs from that of {escape(REFERENCE)} on the same net (paired $t$-test, 5\,\% after Bonferroni)."
     )
 
 
@@ -100,8 +100,7 @@ def _cell(column: Column, line: Mapping[Any, Any]) -> str:
     text = f"{in_unit(column, mean):.{places}f}"
     if column.interval and not math.isnan(half):
         text += f"({round(in_unit(column, half) * 10**places)})"
-    conclusion = line.get("conclusion")
-    told = isinstance(conclusion, str) and conclusion.startswith(("higher", "lower"))
+    told = line.get("verdict") in ("higher", "lower")
     return rf"\bfseries {text}" if told and column.name == "test_acc" else text
 
 

@@ -1,8 +1,9 @@
 """What may be concluded from several runs."""
 
 from bench.stats.aggregate import IQM, interquartile_means, performance_band, performance_profile, scores_of
-from bench.stats.comparison import points
+from bench.stats.comparison import Verdict, points
 from bench.stats.counts import ROW, count_runs, finished
+from bench.stats.disturbance import comparable, disturbed
 from bench.stats.intervals import Interval, t_interval
 from bench.stats.paired import CONCLUSION, TEST_ACC_DIFF, TESTS, paired_differences
 from bench.stats.pareto import front
@@ -20,8 +21,11 @@ __all__ = [
     "TEST_ACC_DIFF",
     "VERSUS",
     "Interval",
+    "Verdict",
+    "comparable",
     "costs_to_target",
     "count_runs",
+    "disturbed",
     "finished",
     "front",
     "interquartile_means",

@@ -5,12 +5,18 @@ For n differences of mean m and standard deviation s, with T of Student's t dist
     they differ         H0: E d = 0             p = 2 P(T > |m| sqrt(n) / s)
     they are equal      H0: |E d| >= margin     p = P(T > (margin - |m|) sqrt(n) / s)
 
-The second is the two one-sided tests (TOST) of Schuirmann 1987. Holm 1979 corrects each for the size of the family.
+The second is the two one-sided tests (TOST) of Schuirmann 1987. In a family of k comparisons p values are multiplied by
+k (Bonferroni), and the interval of each difference has the level 1 - 0.05 / k, so that all hold at once with 95%:
+
+    m +- t(1 - 0.05 / 2k; n - 1) s / sqrt(n)        excludes 0 where, and only where, k p <= 0.05
+
+Step-down corrections (Holm's) find a little more, but have no such intervals: a verdict and the interval beside it
+would disagree.
 """
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +24,7 @@ from scipy.special import nctdtr, stdtrit
 from statsmodels.stats.weightstats import DescrStatsW
 
 ALPHA, POWER = 0.05, 0.8
+NEEDS_MORE = "needs 2 seeds"
 NO_SPREAD = 1e-9  # below which a standard deviation of accuracies is rounding
 
 
@@ -50,17 +57,21 @@ def compare(differences: Iterable[float], margin: float) -> Comparison:
     return Comparison(n, sd, float(statistics.ttest_mean(0)[1]), float(statistics.ttost_mean(-margin, margin)[0]))
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """The p values corrected over their family, NaN where there was no test, which is no member of it.
+def bonferroni(p_values: ArrayLike) -> NDArray[np.float64]:
+    """The p values corrected over their family: min(1, k p), with k the number of tests; NaN where there was none."""
+    p = np.array(p_values, dtype=float)
+    return np.minimum(1, np.count_nonzero(~np.isnan(p)) * p)
 
-    The k-th smallest of n becomes min(1, max_{j <= k} (n - j + 1) p_j). As statsmodels' multipletests has it, which
-    collects garbage at every call: a fifth of a second where torch is loaded.
+
+def simultaneous(n: ArrayLike, sd: ArrayLike, family: ArrayLike) -> NDArray[np.float64]:
+    """Half-widths of intervals that hold at once, for n differences of this spread in a family of so many tests.
+
+    NaN for fewer than two differences. Several without a spread have 0, and no test. Shape: (rows,).
     """
-    corrected = np.array(p_values, dtype=float)
-    n = np.count_nonzero(~np.isnan(corrected))
-    rising = np.argsort(corrected)[:n]  # NaN stands last
-    corrected[rising] = np.minimum(1, np.maximum.accumulate(np.arange(n, 0, -1) * corrected[rising]))
-    return corrected
+    n, sd, family = (np.asarray(of, dtype=float) for of in (n, sd, family))
+    several = np.maximum(n, 2)
+    half = stdtrit(several - 1, 1 - ALPHA / (2 * np.maximum(family, 1))) * sd / np.sqrt(several)
+    return np.where(n > 1, half, np.nan)
 
 
 def points(fraction: float) -> str:
@@ -68,17 +79,33 @@ def points(fraction: float) -> str:
     return f"{100 * fraction:g} point{'' if math.isclose(fraction, 0.01) else 's'}"
 
 
-def conclusion(n: int, mean: float, p_differs: float, p_equivalent: float, margin: float) -> str:
-    """A comparison in words, at a level of 5%: `higher`, `lower`, `equivalent within 1 point`, `undecided`.
+Verdict = Literal["higher", "lower", "equivalent", "not significant"]
 
-    A difference that is there and yet within the margin is `lower by less than 1 point`. Empty without a pair.
+
+def verdict(p_differs: float, p_equivalent: float, mean: float) -> Verdict:
+    """At a level of 5%, by corrected p values. Higher or lower may at once be equivalent: see `conclusion`."""
+    if p_differs <= ALPHA:
+        return "higher" if mean > 0 else "lower"
+    return "equivalent" if p_equivalent <= ALPHA else "not significant"
+
+
+def conclusion(n: int, mean: float, p_alone: float, p_differs: float, p_equivalent: float, margin: float) -> str:
+    """A comparison of n pairs in words: `higher`, `equivalent within 1 point`, `lower, not significant, 3 seeds`.
+
+    A difference that is there and yet within the margin is `lower by less than 1 point`. p_alone: before correction,
+    which a difference may pass that does not pass the corrected test, and is then said to. Empty without a pair.
     """
     if n < 2:
-        return "none (n=1)" if n else ""
-    direction = "higher" if mean > 0 else "lower"
-    if p_differs <= ALPHA:
+        return NEEDS_MORE if n else ""
+    found = verdict(p_differs, p_equivalent, mean)
+    if found == "equivalent":
+        return f"equivalent within {points(margin)}"
+    direction = "higher" if mean > 0 else "lower" if mean < 0 else "level"
+    if found != "not significant":
         return f"{direction} by less than {points(margin)}" if p_equivalent <= ALPHA else direction
-    return f"equivalent within {points(margin)}" if p_equivalent <= ALPHA else "undecided"
+    if math.isnan(p_alone):
+        return f"{direction}, all {n} seeds alike, which no test can judge"
+    return f"{direction}, not significant{' after correction' if p_alone <= ALPHA else ''}, {n} seeds"
 
 
 def seeds_needed(sd: float, difference: float) -> float:

@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from bench.api.column import Column
-from bench.stats.comparison import compare, conclusion, holm
+from bench.stats.comparison import compare
 from bench.stats.counts import ROW, finished
-from bench.stats.intervals import t_interval
+from bench.stats.disturbance import comparable
+from bench.stats.paired import accuracy_by_seed, judged
 
 CELL = [*ROW, "protocol"]
 SIDES = ("a", "b")
@@ -32,7 +33,7 @@ VERSUS = (
     Column(
         "conclusion",
         "conclusion",
-        "what the paired differences allow to say of B, at a level of 5% over all cells (Holm), as in reports",
+        "what the paired differences allow to say of B, at a level of 5% over all cells (Bonferroni), as in reports",
         text=True,
         shown="terminal",
     ),
@@ -40,11 +41,12 @@ VERSUS = (
 
 
 def versus(a: pd.DataFrame, b: pd.DataFrame, margin: float, ratios: Sequence[Column] = ()) -> pd.DataFrame:
-    """Per cell that either has: the columns of VERSUS, p values, and B over A of the means of each of `ratios`.
+    """Per cell that either has: the columns of VERSUS, p values, and B over A of the means of each of `ratios`,
+    none of times that others' work disturbed.
 
     A cell is a data set, method, net, variant and protocol; variants must have been told apart over both together.
     Columns: CELL, `n_a`, `n_b`, `test_acc_a`, `test_acc_b`, `n_pairs`, `b_minus_a_diff_mean` and `_ci95`, `identical`,
-    `p_differs`, `p_equivalent` and their `_holm`, `conclusion`, `X_ratio`. margin: a fraction.
+    `p_differs`, `p_equivalent` and their `_corrected`, `verdict`, `conclusion`, `X_ratio`. margin: a fraction.
     """
     both = pd.concat([a.assign(_side="a"), b.assign(_side="b")], ignore_index=True)
     lines = []
@@ -54,24 +56,20 @@ def versus(a: pd.DataFrame, b: pd.DataFrame, margin: float, ratios: Sequence[Col
         line: dict[str, Any] = dict(zip(CELL, cell, strict=True))
         for name, side in zip(SIDES, sides, strict=True):
             line[f"n_{name}"], line[f"test_acc_{name}"] = len(side), side["test_acc"].mean()
-        of_a, of_b = (side.groupby("seed")["test_acc"].mean() for side in sides)
+        of_a, of_b = (accuracy_by_seed(side) for side in sides)
         pairs = (of_b - of_a).dropna()
-        interval, tests = t_interval(pairs), compare(pairs, margin)
+        tests = compare(pairs, margin)
         line |= {
             "n_pairs": len(pairs),
-            "b_minus_a_diff_mean": interval.mean,
-            "b_minus_a_diff_ci95": interval.half_width,
+            "b_minus_a_diff_mean": pairs.mean(),
+            "b_minus_a_diff_sd": tests.sd,
             "identical": int((pairs == 0).sum()) if len(pairs) else math.nan,
             "p_differs": tests.p_differs,
             "p_equivalent": tests.p_equivalent,
         }
         for column in ratios:
             before, after = (side[column.name].mean() for side in sides)
-            line[f"{column.name}_ratio"] = after / before if before else math.nan
+            line[f"{column.name}_ratio"] = after / before if before and comparable(column, *sides) else math.nan
         lines.append(line)
     frame = pd.DataFrame(lines)
-    for name in ("p_differs", "p_equivalent"):
-        frame[f"{name}_holm"] = holm(frame[name])
-    judged = (frame[name] for name in ("n_pairs", "b_minus_a_diff_mean", "p_differs_holm", "p_equivalent_holm"))
-    frame["conclusion"] = [conclusion(n, mean, p, q, margin) for n, mean, p, q in zip(*judged, strict=True)]
-    return frame
+    return judged(frame, "b_minus_a_diff", margin, frame.groupby(lambda _: 0))

@@ -22,6 +22,7 @@ class BackpropLastLayer(WholeNet):
     info = MethodInfo(
         name="backprop-last-layer",
         title="Last layer only",
+        control=True,
         family="backprop",
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),

@@ -26,6 +26,7 @@ class RandomFeatures(WholeNet):
     info = MethodInfo(
         name="random-features",
         title="Random features",
+        control=True,
         family="backprop",
         paper="rahimi2008random",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),

@@ -1,8 +1,8 @@
 """The answer first: who wins, at what cost, and how sure that is; what accuracy costs in memory, and in time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from bench.report.panels import by_row, spread_of_errors
 from bench.report.rows import counted, ends_of_bar
 from bench.report.summary import differences_of, ordered
 from bench.report.text import markdown as escape
-from bench.stats import REFERENCE, ROW, finished, front, t_interval
+from bench.stats import REFERENCE, ROW, Verdict, comparable, finished, front, t_interval
 
 MOST_SEEDS = 40  # rows in a panel; more dots would hide the means
 FAR = "network"  # of reverse mode: backprop in all but name
@@ -46,10 +46,11 @@ def section(results: Results) -> Iterator[Block]:
         return
     known = {column.name: column for column in results.columns}
     differences = differences_of(results).set_index(ROW)
+    controls = _controls(results)
     for dataset, group in ok.groupby("dataset"):
         memory = _first([known[name] for name in COSTS["memory"] if name in known], group)
         costs = [c for c in (memory, known.get("train_s")) if c is not None]
-        yield Text(sentence(str(dataset), group, differences, known["test_acc"], costs))
+        yield Text(sentence(str(dataset), group, differences, known["test_acc"], costs, controls))
     look = counted(runs)
     for cost, names in COSTS.items():
         panels = accuracy_against(ok, [known[name] for name in names if name in known])
@@ -57,14 +58,21 @@ def section(results: Results) -> Iterator[Block]:
 
 
 def sentence(
-    dataset: str, ok: pd.DataFrame, differences: pd.DataFrame, accuracy: Column, costs: Sequence[Column]
+    dataset: str,
+    ok: pd.DataFrame,
+    differences: pd.DataFrame,
+    accuracy: Column,
+    costs: Sequence[Column],
+    controls: Collection[str] = (),
 ) -> str:
     """Of one data set: the best rule without backprop through the whole net, held against its twin.
 
-    ok: runs that ended well. differences: as `paired_differences` has them, by ROW.
+    ok: runs that ended well. differences: as `paired_differences` has them, by ROW. controls: methods that show what a
+    rule must beat, which are no answer themselves.
     """
     rows: dict[Any, pd.DataFrame] = dict(list(ok.groupby(ROW, sort=False)))
-    others = {row: g for row, g in rows.items() if row[1] != REFERENCE and not (g["reverse_mode"] == FAR).all()}
+    rows_of_rules = {row: g for row, g in rows.items() if row[1] not in (REFERENCE, *controls)}
+    others = {row: g for row, g in rows_of_rules.items() if not (g["reverse_mode"] == FAR).all()}
     among = others or rows
     best = max(among, key=lambda row: among[row]["test_acc"].mean())
     mean, half_width, _ = t_interval(among[best]["test_acc"])
@@ -77,16 +85,30 @@ def sentence(
     beside = differences.loc[best]
     points = 100 * float(beside["test_acc_diff_mean"])
     way = "level with" if abs(points) < 0.005 else f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
-    sure = {"": "", "none (n=1)": " (one seed: no conclusion)"}.get(beside["conclusion"], f" ({beside['conclusion']})")
     twin = next((g for row, g in rows.items() if row == (dataset, REFERENCE, best[2], beside["twin_variant"])), None)
-    ratios = [] if twin is None else [f"{r} {_what(c)}" for c in costs if (r := _ratio(c, among[best], twin))]
-    text += f", {way} backprop on the same net{sure}" + (f", at {' and '.join(ratios)}" if ratios else "")
-    tested = [c for row, c in differences["conclusion"].items() if row in others and c not in ("", "none (n=1)")]
+    text += f", {way} backprop on the same net ({beside['conclusion']})"
+    text += "" if twin is None else _at(costs, among[best], twin)
+    tested = [word for row, word in differences["verdict"].items() if row in others and isinstance(word, str)]
     if not tested:
         return f"{text}."
-    n = {word: sum(c.startswith(word) for c in tested) for word in ("higher", "lower", "equivalent", "undecided")}
-    counts = ", ".join(f"{k} {word}" for word, k in n.items() if k)
+    counts = ", ".join(f"{tested.count(word)} {word}" for word in get_args(Verdict) if word in tested)
     return f"{text}. Of {len(tested)} such rows against backprop: {counts}."
+
+
+def _at(costs: Sequence[Column], ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
+    """At what part of the twin's costs; never of times that others' work has disturbed."""
+    fair = [column for column in costs if comparable(column, ours, theirs)]
+    ratios = [f"{ratio} {_what(column)}" for column in fair if (ratio := _ratio(column, ours, theirs))]
+    text = f", at {' and '.join(ratios)}" if ratios else ""
+    if len(fair) == len(costs):
+        return text
+    return f"{text}; others were at work on the machine, so times are not compared: run again on a quiet one"
+
+
+def _controls(results: Results) -> frozenset[str]:
+    """The methods whose cards say that they are controls."""
+    methods = {} if results.catalog is None else results.catalog.methods
+    return frozenset(name for name, entry in methods.items() if entry.card.get("control"))
 
 
 def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel]:

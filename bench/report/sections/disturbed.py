@@ -6,18 +6,18 @@ from bench.record.results import Results
 from bench.report.blocks import Block, Facts, Heading, Text
 from bench.report.summary import ordered
 from bench.report.text import markdown as escape
-from bench.stats import ROW, finished
+from bench.stats import ROW, disturbed, finished
 
 
 def section(results: Results) -> Iterator[Block]:
     ok = finished(ordered(results.runs))
     lines = []
     for row, group in ok.groupby(ROW, sort=False):
-        disturbed = group[[isinstance(by, str) and by != "" for by in group["contamination"]]]
-        if len(disturbed):
-            by = "; ".join(dict.fromkeys("; ".join(disturbed["contamination"]).split("; ")))
-            load = disturbed["other_load"].mean()
-            what = f"{len(disturbed)} of {len(group)} runs: {by}; others kept {load:.1f} cores busy"
+        touched = disturbed(group)
+        if len(touched):
+            by = "; ".join(dict.fromkeys("; ".join(touched["contamination"]).split("; ")))
+            load = touched["other_load"].mean()
+            what = f"{len(touched)} of {len(group)} runs: {by}; others kept {load:.1f} cores busy"
             lines.append((", ".join(escape(part) for part in row if part), escape(what)))
     if lines:
         yield Heading("Disturbed times")

@@ -48,5 +48,5 @@ def test_conclusions_are_corrected_for_the_number_of_cells() -> None:
     whole = versus(frame(side(0)), frame(side(0.01)), 0.05)
     alone = versus(frame(side(0)[:3]), frame(side(0.01)[:3]), 0.05)
     assert whole["p_differs"][0] == pytest.approx(alone["p_differs"][0])
-    assert whole["p_differs_holm"][0] == pytest.approx(min(1, 8 * alone["p_differs_holm"][0]))
+    assert whole["p_differs_corrected"][0] == pytest.approx(min(1, 8 * alone["p_differs_corrected"][0]))
     assert not math.isnan(whole["p_differs"][0])
