@@ -6,7 +6,7 @@ say, takes the signal at its output. B_l is dense: every unit at every position 
 B_l ~ U(-1, 1) / sqrt(n_l) for n_l units, the scale at which a linear readout of these units would start.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 
@@ -72,7 +72,16 @@ def forward(net: Net, stages: list[Stage], x: Tensor) -> tuple[list[Tensor], Ten
     return hidden, net.blocks[-1](h)
 
 
-def backward(hidden: list[Tensor], logits: Tensor, sent: Tensor, feedback: Iterable[Tensor], e: Tensor) -> None:
-    """Each layer's own gradient: hidden ones for the signal B_l `sent`, the output for its error e."""
-    deltas = [(sent @ B.flatten(1)).view_as(a) for a, B in zip(hidden, feedback, strict=True)]
-    torch.autograd.backward([*hidden, logits], [*deltas, e])
+def backward(
+    hidden: list[Tensor], logits: Tensor, sent: Tensor, feedback: Sequence[Tensor], e: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each layer's own gradient: hidden ones for the signal B_l `sent`, the output for its error e.
+
+    One layer after another, the last first, so that no more than one signal is there at a time, and what a layer kept
+    is free before the next one's turn. Empties `hidden`; gives B_l with what the layer has given, h_l.
+    """
+    torch.autograd.backward(logits, e)
+    for B in reversed(feedback):
+        h = hidden.pop()
+        torch.autograd.backward(h, (sent @ B.flatten(1)).view_as(h))
+        yield B, h.detach()

@@ -63,7 +63,9 @@ class DirectFeedbackAlignment(Method):
         self.optimizer.zero_grad(set_to_none=True)
         hidden, logits = forward(self.net, self.stages, batch.x)
         e = error(logits, batch.y)
-        backward(hidden, logits, e.sign() / len(e) if self.config.mode == "sdfa" else e, self.feedback, e)
+        sent = e.sign() / len(e) if self.config.mode == "sdfa" else e
+        for _ in backward(hidden, logits, sent, list(self.feedback), e):
+            pass
         self.optimizer.step()
         return {"loss": F.cross_entropy(logits.detach(), batch.y)}
 

@@ -64,10 +64,9 @@ class DirectKolenPollack(Method):
         self.optimizer.zero_grad(set_to_none=True)
         hidden, logits = forward(self.net, self.stages, batch.x)
         e = error(logits, batch.y)
-        backward(hidden, logits, e, self.feedback, e)
-        for h, B in zip(hidden, self.feedback, strict=True):
+        for B, h in backward(hidden, logits, e, list(self.feedback), e):
             # in B's own precision and memory format, which the optimiser takes for granted
-            B.grad = torch.empty_like(B).copy_((e.T @ h.detach().flatten(1)).view_as(B))
+            B.grad = torch.empty_like(B).copy_((e.T @ h.flatten(1)).view_as(B))
         self.optimizer.step()
         return {"loss": F.cross_entropy(logits.detach(), batch.y)}
 
