@@ -79,12 +79,14 @@ def _no_group(*_: object) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--workers", "0"], "--workers 0: a training needs at least one worker"),
-        (["--workers", "two"], "--workers two: write numbers of workers, as in 1,2,4"),
+        (["--workers", "0"], "--workers 0: write numbers of workers from 1 to 9999"),
+        (["--workers", "two"], "--workers two: write numbers of workers from 1 to 9999, as in 1,2,4"),
         (["--workers", "3"], "--workers 3: noprop-dt on denoiser has T = 2 blocks"),
         (["--method", "no-prop"], "unknown method 'no-prop'"),
-        (["--method", "backprop"], "backprop has no blocks that learn independently of each other"),
-        (["--method", "sigprop"], "sigprop has no blocks that learn independently of each other"),
+        (
+            ["--method", "backprop", "--net", "denoiser"],
+            "backprop has no blocks that learn independently of each other",
+        ),
         (["--against", "spsa", "--workers", "2"], "spsa has no gradient of one loss through its net"),
         (["--ways", "rows"], "'rows' is none of blocks, data, pipeline"),
         (["--latency", "5"], "--latency and --bandwidth say together what a link carries"),

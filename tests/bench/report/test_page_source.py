@@ -12,6 +12,7 @@ from bench.report.blocks import Code, Facts, Heading, Table, Text
 from bench.report.reproduce import command
 from bench.spec.config import resolve
 from bench.spec.plan import plan
+from bench.spec.strict_yaml import scalar
 from bench.stats import front
 from tests.bench.report.made import CATALOG
 
@@ -57,7 +58,7 @@ def test_a_command_repeats_the_run_that_it_is_of() -> None:
     spec = planned(flags, changed).spec.model_dump(mode="json")
     words = command(spec, [spec["seed"]]).split()
     assert words[:2] == ["bench", "run"]
-    given = {k[2:].replace("-", "_"): v for k, v in zip(words[2::2], words[3::2], strict=True) if k != "--set"}
+    given = {k[2:].replace("-", "_"): scalar(v) for k, v in zip(words[2::2], words[3::2], strict=True) if k != "--set"}
     assignments = [v for k, v in zip(words[2::2], words[3::2], strict=True) if k == "--set"]
     assert planned(given, assignments).spec == planned(flags, changed).spec
 

@@ -21,11 +21,14 @@ SMALL = ["denoiser.T=3", "denoiser.width=4", "denoiser.hidden=32"]
 
 
 def planned(method: str, *assignments: str, net: str = "auto") -> Run:
+    """A run of the method. Of the assignments those count that are of it and its net."""
+    on = {"auto": "denoiser"}.get(net, net)
+    of_net = [text for text in (*SMALL, *assignments) if text.partition(".")[0] in (on, method)]
     asked = resolve(
         None,
         None,
         {"methods": method, "net": net, "batch_size": BATCH, "seeds": [0], "device": "cpu"},
-        [f"{method}.lr=1e-3", *SMALL, *assignments],
+        [f"{method}.lr=1e-3", *of_net],
     )
     (run,) = prepare(asked, Catalog(), data_dir=None, download=False)[0]
     return run
