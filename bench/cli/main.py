@@ -14,6 +14,7 @@ from bench.cli import audit, check, doctor, estimate, listing, memory, report, r
 from bench.cli.command import Command
 from bench.cli.ending import CTRL_C
 from bench.cli.executor import WithExecutor
+from bench.cli.outlet import steady
 from bench.cli.printing import fail, say
 from bench.record.files import cause
 
@@ -57,6 +58,7 @@ app.command("doctor", cls=Command)(doctor.doctor)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the `bench` command."""
+    steady()
     try:
         code = app(None if arguments is None else list(arguments), standalone_mode=False)
     except BenchError as error:

@@ -14,7 +14,17 @@ IN_REPORT = "`bench report` shows"
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without terminal codes and invisible characters, which are written as escapes; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """The same, without line breaks."""
+    return printable(text).replace("\n", r"\n")
 
 
 def note(text: str) -> None:
@@ -26,7 +36,7 @@ def note(text: str) -> None:
 
 def fail(text: str) -> int:
     """One line for bad input; its exit code. A longer one loses its middle: the end names the mend."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"bench: {text}")
+    line = one_line(f"bench: {text}")
     if len(line) > LINE:
         line = f"{line[: LINE - 105]} ... {line[-100:]}"
     print(line, file=sys.stderr, flush=True)
@@ -62,7 +72,8 @@ def table(
     from bench.cli.fitting import fit
 
     width = room()
-    fitted = fit(columns, rows, width, least)
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    fitted = fit([one_line(name) for name in columns], rows, width, least)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for header in fitted.headers:
         drawn.add_column(Text(header), overflow="fold")

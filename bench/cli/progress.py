@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from bench.cli.printing import one_line, say
 from bench.cli.tally import Tally
 from bench.executors.executor import Listener
 from bench.experiment import Begin, Listening, Whole
@@ -43,7 +44,7 @@ def _lines(runs: list[Run]) -> Listener:
 
     def listen(run: Run, event: Event) -> None:
         if not isinstance(event, Stepped):
-            print(f"{place[run.spec.run_id]} {run.spec.label}: {_words(run, event)}", flush=True)
+            say(one_line(f"{place[run.spec.run_id]} {run.spec.label}: {_words(run, event)}"))
 
     return listen
 
@@ -63,7 +64,7 @@ def _bar(tally: Tally) -> Iterator[Begin]:
             for task in self.tasks:
                 self.update(task.id, completed=tally.done, total=tally.total, counts=tally.counts, end=tally.end())
             yield self.make_tasks_table(self.tasks)
-            yield from (Text(f"{name}: {said}") for name, said in list(words.items()))
+            yield from (Text(one_line(f"{name}: {said}")) for name, said in list(words.items()))
 
     counts, end = TextColumn("{task.fields[counts]}"), TextColumn("{task.fields[end]}")
     columns = (counts, BarColumn(bar_width=None), TimeElapsedColumn(), end)
@@ -76,7 +77,7 @@ def _bar(tally: Tally) -> Iterator[Begin]:
             said = _words(run, event)
             if isinstance(event, Kept | Ended):
                 words.pop(run.spec.label, None)
-                progress.console.print(f"{escape(run.spec.label)}: {escape(said)}", highlight=False)
+                progress.console.print(escape(one_line(f"{run.spec.label}: {said}")), highlight=False)
             else:
                 words[run.spec.label] = "setting up" if isinstance(event, Started) else said
 

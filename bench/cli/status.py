@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.printing import left_and_end, note, table
+from bench.cli.printing import BAD_INPUT, fail, left_and_end, note, table
 
 
 def status(
     results: Annotated[Path, typer.Argument(help="A results folder, or that of one experiment.")] = Path("results"),
-) -> None:
+) -> int:
     """Tell where a sweep stands: what has ended, what is at work, when the rest will be done."""
     from bench.record.standing import standings
 
-    found = standings(results)
+    problems: list[str] = []
+    found = standings(results, problems)
     lines = []
     for standing in found:
         failed = {name: n for name, n in standing.ended.items() if name != "ok"}
@@ -24,6 +25,9 @@ def status(
     table(["experiment", "runs", "ok", "else", "at work", "waiting", "left"], lines)
     for run in (run for standing in found for run in standing.at_work):
         note(f"at work: {run.label}, epoch {run.epoch:g} of {run.epochs}, {run.seconds:.0f} s")
+    for problem in problems:
+        fail(problem)
+    return BAD_INPUT if problems else 0
 
 
 def _when(seconds: float | None) -> str:

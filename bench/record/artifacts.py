@@ -17,8 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from bench.api.artifact import Array, Artifact, HeatMap, Images, Lines
+from bench.record.forms import LARGEST_NUMBER, json_of
 
 PLAIN = "artifacts"  # the entry of JSON
+MOST_PANELS = 400  # panels times lines, or images in a grid
+MOST_PIXELS = 2048
 LARGEST = 2**28  # bytes, unpacked: pictures are small, so more than this is an attack or a mistake
 
 KINDS: Mapping[str, type[Artifact]] = {kind.kind: kind for kind in get_args(Artifact)}
@@ -59,9 +62,35 @@ def from_bytes(data: bytes) -> list[Artifact]:
             arrays = {name: np.asarray(file[name]) for name in file.files}
         if PLAIN not in arrays or arrays[PLAIN].dtype.kind != "U" or arrays[PLAIN].ndim:
             raise ValueError(f"no entry '{PLAIN}'")
-        return _decoded(json.loads(str(arrays.pop(PLAIN))), arrays)
+        artifacts = _decoded(json_of(str(arrays.pop(PLAIN)).encode()), arrays)
     except (OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
+    for artifact in artifacts:
+        wrong = _undrawable(artifact)
+        if wrong is not None:
+            raise ValueError(f"artifact '{artifact.name[:80]}': {wrong}")
+    return artifacts
+
+
+def _undrawable(artifact: Any) -> str | None:
+    """Why no picture can be made of it, or None."""
+    for name in _ARRAYS[type(artifact)]:
+        values = getattr(artifact, name)
+        if values is None:
+            continue
+        if values.size == 0:
+            return f"{name} {values.shape} holds nothing"
+        if (name != "y" and not np.isfinite(values).all()) or np.isinf(values).any():
+            return f"{name} is not finite"
+        if values.dtype.kind == "f" and (np.abs(values.astype(np.float64)) > LARGEST_NUMBER).any():
+            return f"{name} holds a number above {LARGEST_NUMBER:g}"
+        if name in ("images", "pictures") and (values.shape[-3] not in (1, 3) or max(values.shape[-2:]) > MOST_PIXELS):
+            return f"{name} {values.shape} are not of 1 or 3 channels and at most {MOST_PIXELS} pixels a side"
+    panels = 1
+    if isinstance(artifact, (Lines, Images)):
+        rows, columns = (artifact.y if isinstance(artifact, Lines) else artifact.images).shape[:2]
+        panels = rows * columns
+    return f"{panels} panels and lines; at most {MOST_PANELS} are drawn" if panels > MOST_PANELS else None
 
 
 def _decoded(plain: Any, arrays: Mapping[str, NDArray[Any]]) -> list[Artifact]:

@@ -75,6 +75,8 @@ def csv_rows(data: bytes) -> tuple[list[str], list[list[str]]]:
         fields, *rows = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
     except csv.Error as error:
         raise ValueError(str(error)) from error
+    if b"\0" in data:
+        raise ValueError("a NUL character")
     if len(set(fields)) < len(fields) or any(len(row) != len(fields) for row in rows):
         raise ValueError("not a table")
     return fields, rows

@@ -10,7 +10,6 @@ or a whole new one. A folder is worked on under a lock, so that several processe
 import contextlib
 import fcntl
 import io
-import json
 import os
 import pickle
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL, RESUMABLE
+from bench.record import forms
 from bench.record.files import SAFE_NAME, atomic_write, cause, csv_bytes, json_bytes, safe_name
 from bench.record.schema import CURVE, SCHEMA
 
@@ -77,12 +77,9 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            summary = json.loads(path.read_bytes())
+            return forms.summary(path.read_bytes())
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} is corrupt ({error}); remove its folder and run again") from error
-        if not isinstance(summary, dict):
-            raise StoreError(f"{path} is corrupt (not an object); remove its folder and run again")
-        return summary
 
     def is_final(self) -> bool:
         summary = self.summary()
@@ -168,8 +165,8 @@ def last_end(experiment: Path) -> float:
     """When the last of an experiment's runs ended, by the records that can be read; 0 where there is none."""
     ends = [0.0]
     for path in experiment.glob("*/summary.json"):
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            ends.append(float(json.loads(path.read_bytes()).get("finished_at") or 0.0))
+        with contextlib.suppress(OSError, ValueError):
+            ends.append(float(forms.summary(path.read_bytes()).get("finished_at") or 0.0))
     return max(ends)
 
 

@@ -1,6 +1,7 @@
 """All that was measured below a folder, as frames. One reading, at first use; tables, figures and users share it."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MARGIN = 0.01
+NUMBER = re.compile(r"(?:[-+]?(?:[0-9]{1,40}\.?[0-9]*(?:e[-+]?[0-9]{1,3})?|inf|nan))?", re.I)
 TAIL_BYTES, TAIL_LINES = 4000, 20
 
 
@@ -61,6 +63,16 @@ class Results:
         self.margin, self.target = margin, target
         self._declared = columns
         self._all_sources = all_sources
+
+    @property
+    def lenient(self) -> bool:
+        """Whether what is corrupt is left out."""
+        return self._problems is not None
+
+    def left_out(self, problem: str) -> None:
+        """Add a line to `problems`, if lenient."""
+        if self._problems is not None:
+            self._problems.append(problem)
 
     @property
     def problems(self) -> list[str]:
@@ -218,7 +230,8 @@ class Results:
 
     def _cell(self, row: Row, name: str, text: bool) -> Any:
         value = row.values.get(name)
-        if value is not None and not isinstance(value, str if text else (int, float)):
+        wrong = isinstance(value, bool) or not isinstance(value, str if text else (int, float))
+        if value is not None and wrong:
             with self._noted():
                 raise row.record.corrupt("summary.json", f"'{name}' is no {'text' if text else 'number'}")
             return None
@@ -257,7 +270,8 @@ def _curve(data: bytes) -> tuple[list[str], list[list[str]]]:
     if fields != CURVE:
         raise ValueError(f"columns {', '.join(fields)}")
     for cell in chain.from_iterable(lines):
-        float(cell or "nan")
+        if not NUMBER.fullmatch(cell):
+            raise ValueError(f"{cell[:40]!a} is no number")
     return fields, lines
 
 

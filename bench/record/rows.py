@@ -1,17 +1,14 @@
 """From records to rows, a run each: what it is known by, and its values."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import NoneType
-from typing import Any, TypeVar, get_args
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
-from bench.api.status import FINAL, Status
+from bench.api.status import FINAL
+from bench.record import forms
 from bench.record.reader import Record
 from bench.record.schema import CUT, IDENTITY, NOT_SETTINGS, SCHEMA, SOURCES, UNVARIED
 from bench.spec import budget
@@ -19,8 +16,7 @@ from bench.spec import budget
 T = TypeVar("T")
 
 RUNNING = "running"  # as tables say it; no summary does
-_COLUMNS = TypeAdapter(tuple[Column, ...])
-_SPEC: Mapping[str, type] = dict(method=str, net=str, dataset=str, seed=int, epochs=int, batch_size=int)
+_SPEC = ("method", "net", "dataset", "seed", "epochs", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ class Row:
     def finished_at(self) -> float | None:
         """Unix seconds; None in records that do not know."""
         at = self.summary.get("finished_at")
-        return float(at) if isinstance(at, (int, float)) else None
+        return None if at is None else float(at)
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -158,25 +154,20 @@ def parsed(record: Record, name: str, parse: Callable[[bytes], T]) -> T | None:
 
 def one(record: Record) -> Row:
     """Raises: StoreError naming a corrupt file."""
-    spec = migrated(parsed(record, "spec.json", _object) or {}, record)
-    for name, kind in _SPEC.items():
-        if not isinstance(spec.get(name), kind):
-            raise record.corrupt("spec.json", f"it lacks '{name}' or has no {kind.__name__} there")
-    for name in budget.Budget.model_fields:
-        if not isinstance(spec.get(name, 0), (int, float, NoneType)):
-            raise record.corrupt("spec.json", f"'{name}' is no number")
-    summary = parsed(record, "summary.json", _object) or {}
-    status = summary.get("status", "interrupted")
-    if status not in get_args(Status):
-        raise record.corrupt("summary.json", f"unknown status '{status}'")
-    environment = parsed(record, "env.json", _object)
+    spec = migrated(parsed(record, "spec.json", forms.spec) or {}, record)
+    try:
+        forms.checked(spec, forms.SpecForm)
+    except ValueError as error:
+        raise record.corrupt("spec.json", error) from error
+    summary = parsed(record, "summary.json", forms.summary) or {}
+    environment = parsed(record, "env.json", forms.environment)
     return Row(record, spec, summary, environment, parsed(record, "columns.json", _columns) or ())
 
 
 def migrated(spec: dict[str, Any], record: Record) -> dict[str, Any]:
     """A spec in the present form. Raises: StoreError where it is of a later one, which may mean something else."""
     schema = spec.get("schema", 0)
-    if not isinstance(schema, int):
+    if not isinstance(schema, int) or isinstance(schema, bool):
         raise record.corrupt("spec.json", "'schema' is no number")
     if schema > SCHEMA:
         raise StoreError(
@@ -193,18 +184,8 @@ def _weight(row: Row) -> tuple[bool, float]:
     return row.summary.get("status") in FINAL, row.finished_at or 0.0
 
 
-def _object(data: bytes) -> dict[str, Any]:
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
 def _columns(data: bytes) -> tuple[Column, ...]:
-    try:
-        columns = _COLUMNS.validate_json(data)
-    except ValidationError as error:
-        raise ValueError(error.errors()[0]["msg"]) from error
+    columns = forms.columns(data)
     for column in columns:
         if column.name in (*IDENTITY, "variant"):
             raise ValueError(f"'{column.name}' names runs, and is no quantity")

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.api.errors import StoreError
+from bench.record import forms
 from bench.record.files import atomic_write, json_bytes, safe_name
 
 SCALING = "scaling"
 WayName = Literal["blocks", "data", "pipeline"]
 WAYS: Mapping[WayName, str] = {"blocks": "blocks", "data": "data parallel", "pipeline": "pipeline"}
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Amount = Annotated[float, Field(ge=0, le=1e40)]
 
 
 class Point(BaseModel):
@@ -23,7 +26,7 @@ class Point(BaseModel):
     computed nor waited, the most of all workers: its core was with somebody else.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_version: int = 1
     point_id: str
@@ -35,18 +38,18 @@ class Point(BaseModel):
     net: str
     dataset: str
     way: WayName
-    workers: int
-    batch_size: int
-    n_micro: int
-    steps: int
-    warm_up: int
+    workers: Count
+    batch_size: Count
+    n_micro: Count
+    steps: Count
+    warm_up: Annotated[int, Field(ge=0, le=10**12)]
     settings: dict[str, Any]
     net_settings: dict[str, Any]
-    step_s: float | None = None
-    images_per_s: float | None = None
+    step_s: Amount | None = None
+    images_per_s: Amount | None = None
     idle: list[float] = []
-    sent_bytes: float | None = None
-    modelled_images_per_s: float | None = None
+    sent_bytes: Amount | None = None
+    modelled_images_per_s: Amount | None = None
     weights: str | None = None
     as_one: bool | None = None
     crowded: bool = False
@@ -80,10 +83,12 @@ def placed(root: Path, problems: list[str] | None = None) -> list[tuple[Path, Po
     found = []
     for path in _files(root):
         try:
-            found.append((path, Point.model_validate_json(path.read_bytes())))
-        except (OSError, ValidationError) as error:
-            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            corrupt = StoreError(f"{path} is corrupt ({why}); remove it and run `bench scale` again")
+            data = path.read_bytes()
+            forms.json_of(data)
+            found.append((path, Point.model_validate_json(data)))
+        except (OSError, ValueError) as error:
+            cause = forms.why(error) if isinstance(error, ValidationError) else error
+            corrupt = StoreError(f"{path} is corrupt ({cause}); remove it and run `bench scale` again")
             if problems is None:
                 raise corrupt from error
             problems.append(str(corrupt))

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.api.errors import StoreError
+from bench.record import forms
 from bench.record.files import atomic_write
 
 TUNING = ".tuning"  # what the folder of the trials adds to the experiment's name
@@ -21,15 +22,18 @@ VERDICTS: dict[Verdict, str] = {
     "refused": "not searched: the method refuses the task",
 }
 Stage = Literal["spread", "guided", "widened"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Range = Annotated[list[Any], Field(min_length=1, max_length=10_000)]
 
 
 class Trial(BaseModel):
     """One run of a search. val_acc: a fraction, None where the run failed. train_s: None where it is not known."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     settings: dict[str, Any]
-    val_acc: float | None
+    val_acc: Fraction | None
     status: str
     stage: Stage
     train_s: float | None
@@ -38,7 +42,7 @@ class Trial(BaseModel):
 class Provenance(BaseModel):
     """Settings that were found, for which row of the tables, and by how much effort. None: an older search, unknown."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     method: str
     net: str
@@ -46,13 +50,13 @@ class Provenance(BaseModel):
     fixed: dict[str, Any] | None  # the method's other settings
     net_settings: dict[str, Any] | None
     best: dict[str, Any] | None  # None where every trial failed
-    val_acc: float | None
+    val_acc: Fraction | None
     verdict: Verdict
-    n_trials: int
-    epochs: int  # of each trial
-    reported_epochs: int  # of the runs that the settings are for
-    batch_size: int
-    seed: int
+    n_trials: Count
+    epochs: Count  # of each trial
+    reported_epochs: Count  # of the runs that the settings are for
+    batch_size: Count
+    seed: Count
     sampler: str
     date: str | None
     commit: str | None
@@ -63,9 +67,9 @@ class Found(Provenance):
     """All of one search. declared, searched: the ranges before and after widening, as a method would write them."""
 
     variant: str
-    declared: dict[str, list[Any]]
-    searched: dict[str, list[Any]]
-    at_chance: float  # an accuracy up to which nothing was learnt
+    declared: dict[str, Range]
+    searched: dict[str, Range]
+    at_chance: Fraction  # an accuracy up to which nothing was learnt
     tried: list[Trial]
 
 
@@ -89,7 +93,9 @@ def load(folder: Path) -> list[Found]:
     if not path.exists():
         return []
     try:
-        return _LIST.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise StoreError(f"{path} is corrupt ({why}); remove it and run the experiment again") from error
+        data = path.read_bytes()
+        forms.json_of(data)
+        return _LIST.validate_json(data)
+    except (OSError, ValueError) as error:
+        cause = forms.why(error) if isinstance(error, ValidationError) else error
+        raise StoreError(f"{path} is corrupt ({cause}); remove it and run the experiment again") from error

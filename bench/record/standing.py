@@ -4,7 +4,6 @@ results/<experiment>/plan.json      the runs that the last command wanted, in it
 """
 
 import csv
-import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from bench.api.errors import StoreError
 from bench.api.status import FINAL
+from bench.record import forms
 from bench.record.files import atomic_write, json_bytes
 from bench.record.folder import RunFolder, busy_since
 from bench.record.reader import PLAN
@@ -56,18 +56,27 @@ def save_plan(folder: Path, specs: Iterable[Mapping[str, Any]]) -> None:
     atomic_write(folder / PLAN, json_bytes([{name: spec[name] for name in NAMES} for spec in specs]))
 
 
-def standings(root: Path) -> list[Standing]:
+def standings(root: Path, problems: list[str] | None = None) -> list[Standing]:
     """Of an experiment's folder, or of all in a results folder.
 
-    Raises: StoreError where there is no plan, or one that is corrupt.
+    problems: where to say which plan or record is corrupt; a run with a corrupt record counts as ended, `unreadable`.
+    Raises: StoreError where there is no plan; where one is corrupt, unless there is such a list.
     """
     folders = [root] if (root / PLAN).exists() else sorted(path.parent for path in root.glob(f"*/{PLAN}"))
     if not folders:
         raise StoreError(f"{root} holds no {PLAN}; name a folder in which `bench run` or `bench tune` has begun")
-    return [_standing(folder) for folder in folders]
+    found = []
+    for folder in folders:
+        try:
+            found.append(_standing(folder, problems))
+        except StoreError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    return found
 
 
-def _standing(folder: Path) -> Standing:
+def _standing(folder: Path, problems: list[str] | None) -> Standing:
     ended: dict[str, int] = {}
     seconds: list[tuple[Mapping[str, Any], float]] = []
     left: list[Mapping[str, Any]] = []
@@ -75,7 +84,14 @@ def _standing(folder: Path) -> Standing:
     plan = _plan(folder / PLAN)
     for run in plan:
         of_run = RunFolder(folder.parent, folder.name, run["run_id"])
-        summary = of_run.summary() or {}
+        try:
+            summary = of_run.summary() or {}
+        except StoreError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+            ended["unreadable"] = ended.get("unreadable", 0) + 1
+            continue
         since = busy_since(of_run.path)
         if since is not None:
             at_work[run["run_id"]] = _at_work(run, of_run.path, max(0.0, time.time() - since))
@@ -91,12 +107,9 @@ def _standing(folder: Path) -> Standing:
 
 def _plan(path: Path) -> list[dict[str, Any]]:
     try:
-        plan = json.loads(path.read_bytes())
-        if not isinstance(plan, list) or any(set(NAMES) - set(run) for run in plan):
-            raise ValueError("it is no list of runs")
-    except (OSError, ValueError, TypeError) as error:
+        return forms.plan(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} is corrupt ({error}); start the same command again, it writes it anew") from error
-    return plan
 
 
 def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
@@ -104,7 +117,7 @@ def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
     try:
         lines = list(csv.DictReader((path / "curve.csv").read_text().splitlines()))
         epoch = float(lines[-1]["epoch"])
-    except (OSError, IndexError, KeyError, ValueError):
+    except (OSError, IndexError, KeyError, ValueError, TypeError, csv.Error):
         epoch = 0.0
     return AtWork(label, epoch, run["epochs"], seconds)
 

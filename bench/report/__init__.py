@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.record.results import Results
 from bench.report import render_html, render_markdown
 from bench.report.blocks import Block, Picture
-from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section
+from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section, failed, isolated
 from bench.report.sections.memory import memory_table
 from bench.report.sections.scaling import scaling_table
 from bench.report.style import SCREEN, theme
@@ -26,6 +26,16 @@ def drawn(block: Block) -> Block:
         _ = block.files
         block.drawing.clear()
     return block
+
+
+def _shown(block: Block, results: Results) -> Block:
+    """As `drawn`; a picture that cannot be drawn is replaced by a line, if the reading is lenient."""
+    try:
+        return drawn(block)
+    except Exception as error:  # matplotlib raises anything over odd numbers
+        if not results.lenient:
+            raise
+        return failed(results, f"figure {block.name if isinstance(block, Picture) else ''}", error)
 
 
 @contextmanager
@@ -59,7 +69,7 @@ def write(
 def _written(
     results: Results, sections: Sequence[Section], out: Path, title: str, watched: render_html.Watched | None
 ) -> Path:
-    blocks = [drawn(block) for section in sections for block in section(results)]
+    blocks = [_shown(block, results) for section in sections for block in isolated(section)(results)]
     page = render_markdown.write(blocks, out, title=title)
     render_html.write(blocks, out, title=title, watched=watched)
     return page

@@ -19,10 +19,17 @@ from bench.report.summary import NAMES, differences_of, ordered, summary_frame
 from bench.report.text import one_line
 from bench.stats import REFERENCE, TEST_ACC_DIFF, finished
 
+# [ and * after \\ would be its arguments
 _SPECIAL = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-    | {">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+    }
 )
 
 

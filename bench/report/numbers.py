@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from bench.api.column import Column
+from bench.report.text import cell
 
 
 def shown(column: Column, mean: float, half_width: float = math.nan) -> str:
@@ -46,6 +47,8 @@ def percent(fraction: float) -> str:
 
 def csv(frame: pd.DataFrame) -> bytes:
     """The table as CSV, at a precision at which 0.97 reads as such and a seed as a whole number."""
+    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    frame = frame.assign(**{name: frame[name].map(cell) for name in texts}).rename(columns=cell)
     return frame.to_csv(index=False, float_format="%.15g").encode(errors="replace")
 
 

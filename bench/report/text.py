@@ -1,6 +1,9 @@
 """What other people wrote (names, reasons, error messages), made safe to print."""
 
+import re
 import textwrap
+
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.I | re.A)
 
 
 def one_line(value: object, limit: int = 300) -> str:
@@ -16,11 +19,20 @@ def printable(text: str) -> str:
 
 # Entities where a backslash would not do in every renderer: HTML, and the bars of a table.
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]~$"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
+_ADDRESS = re.compile(r"(?<=[a-z]):(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.", re.I)
 
 
 def markdown(value: object) -> str:
     """The value as one line of Markdown that shows its characters and does nothing else."""
-    return one_line(value).translate(_MARKDOWN)
+    text = one_line(value).translate(_MARKDOWN).replace("@", "@&#8288;")  # a word joiner: no mention, no address
+    return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def cell(value: object) -> object:
+    """The value as a cell of a CSV file; a spreadsheet shall not take a text for a formula."""
+    if not isinstance(value, str) or not value.lstrip(" \n").startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
 def figure(value: object) -> str:

@@ -39,7 +39,7 @@ def seen(root: Path) -> Seen:
     """Raises: StoreError where a plan or a record is corrupt."""
     found = stamp(root)
     begun = (root / PLAN).exists() or any(root.glob(f"*/{PLAN}"))
-    return Seen(found, standings(root) if begun else None)
+    return Seen(found, standings(root, []) if begun else None)
 
 
 def watch(

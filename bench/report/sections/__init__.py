@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from bench.record.results import Results
-from bench.report.blocks import Block, Data, Heading
+from bench.report.blocks import Block, Data, Heading, Text
 from bench.report.sections import (
     accuracy,
     across,
@@ -33,8 +33,30 @@ from bench.report.sections import (
     what_was_run,
 )
 from bench.report.sections import alignment as angles
+from bench.report.text import markdown, one_line
 
 Section = Callable[[Results], Iterator[Block]]
+
+
+def isolated(section: Section) -> Section:
+    """The section; where it fails over a lenient reading, a line in its place that says so."""
+
+    def guarded(results: Results) -> Iterator[Block]:
+        try:
+            yield from section(results)
+        except Exception as error:  # whatever a record made it do, the other sections are shown
+            if not results.lenient:
+                raise
+            yield failed(results, f"section {section.__module__.rpartition('.')[2]}", error)
+
+    return guarded
+
+
+def failed(results: Results, what: str, error: Exception) -> Text:
+    """Told in the report and to the user."""
+    told = one_line(f"{what} could not be made: {type(error).__name__}: {error}", 200)
+    results.left_out(f"{told}; leave out the record that causes it with --select")
+    return Text(f"{markdown(told)}.")
 
 
 def titled(title: str, *sections: Section) -> Section:
@@ -42,7 +64,7 @@ def titled(title: str, *sections: Section) -> Section:
 
     def section(results: Results) -> Iterator[Block]:
         shown = False
-        for block in chain.from_iterable(of(results) for of in sections):
+        for block in chain.from_iterable(isolated(of)(results) for of in sections):
             if not (shown or isinstance(block, Data)):
                 shown = True
                 yield Heading(title)
