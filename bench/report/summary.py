@@ -15,6 +15,7 @@ from bench.report.numbers import shown
 from bench.report.style import looks
 from bench.report.text import one_line
 from bench.stats import (
+    BY,
     CONCLUSION,
     REFERENCE,
     ROW,
@@ -28,6 +29,7 @@ from bench.stats import (
 NAMES = {"dataset": "data set", "method": "method", "variant": "variant", "net": "net"}
 RUNS_OK = "runs ok"
 REACH = "reverse_mode"
+DISTURBED = "(disturbed)"  # behind a time, rate or energy of a row during which others were at work
 WORDS = frozenset(NAMES.values())
 
 
@@ -153,6 +155,8 @@ def _cell(column: Column, line: Mapping[str, Any]) -> str:
     if column.unless_equal and math.isclose(mean, other, abs_tol=1e-9):
         return ""
     text = shown(column, mean, line.get(f"{column.name}_ci95", math.nan))
+    if text and column.timed and line.get(BY):
+        return f"{text} {DISTURBED}"
     if text and column is TEST_ACC_DIFF and 1 < line["n_pairs"] < line["n_ok"]:
         return f"{text} (n={line['n_pairs']:.0f})"
     return text

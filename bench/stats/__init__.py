@@ -3,7 +3,7 @@
 from bench.stats.aggregate import IQM, interquartile_means, performance_band, performance_profile, scores_of
 from bench.stats.comparison import Verdict, points
 from bench.stats.counts import ROW, count_runs, finished
-from bench.stats.disturbance import comparable, disturbed
+from bench.stats.disturbance import BY, comparable, disturbed
 from bench.stats.intervals import Interval, t_interval
 from bench.stats.paired import CONCLUSION, TEST_ACC_DIFF, TESTS, paired_differences
 from bench.stats.pareto import front
@@ -12,6 +12,7 @@ from bench.stats.twins import REFERENCE
 from bench.stats.versus import VERSUS, versus
 
 __all__ = [
+    "BY",
     "CONCLUSION",
     "IQM",
     "REFERENCE",

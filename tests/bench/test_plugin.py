@@ -156,7 +156,7 @@ def test_an_edit_of_what_a_plugin_imports_makes_another_run_and_leaves_the_older
     assert bench(*arguments) == 0
     assert len(list(Path("results/own").glob("*/summary.json"))) == 2
     assert len(pd.read_csv("reports/own/tables/runs.csv")) == 1
-    assert "1 older" in Path("reports/own/report.md").read_text()
+    assert "Left out: 1 run made by earlier code" in Path("reports/own/report.md").read_text()
     assert bench("report", "results/own", "--all-sources", "--out", "all") == 0
     assert len(pd.read_csv("all/tables/runs.csv")) == 2
 

@@ -15,7 +15,7 @@ from bench.report.panels import by_row, spread_of_errors
 from bench.report.rows import counted, ends_of_bar
 from bench.report.summary import differences_of, ordered
 from bench.report.text import markdown as escape
-from bench.stats import REFERENCE, ROW, Verdict, comparable, finished, front, t_interval
+from bench.stats import REFERENCE, ROW, Verdict, comparable, disturbed, finished, front, t_interval
 
 MOST_SEEDS = 40  # rows in a panel; more dots would hide the means
 FAR = "network"  # of reverse mode: backprop in all but name
@@ -29,7 +29,7 @@ READ = (
 )
 CAPTIONS = {
     "memory": f"Test accuracy against peak memory. {READ}",
-    "time": f"Test accuracy against training time. {READ}",
+    "time": f"Test accuracy against training time, without runs that others' work disturbed. {READ}",
 }
 
 
@@ -117,6 +117,10 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
     for dataset, group in ok.groupby("dataset"):
         column = _first(costs_of, group)
         if column is None:
+            continue
+        if column.timed:
+            group = group.drop(disturbed(group).index)
+        if group.empty:
             continue
         panel = group.dropna(subset=["test_acc"]).assign(cost=column.scale * group[column.name])
         seeds, means = [], []

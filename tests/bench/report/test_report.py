@@ -22,7 +22,7 @@ from bench.report.sections.answer import accuracy_against
 from bench.report.sections.curves import learning_curves
 from bench.report.sections.published import beside_published
 from bench.report.style import looks, theme
-from bench.report.summary import summary_frame
+from bench.report.summary import results_table, summary_frame
 from bench.stats import paired_differences
 from tests.bench.report.made import COLUMNS, Made, curves_of, frame, run, two_methods
 
@@ -413,3 +413,7 @@ def test_no_ratio_of_disturbed_times(by: str | None, quoted: bool) -> None:
     assert ("x its training time" in text) == quoted
     assert ("times are not compared: run again on a quiet one" in text) != quoted
     assert "x its memory" in text
+    table = results_table(made([{**row, "contamination": by if k == 1 else ""} for k, row in enumerate(rows)]))
+    cells = dict(zip(table.headers, table.rows[0], strict=True))
+    assert ("(disturbed)" in cells["train, s"]) != quoted
+    assert "(disturbed)" not in cells["peak CPU, MiB"]
