@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = Path(__file__).resolve().parent / "mutations"
-COPIED = ("bench", "methods", "tests", "pyproject.toml")
+COPIED = ("bench", "docs", "methods", "tests", "pyproject.toml")
 SECONDS = 300
 SERVER = get_context("forkserver")  # of processes that have imported what does not change
 SERVER.set_forkserver_preload(["torch", "numpy", "pydantic", "pytest", "sklearn.datasets", "yaml"])
