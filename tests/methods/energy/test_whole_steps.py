@@ -29,7 +29,8 @@ class Coding:
         defaults = {"energy": "squared-error", "learning": "equilibrium", "prediction": "moving", "nudge": "target"}
         self.of = defaults | {"state_lr": 0.1, "momentum": 0.0, "steps": 8, "beta": 1.0} | settings
         self.blocks = blocks
-        self.optimiser = AdamW([w for block in blocks for w in block.weights], 1e-3, weight_decay=1e-3)
+        lr, decay = settings.get("lr", 1e-3), settings.get("weight_decay", 1e-3)
+        self.optimiser = AdamW([w for block in blocks for w in block.weights], lr, weight_decay=decay)
 
     def step(self, x: Array, y: Labels, sign: float = 1.0) -> float:
         of, beta = self.of, sign * self.of["beta"]
@@ -76,7 +77,13 @@ class Coding:
 CODING: dict[str, dict[str, Any]] = {
     "defaults": {},
     "incremental": {"learning": "incremental"},
-    "cross-entropy with momentum": {"energy": "cross-entropy", "momentum": 0.35, "state_lr": 0.3},
+    "cross-entropy with momentum": {
+        "energy": "cross-entropy",
+        "momentum": 0.35,
+        "state_lr": 0.3,
+        "lr": 3e-3,
+        "weight_decay": 0.1,
+    },
     "fixed": {"prediction": "fixed", "state_lr": 0.5, "steps": 3},
     "centred": {"output": "centred"},
     "negative, energy weighted": {"output": "negative", "nudge": "energy", "beta": 0.3, "steps": 4},
@@ -87,7 +94,8 @@ CODING: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
 def test_predictive_coding(make_method: Make, net: str, settings: dict[str, Any]) -> None:
     """Catches adam for adamw, weights that step before the states' last step, or in iPC from states that have moved,
-    1 / beta left out, a nudge of the wrong sign in the first or second batch, W f(x) for s(W x + b), other steps.
+    1 / beta left out, a nudge of the wrong sign in the first or second batch, W f(x) for s(W x + b), another
+    number of steps, a step size or decay that is not the setting's.
     """
     method = in_double(make_method("predictive-coding", task=colour_task(net), **settings))
     output = settings.get("output", "clamped")
@@ -110,7 +118,8 @@ class Propagation:
         self.of = defaults | {"beta": 1.0, "free_steps": 15, "nudged_steps": 5} | settings
         self.blocks = blocks
         self.K = len(blocks) - (self.of["loss"] == "ce")  # layers that relax
-        self.optimiser = AdamW([w for block in blocks for w in block.weights], 3e-3, weight_decay=1e-3)
+        lr, decay = settings.get("lr", 3e-3), settings.get("weight_decay", 1e-3)
+        self.optimiser = AdamW([w for block in blocks for w in block.weights], lr, weight_decay=decay)
 
     def relaxed(self, states: list[Array], steps: int, beta: float) -> list[Array]:
         states = [s.copy() for s in states]
@@ -162,7 +171,7 @@ class Propagation:
 
 PROPAGATION: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "softmax": {"loss": "ce"},
+    "softmax": {"loss": "ce", "lr": 1e-2, "weight_decay": 0.1},
     "one-sided, at once": {"estimator": "one-sided", "relaxation": "synchronous", "beta": 0.2},
     "one-sided softmax": {"estimator": "one-sided", "loss": "ce", "nudged_steps": 3},
 }

@@ -21,17 +21,37 @@ NETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "cnn": (CNN, {"width": 3, "depth": 3}),
     "triangle": (Triangle, {"width": 3, "depth": 2, "dropout": 0.0}),
 }
-ETA, TEMPERATURE, POWERS = (0.08, 0.005, 0.01, 0.01), (1.0, 0.65, 0.25, 0.25), (0.7, 1.4)  # Journe et al. 2023
+POWERS = (0.7, 1.4)
+DEFAULTS: dict[str, Any] = {  # Journe et al. 2023
+    "eta": (0.08, 0.005, 0.01, 0.01),
+    "inverse_temperature": (1.0, 0.65, 0.25, 0.25),
+    "power": 0.5,
+    "radius": 25.0,
+    "unsupervised": 0.1,
+    "micro_batches": 4,
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+}
+OTHERS: dict[str, Any] = {
+    "eta": (0.02, 0.05, 0.01, 0.03),
+    "inverse_temperature": (0.5, 2.0, 1.5, 0.1),
+    "power": 1.0,
+    "radius": 4.0,
+    "unsupervised": 0.3,
+    "micro_batches": 1,
+    "lr": 5e-3,
+    "weight_decay": 0.1,
+}
 HALVED_AT = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Layer:
     """Batch norm without affine part, filters without bias, max(u - mean_c u, 0)^p, and a pool."""
 
-    def __init__(self, net: str, k: int, filters: Array, pool: bool, last: bool) -> None:
-        self.net, self.k, self.pool, self.last = net, k, pool, last
+    def __init__(self, net: str, k: int, filters: Array, pool: bool, last: bool, of: dict[str, Any]) -> None:
+        self.net, self.k, self.pool, self.last, self.of = net, k, pool, last, of
         length = np.sqrt((filters**2).reshape(len(filters), -1).sum(1))
-        self.W = 25 * filters / length.reshape(-1, *[1] * (filters.ndim - 1))
+        self.W = of["radius"] * filters / length.reshape(-1, *[1] * (filters.ndim - 1))
         channels = filters.shape[1]
         self.mean, self.var = np.zeros(channels), np.ones(channels)
 
@@ -77,7 +97,7 @@ class Layer:
         return max_pool(above) if self.pool else above
 
     def learn(self, x: Array, u: Array) -> None:
-        t = TEMPERATURE[self.k]
+        t = self.of["inverse_temperature"][self.k]
         share = np.exp(t * (u - u.max(1, keepdims=True)))
         share = share / share.sum(1, keepdims=True)
         wins = u == u.max(1, keepdims=True)
@@ -86,7 +106,7 @@ class Layer:
         shape = (-1, *[1] * (self.W.ndim - 1))
         change = self.correlated(x, y) - yu.reshape(shape) * self.W
         length = np.sqrt((self.W**2).reshape(len(self.W), -1).sum(1))
-        rate = ETA[self.k] * np.sqrt(abs(length - 1))
+        rate = self.of["eta"][self.k] * abs(length - 1) ** self.of["power"]
         self.W = self.W + rate.reshape(shape) * change / abs(change).max()
 
 
@@ -104,34 +124,46 @@ def wide_max_pool(x: Array) -> Array:
     )
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_softhebb(make_method: Make, net: str) -> None:
+@pytest.mark.parametrize(
+    ("net", "given"), [*((net, {}) for net in NETS), ("mlp", OTHERS)], ids=[*NETS, "other settings"]
+)
+def test_softhebb(make_method: Make, net: str, given: dict[str, Any]) -> None:
     """Catches a phase one step shorter (floor for ceil), tuples of defaults in another order, adamw for adam, a
-    schedule over all of training, a read-out that keeps weights or moments, statistics that go on, other parts.
+    schedule over all of training, a read-out that keeps weights or moments, statistics that go on, other parts,
+    predictions with a batch's own statistics.
     """
     kind, size = NETS[net]
     task = replace(colour_task(), net=kind, net_settings=size)
-    method = in_double(make_method("softhebb", task=task))
+    chosen = DEFAULTS | given
+    method = in_double(make_method("softhebb", task=task, **given))
     plain = in_double(make_method("backprop", task=task))  # the net's own filters
     blocks = list(plain.net.blocks)
     own = [next(m for m in block.modules() if isinstance(m, (nn.Linear, nn.Conv2d))) for block in blocks]
     layers = [
-        Layer(net, k, number(of.weight), any(isinstance(m, nn.MaxPool2d) for m in block.modules()), k == len(own) - 2)
-        for k, (block, of) in enumerate(zip(blocks[:-1], own, strict=False))
+        Layer(
+            net,
+            k,
+            number(layer.weight),
+            any(isinstance(m, nn.MaxPool2d) for m in block.modules()),
+            k == len(own) - 2,
+            chosen,
+        )
+        for k, (block, layer) in enumerate(zip(blocks[:-1], own, strict=False))
     ]
     assert_weights(method.layers, [layer.W for layer in layers], rtol=1e-6)
-    for layer, drawn in zip(layers, numbers(method.layers), strict=True):
-        layer.W = drawn  # which were brought to their length in float32
+    for one, drawn in zip(layers, numbers(method.layers), strict=True):
+        one.W = drawn  # which were brought to their length in float32
     first = numbers(own[-1])
     readout = [p.copy() for p in first]
-    adam, steps, learns = Adam(readout, 1e-3), 15, 2  # filters learn in the first 10 % of steps: 1.5, that is 2
+    adam, steps = Adam(readout, chosen["lr"], chosen["weight_decay"]), 15
+    learns = 5 if given else 2  # filters learn in the first 10 % of steps, 1.5, that is 2, or in 30 %
     for step, (tx, ty) in enumerate(batches(steps, 9)):
         x, learning = number(tx), step < learns
         method.train_step(Batch(tx, ty), Progress(step, steps, 0, 1, 0))
         if step == learns:
             readout[:] = [p.copy() for p in first]
-            adam = Adam(readout, 1e-3)
-        parts = [x[:3], x[3:6], x[6:]] if learning else [x]  # four parts, none larger than ceil(9 / 4)
+            adam = Adam(readout, chosen["lr"], chosen["weight_decay"])
+        parts = [x[:3], x[3:6], x[6:]] if learning and not given else [x]  # four parts, none larger than ceil(9 / 4)
         features = []
         for part in parts:
             h = part
@@ -140,7 +172,7 @@ def test_softhebb(make_method: Make, net: str) -> None:
             features.append(h.reshape(len(h), -1))
         rows = np.concatenate(features)
         _, e = cross_entropy(linear(rows, readout[0], readout[1]), ty.numpy())
-        lr = 1e-3
+        lr = chosen["lr"]
         if not learning:
             lr *= 0.5 ** sum((step - learns) / (steps - learns) >= part for part in HALVED_AT)
         adam.step([e.T @ rows, e.sum(0)], lr)
@@ -149,6 +181,10 @@ def test_softhebb(make_method: Make, net: str) -> None:
             assert_weights(method.readout, readout, rtol=1e-7, atol=1e-9)
             statistics = [t for t in method.layers.buffers() if t.is_floating_point()]
             assert_weights(statistics, [s for layer in layers for s in (layer.mean, layer.var)])
+            h = x[:2]  # so few that their own statistics would be far from those of training
+            for layer in layers:
+                h = layer(h, False)
+            np.testing.assert_allclose(number(method.predict(tx[:2])), linear(h, *readout), rtol=1e-7)
 
 
 def test_the_papers_net_has_the_papers_sizes() -> None:

@@ -154,10 +154,11 @@ def test_counter_current(make_method: Make, net: str, settings: dict[str, Any]) 
     assert_weights(method.feedback, [mirror.weights[0] for mirror in mirrors], rtol=1e-8, atol=1e-10)
 
 
-def test_mirrors_have_draws_of_their_own(make_method: Make) -> None:
+@pytest.mark.parametrize("name", ["counter-current", "target-propagation"])
+def test_mirrors_have_draws_of_their_own(make_method: Make, name: str) -> None:
     """Catches a mirror that starts at the transpose of its layer, one draw for all seeds, and a mirror with a shift."""
     for net in ON:
-        first, other = (make_method("counter-current", task=colour_task(net), seed=seed) for seed in (0, 1))
+        first, other = (make_method(name, task=colour_task(net), seed=seed) for seed in (0, 1))
         assert len(numbers(first.feedback)) == len(first.net.blocks) - 1
         for block, V, W in zip(first.net.blocks[1:], numbers(first.feedback), numbers(other.feedback), strict=True):
             own = next(number(p) for p in block.parameters() if p.dim() > 1)

@@ -105,13 +105,14 @@ def test_pepitas_feedback(make_method: Make) -> None:
 
 
 @pytest.mark.parametrize("net", ON)
-@pytest.mark.parametrize("settings", [{}, {"gamma": 0.3}])
+@pytest.mark.parametrize("settings", [{}, {"gamma": 0.3, "lr": 5e-3, "weight_decay": 0.1}])
 def test_forward_target_propagation(make_method: Make, net: str, settings: dict[str, Any]) -> None:
     """Catches adam for adamw, no tanh, targets that skip a pool, a last layer that learns of the second pass, 1 / N."""
     method = in_double(make_method("forward-target-propagation", task=colour_task(net), **settings))
     blocks, G = numpy_blocks(method.net), number(method.feedback[0])
     assert len(method.feedback) == 1
-    optimiser = AdamW(weights(blocks), 1e-3, weight_decay=1e-3)
+    lr, decay = settings.get("lr", 1e-3), settings.get("weight_decay", 1e-3)
+    optimiser = AdamW(weights(blocks), lr, weight_decay=decay)
     data = batches(3)
     found = train(method, data)
     *hidden, output = blocks
@@ -199,7 +200,15 @@ class Feedback:
 
 TARGET: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "dtp": {"rule": "dtp", "beta": 0.4, "feedback_steps": 2, "feedback_lr": 0.01, "sigma": 0.3},
+    "dtp": {
+        "rule": "dtp",
+        "beta": 0.4,
+        "feedback_steps": 2,
+        "feedback_lr": 0.01,
+        "sigma": 0.3,
+        "lr": 2e-3,
+        "weight_decay": 0.1,
+    },
 }
 
 
@@ -211,10 +220,11 @@ def test_target_propagation(make_method: Make, net: str, settings: dict[str, Any
     """
     method = in_double(make_method("target-propagation", task=colour_task(net), **settings))
     of = {"rule": "l-drl", "beta": 0.1, "sigma": 0.1, "feedback_lr": 1e-3, "feedback_steps": 5} | settings
+    lr, decay = settings.get("lr", 1e-3), settings.get("weight_decay", 1e-3)
     blocks = numpy_blocks(method.net)
     G = [Feedback(m, blocks[k + 1], blocks[k], of["rule"]) for k, m in enumerate(method.feedback)]
-    optimisers = [AdamW(block.weights, 1e-3, weight_decay=1e-3) for block in blocks]
-    of_feedback = [AdamW(g.weights, of["feedback_lr"], weight_decay=1e-3) for g in G]
+    optimisers = [AdamW(block.weights, lr, weight_decay=decay) for block in blocks]
+    of_feedback = [AdamW(g.weights, of["feedback_lr"], weight_decay=decay) for g in G]
     noise = torch.Generator()
     noise.set_state(method.noise.get_state())
 
