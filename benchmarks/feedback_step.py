@@ -6,7 +6,7 @@ The suite asks for 1.15x backprop's at most from feedback-alignment and direct-f
 interleaved, one step of each method in turn (A B C A B C ...), so that a busy neighbour slows all of them alike.
 `ms` is the median over rounds, `x backprop` the median of the ratios within a round, `x cpu` the same for the
 CPU time of the process, which neighbours on a shared machine disturb less. One table on the cnn, one on the
-reversible net.
+mlp, one on the reversible net.
 """
 
 import argparse
@@ -19,12 +19,13 @@ import torch
 from bench import Batch, Method, Net, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
 from bench.nets.cnn import CNN
+from bench.nets.mlp import MLP
 from bench.nets.reversible import Reversible
 
 BATCH_SIZE = 128
 WARM_UP_STEPS = 3
 Rows = tuple[tuple[str, dict[str, Any]], ...]
-ON_CNN: Rows = (
+ON_SHARED: Rows = (
     ("backprop", {}),
     *(("feedback-alignment", {"mode": mode}) for mode in ("fa", "usf", "brsf", "frsf")),
     ("kolen-pollack", {}),
@@ -85,7 +86,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    compare(task_of(CNN), ON_CNN, args.rounds)
+    compare(task_of(CNN), ON_SHARED, args.rounds)
+    compare(task_of(MLP), ON_SHARED, 10 * args.rounds)  # steps of a few milliseconds
     compare(task_of(Reversible, layers="conv", width=32, depth=4), ON_REVERSIBLE, args.rounds)
 
 

@@ -14,7 +14,8 @@ sends no message and has no B; a convolution's message is the transposed convolu
 The step u is AdamW's, as backprop's here. Its moments are those of equal gradients, kept twice, for W and for B: the
 two steps are equal and the law above is exact, for its decay is apart from the gradient.
 The decay is what makes W and B meet, so it is a thousand times backprop's here: W - B halves in 700 steps at lr = 1e-3.
-Deviations from the papers: that optimiser, where they take gradient descent.
+Biases and the first layer, which have no B, decay by the same factor.
+Deviations from the papers: that optimiser, where they take gradient descent; the papers' equations leave biases out.
 """
 
 from collections.abc import Mapping
