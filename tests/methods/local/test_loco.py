@@ -127,11 +127,14 @@ def test_rows_of_a_view_are_those_of_its_image() -> None:
 
 @pytest.mark.parametrize("shape", [(8, 1, 8, 8), (8, 3, 6, 9)])
 def test_views_stay_within_the_range_of_their_image(shape: tuple[int, ...]) -> None:
-    x = torch.randn(shape, generator=generator()) * torch.arange(1.0, 9.0).view(8, 1, 1, 1) + 5
+    """Bounds of each channel's own would hold the dim channels back."""
+    bright = torch.arange(1.0, shape[1] + 1).view(1, -1, 1, 1)
+    x = torch.randn(shape, generator=generator()) * torch.arange(1.0, 9.0).view(8, 1, 1, 1) * bright + 5
     view = views(x, ViewSettings(crop=0.3, flip=True, jitter=1.0, noise=100.0), generator(1))
-    rows, images = view.flatten(1), torch.cat([x, x]).flatten(1)
-    assert bool((rows.amin(1) == images.amin(1)).all())  # so much noise reaches the bounds, and does not pass them
-    assert bool((rows.amax(1) == images.amax(1)).all())
+    channels, images = view.flatten(2), torch.cat([x, x]).flatten(1)
+    # so much noise reaches the bounds in every channel, and does not pass them
+    assert bool((channels.amin(2) == images.amin(1, keepdim=True)).all())
+    assert bool((channels.amax(2) == images.amax(1, keepdim=True)).all())
 
 
 def test_views_come_from_the_generator_alone() -> None:
@@ -181,9 +184,12 @@ def test_crops_lie_within_the_image(flip: bool) -> None:
 
 
 def test_contrast_and_brightness_change_channel_by_channel() -> None:
-    """a and b by regression on pixels that stay far from the bounds, which two pixels set at -10 and 10."""
+    """a and b by regression on pixels that stay far from the bounds, which two pixels set at -10 and 10; in the second
+    channel they are at -5 and 5, but the range is the image's.
+    """
     x = torch.randn(300, 2, 6, 6, generator=generator(), dtype=torch.float64)
-    x[:, :, 0, 0], x[:, :, 0, 1] = -10, 10
+    x[:, :, 0, 0] = torch.tensor([-10.0, -5.0])
+    x[:, :, 0, 1] = torch.tensor([10.0, 5.0])
     view = views(x, ViewSettings(crop=1.0, jitter=0.2, noise=0.0), generator())
     inner, changed = torch.cat([x, x])[:, :, 1:], view[:, :, 1:]
     a = (changed[..., 1, 1] - changed[..., 0, 0]) / (inner[..., 1, 1] - inner[..., 0, 0])
@@ -192,8 +198,9 @@ def test_contrast_and_brightness_change_channel_by_channel() -> None:
     again = a[..., None, None] * (inner - mean[..., None, None]) + (mean + b)[..., None, None]
     torch.testing.assert_close(changed, again)
     for found, low, high in ((a, 0.8, 1.2), (b, -2.0, 2.0)):
-        assert low <= float(found.min()) < low + 0.03 * (high - low)
-        assert high - 0.03 * (high - low) < float(found.max()) <= high
+        for channel in found.T:
+            assert low <= float(channel.min()) < low + 0.03 * (high - low)
+            assert high - 0.03 * (high - low) < float(channel.max()) <= high
         assert abs(float(torch.corrcoef(found.T)[0, 1])) < 0.2
 
 
