@@ -103,6 +103,7 @@ class Pred:
         *below, W, b = self.weights if len(self.weights) % 2 == 0 else [*self.weights, np.zeros(1)]
         read, a = h, h
         if self.kind == "conv":
+            assert below[0].shape == (h.shape[1], h.shape[1], 3, 3)
             a = conv(h, *below)
             read = relu(a)
         pooled = mean_pool(read, self.k) if self.k > 1 else read
@@ -134,6 +135,7 @@ class Sim:
         self.weights, self.gradients = [self.W], list[Array]()
 
     def __call__(self, h: Array, y: Labels) -> tuple[float, Array]:
+        assert self.W.shape == (h.shape[1], h.shape[1], 3, 3)[: h.ndim]
         if h.ndim == 4 and h[0, 0].size == 1:  # a single place, whose spread would be 0: its value itself
             z = conv(h, self.W)[:, :, 0, 0]
             loss, delta = matching(z, y, self.n_classes)
