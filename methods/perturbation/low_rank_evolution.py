@@ -13,7 +13,8 @@ gets full noise: it is a column of A whose x B is the constant 1. The entries of
 uncorrelated, so that with raw losses E[g] is the gradient to second order in sigma; the sum over pairs has
 full rank. Each layer is called once a step, on k times the rows of the batch (the first on the batch itself).
 Deviations from the paper: convolutions, which it does not treat, count as matrices (m, channels x kernel); g carries
-1 / sigma, so that lr has the scale of other estimators of the gradient; sigma and lr are constant.
+1 / sigma, so that lr has the scale of other estimators of the gradient; sigma and lr are constant; the optimiser is a
+choice, Adam by default as in evolution-strategies, where the paper's step is plain ascent.
 """
 
 from collections.abc import Iterator, Mapping

@@ -132,9 +132,13 @@ class Block:
             return np.ones_like(self.a)
         return np.asarray(1 - self.h**2 if self.act == "tanh" else (self.a > 0).astype(float))
 
-    def backward(self, delta: Array) -> Array:
+    def before_activation(self, delta: Array) -> Array:
+        """A gradient by the output, as one by the pre-activation."""
         delta = max_pool_gradient(self.h, delta) if self.pool else delta
-        return self.through(delta.reshape(self.a.shape) * self.slope())
+        return np.asarray(delta.reshape(self.a.shape) * self.slope())
+
+    def backward(self, delta: Array) -> Array:
+        return self.through(self.before_activation(delta))
 
     def through(self, delta: Array) -> Array:
         """As `backward`, for a gradient by the pre-activation."""

@@ -104,6 +104,11 @@ def numpy_blocks(net: Any) -> list[Block]:
     return [numpy_block(block) for block in net.blocks]
 
 
+def weights_of(blocks: Sequence[Block]) -> list[Array]:
+    """All weights of these blocks, in the order of the net's parameters: the arrays themselves, no copies."""
+    return [w for block in blocks for w in block.weights]
+
+
 def assert_weights(
     module: nn.Module | Iterable[Tensor], expected: Iterable[Block | Array], rtol: float = 1e-9, atol: float = 1e-11
 ) -> None:

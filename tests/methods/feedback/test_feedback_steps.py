@@ -19,7 +19,6 @@ from tests.methods.rederived import (
     conv_gradient,
     cross_entropy,
     linear_gradient,
-    max_pool_gradient,
     one_hot,
 )
 from tests.methods.whole_steps import (
@@ -34,6 +33,7 @@ from tests.methods.whole_steps import (
     numpy_blocks,
     progress,
     train,
+    weights_of,
 )
 
 Make = Callable[..., Any]
@@ -48,12 +48,6 @@ def forward(blocks: Sequence[Block], x: Array) -> Array:
     for block in blocks:
         x = block.forward(x)
     return x
-
-
-def before_activation(block: Block, delta: Array) -> Array:
-    """A gradient by a block's output, as one by its pre-activation."""
-    delta = max_pool_gradient(block.h, delta) if block.pool else delta
-    return delta.reshape(block.a.shape) * block.slope()
 
 
 def fan_in(W: Array) -> int:
@@ -82,16 +76,12 @@ def backward(blocks: Sequence[Block], B: Sequence[Array], e: Array) -> list[Arra
     """delta_l = (B_{l+1}^T delta_{l+1}) * sigma'(a_l), grad W_l = delta_l h_{l-1}^T; those of W and b from below."""
     delta = e
     for k in reversed(range(len(blocks))):
-        at = before_activation(blocks[k], delta)
+        at = blocks[k].before_activation(delta)
         blocks[k].through(at)
         if k > 0:
             send = conv_gradient if B[k - 1].ndim == 4 else linear_gradient
             delta, *_ = send(blocks[k].x, B[k - 1], at)
     return [g for block in blocks for g in block.gradients]
-
-
-def weights_of(blocks: Sequence[Block]) -> list[Array]:
-    return [w for block in blocks for w in block.weights]
 
 
 @with_tanh
