@@ -79,6 +79,11 @@ class DataSet(ABC):
     def read(self, folder: Path) -> Source:
         """The arrays; called when nothing is missing. Raises: DataError where files are damaged."""
 
+    @property
+    def can_be_fetched(self) -> bool:
+        """Whether it has a `fetch` of its own."""
+        return type(self).fetch is not DataSet.fetch
+
     def fetch(self, folder: Path) -> None:
         """Download what is missing, with the user's consent given. Raises: DataError."""
         raise DataError(f"{self.name} cannot be downloaded; put its files in place")

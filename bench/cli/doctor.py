@@ -23,18 +23,22 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
     from bench.data import default_data_dir
     from bench.measure import cpu_load, cpu_memory
     from bench.measure.environment import environment
+    from bench.spec import threads
 
     facts = environment(torch.device("cpu"), torch.get_num_threads())
     where = data_dir or default_data_dir()
     sets = {name: cls() for name, cls in ((n, e.load()) for n, e in catalog.datasets.items()) if not cls.info.argument}
-    missing = [name for name, dataset in sets.items() if dataset.missing(where)]
+    missing = {name: dataset for name, dataset in sets.items() if dataset.missing(where)}
+    to_fetch = [name for name, dataset in missing.items() if dataset.can_be_fetched]
+    to_put = [name for name in missing if name not in to_fetch]
     here = [name for name in sets if name not in missing]
     free = os.statvfs(Path.cwd())
     return [
         ["python", facts["python"]],
         ["torch", torch.__version__],
         ["torchvision", _torchvision()],
-        ["processor", f"{facts['cpu']}, {facts['cpu_count']} cores, {torch.get_num_threads()} threads"],
+        ["processor", f"{facts['cpu']}, {facts['cpu_count']} cores, {threads.granted()} granted to this process"],
+        ["threads of a step", f"{threads.default()} ({threads.OMP}, else 1; --threads asks for others)"],
         ["memory", f"{facts['memory_bytes'] / 2**30:.1f} GiB"],
         ["disk", f"{free.f_bavail * free.f_frsize / 2**30:.1f} GiB free in this folder"],
         ["GPU", ", ".join(_gpus()) or "none that torch can use"],
@@ -44,7 +48,8 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
         ["methods", ", ".join(sorted(catalog.methods))],
         ["data folder", str(where)],
         ["data sets here", ", ".join(here)],
-        ["data sets missing", f"{', '.join(missing)}; fetch with --download" if missing else "none"],
+        ["data sets missing", f"{', '.join(to_fetch)}; fetch with --download" if to_fetch else "none"],
+        *([["data sets missing", f"{', '.join(to_put)}; put their files into the data folder"]] if to_put else []),
     ]
 
 
@@ -72,7 +77,7 @@ def _energy() -> str:
 
 def _torchvision() -> str:
     if importlib.util.find_spec("torchvision") is None:
-        return "not installed; needed for all data sets but digits and npz"
+        return "not installed; needed to read or fetch all data sets but digits, npz and imagefolder"
     try:
         import torchvision
     except (ImportError, RuntimeError, OSError) as error:

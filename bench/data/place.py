@@ -33,8 +33,9 @@ def require(dataset: DataSet, folder: Path) -> None:
         raise DataError(f"{dataset.name}: no such file or folder: {missing[0]}; check the path")
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     size = f" ({dataset.info.size})" if dataset.info.size else ""
-    can_fetch = type(dataset).fetch is not DataSet.fetch
-    mend = f"add --download{size} or name" if can_fetch else "it cannot be downloaded; put its files there, or name"
+    mend = f"add --download{size} or name"
+    if not dataset.can_be_fetched:
+        mend = "it cannot be downloaded; put its files there, or name"
     raise DataError(
         f"{dataset.name} is not in {folder} (missing {missing[0]}{more}); {mend} the folder that holds it "
         "with --data-dir"
