@@ -54,16 +54,19 @@ def obstacles(spec: Mapping[str, Any], figure: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(ours: Interval, published: float, stderr: float, apart: list[str]) -> str:
-    """`reproduced`, `lower`, `higher` (ours than theirs), `undecided`, or `not comparable (net, epochs)`. Fractions.
+    """`reproduced`, `lower`, `higher` (ours than theirs), or why that is not known. Fractions.
 
     Reproduced: the difference is within its 95% interval, sqrt(half_width^2 + (1.96 stderr)^2), or within half a point
-    where ours is a single run. An interval wider than a point on either side would hold too much to reproduce it.
+    where ours is a single run. An interval wider than a point on either side holds too much to reproduce a figure: then
+    `lower, within +- 60.0 points of 3 seeds` says where ours stands and how little is known. apart: in what the runs
+    differ from the published ones, for `not comparable (net, epochs)`.
     """
     if apart:
         return f"not comparable ({', '.join(apart)})"
     difference = ours.mean - published
     error = 0.0 if math.isnan(stderr) else 1.96 * stderr
     within = TOLERANCE if ours.n == 1 else math.hypot(ours.half_width, error)
+    direction = "higher" if difference > 0 else "lower"
     if abs(difference) > within:
-        return "higher" if difference > 0 else "lower"
-    return "reproduced" if within <= WIDEST else "undecided"
+        return direction
+    return "reproduced" if within <= WIDEST else f"{direction}, within +- {100 * within:.1f} points of {ours.n} seeds"

@@ -25,7 +25,7 @@ COLUMNS = (
         "verdict",
         "verdict",
         "reproduced where theirs is within the 95% interval of the difference, or within half a point of our single "
-        "run, else ours is lower or higher; undecided where that interval is wider than a point on either side; not "
+        "run, else ours is lower or higher; where that interval is wider than a point on either side it is told; not "
         "comparable where net, settings, data or a sufficient number of epochs are not known to be the same (data: "
         "images as they are, 95% or more of those for training in use)",
         shown="page",
