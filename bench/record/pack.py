@@ -13,6 +13,7 @@ from bench.record.files import atomic_write, csv_bytes
 from bench.record.reader import PACK, Record, records
 from bench.record.results import Results
 from bench.record.schema import IDENTITY
+from bench.record.spreadsheet import cell
 
 SUMMARY = "summary.csv"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can name
@@ -63,4 +64,5 @@ def _summary(root: Path) -> bytes:
     known = [*IDENTITY[:6], "variant", *IDENTITY[6:]]
     present = {key for row in rows for key, value in row.items() if value is not None and value != ""}
     fields = [*known, *sorted(present.difference(known, ("data_fingerprint",)))]
-    return csv_bytes([field for field in fields if field in present], rows)
+    shown = [{str(cell(name)): cell(value) for name, value in row.items()} for row in rows]
+    return csv_bytes([str(cell(field)) for field in fields if field in present], shown)

@@ -130,7 +130,11 @@ class Results:
                 column += [line[k] or None for line in lines]
             n += len(lines)
         return pd.DataFrame(
-            {**keys, **{f: _typed([*column, *[None] * (n - len(column))]) for f, column in cells.items()}}
+            {
+                **keys,
+                "seed": _seeds(keys["seed"]),
+                **{f: _typed([*column, *[None] * (n - len(column))]) for f, column in cells.items()},
+            }
         )
 
     @cached_property
@@ -218,7 +222,8 @@ class Results:
         cells["net_settings"] = [json.dumps(row.spec.get("net_settings", {}), sort_keys=True) for row in of]
         # each column in its type from the start, so that pandas keeps all numbers in one block, which is taken at once
         floats = [column.name for column in self.columns if not column.text]
-        return pd.DataFrame(cells | {name: np.array(cells[name], dtype=float) for name in floats})
+        seeds = _seeds([row.spec["seed"] for row in of])
+        return pd.DataFrame(cells | {"seed": seeds} | {name: np.array(cells[name], dtype=float) for name in floats})
 
     @cached_property
     def _sampled(self) -> samples.Sampled:
@@ -273,6 +278,12 @@ def _curve(data: bytes) -> tuple[list[str], list[list[str]]]:
         if not NUMBER.fullmatch(cell):
             raise ValueError(f"{cell[:40]!a} is no number")
     return fields, lines
+
+
+def _seeds(seeds: Sequence[int]) -> "pd.Series[Any]":
+    """Exact integers, of int64 where all are; never floats, and no uint64, which becomes float beside int64."""
+    small = all(-(2**63) <= seed < 2**63 for seed in seeds)
+    return pd.Series(list(seeds), dtype="int64" if small else object)
 
 
 def _typed(cells: list[str | None]) -> "pd.Series[Any]":

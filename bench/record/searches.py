@@ -56,7 +56,7 @@ class Provenance(BaseModel):
     epochs: Count  # of each trial
     reported_epochs: Count  # of the runs that the settings are for
     batch_size: Count
-    seed: Count
+    seed: forms.Seed
     sampler: str
     date: str | None
     commit: str | None

@@ -6,11 +6,12 @@ write(Results(Path("results/digits"), columns=Catalog().columns()), Path("report
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.record.results import Results
 from bench.report import render_html, render_markdown
-from bench.report.blocks import Block, Picture
+from bench.report.blocks import Block, Data, Picture, Text
 from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section, failed, isolated
 from bench.report.sections.memory import memory_table
 from bench.report.sections.scaling import scaling_table
@@ -33,9 +34,7 @@ def _shown(block: Block, results: Results) -> Block:
     try:
         return drawn(block)
     except Exception as error:  # matplotlib raises anything over odd numbers
-        if not results.lenient:
-            raise
-        return failed(results, f"figure {block.name if isinstance(block, Picture) else ''}", error)
+        return _in_place(results, block, error)
 
 
 @contextmanager
@@ -70,6 +69,15 @@ def _written(
     results: Results, sections: Sequence[Section], out: Path, title: str, watched: render_html.Watched | None
 ) -> Path:
     blocks = [_shown(block, results) for section in sections for block in isolated(section)(results)]
-    page = render_markdown.write(blocks, out, title=title)
-    render_html.write(blocks, out, title=title, watched=watched)
+    in_place = partial(_in_place, results)
+    page = render_markdown.write(blocks, out, title=title, in_place=in_place)
+    render_html.write(blocks, out, title=title, in_place=in_place, watched=watched)
     return page
+
+
+def _in_place(results: Results, block: Block, error: Exception) -> Text:
+    """A line that says that the block could not be rendered. Raises: the error, unless the reading is lenient."""
+    if not results.lenient:
+        raise error
+    named = f" {block.name}" if isinstance(block, Picture | Data) else ""
+    return failed(results, f"{type(block).__name__.lower()}{named}", error)

@@ -1,6 +1,6 @@
 """What sections are made of. A renderer turns blocks into Markdown, or into a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -162,3 +162,9 @@ class Picture:
 
 
 Block = Heading | Text | Facts | Code | Table | Board | Cards | Data | Picture
+InPlace = Callable[[Block, Exception], Text]  # what stands in the place of a block that cannot be rendered
+
+
+def raised(block: Block, error: Exception) -> Text:
+    """Nothing does. Raises: the error."""
+    raise error

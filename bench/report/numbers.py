@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from bench.api.column import Column
-from bench.report.text import cell
+from bench.record.spreadsheet import cell
 
 
 def shown(column: Column, mean: float, half_width: float = math.nan) -> str:
@@ -38,6 +39,8 @@ def decimals_of(column: Column, value: float) -> int:
 
 def exact(value: float) -> str:
     """A number that nobody measured, such as a seed or a count: never rounded, and without separators."""
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
     return "" if math.isnan(value) else f"{value:.15g}"
 
 

@@ -7,24 +7,34 @@ page's own policy (Content-Security-Policy) runs no script but these and lets no
 import base64
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-from matplotlib.markers import MarkerStyle
-from matplotlib.transforms import Affine2D
 
 from bench.record.files import atomic_write
-from bench.report.blocks import Axis, Block, Board, Cards, Code, Data, Facts, Heading, Panel, Picture, Table, Text
+from bench.report.blocks import (
+    Block,
+    Board,
+    Cards,
+    Code,
+    Data,
+    Facts,
+    Heading,
+    InPlace,
+    Panel,
+    Picture,
+    Table,
+    Text,
+    raised,
+)
+from bench.report.drawn_data import axis, dash, numbers, polygon, rounded
 from bench.report.style import BLACK, Key, Look, family
 from bench.report.text import file_name, one_line, printable
 
@@ -33,7 +43,6 @@ SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "tables.js", "charts.js
 RELOAD = "watch.js"
 WATCHED_PART = re.compile("<!-- watched -->.*?<!-- /watched -->\n?", re.S)  # foreign text has no "<" of its own
 MOST_PICTURES = 1_200_000  # bytes of pictures within the page; any further ones are named as files beside it
-DIGITS = 5  # of the numbers that are drawn
 LONG = 60  # characters from which on a text is written once, however many runs have it
 SEED = "\x01"  # stands for the seed in a command
 INK = "var(--ink)"
@@ -49,10 +58,10 @@ class Watched:
     every_s: float
 
 
-def write(blocks: Iterable[Block], out: Path, *, title: str, watched: Watched | None = None) -> Path:
+def write(blocks: Iterable[Block], out: Path, *, title: str, in_place: InPlace, watched: Watched | None = None) -> Path:
     """Write the page under `out`; return its path. Raises: StoreError where `out` cannot be written."""
     page = out / "index.html"
-    atomic_write(page, rendered(blocks, title=title, watched=watched).encode(errors="replace"))
+    atomic_write(page, rendered(blocks, title=title, in_place=in_place, watched=watched).encode(errors="replace"))
     return page
 
 
@@ -62,14 +71,13 @@ def still(page: Path) -> None:
     atomic_write(page, WATCHED_PART.sub("", html).encode(errors="replace"))
 
 
-def rendered(blocks: Iterable[Block], *, title: str, watched: Watched | None = None) -> str:
+def rendered(blocks: Iterable[Block], *, title: str, in_place: InPlace = raised, watched: Watched | None = None) -> str:
     """The page. watched: it tells so, and reloads itself."""
     content = _Content()
-    items = [item for block in blocks if (item := content.item(block)) is not None]
+    items = [item for block in blocks if (item := content.shown(block, in_place)) is not None]
     scripts = [_asset(name) for name in SCRIPTS]
     reload = _asset(RELOAD) if watched else ""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["inline"] = lambda text: Markup(INLINE.renderInline(text))  # noqa: S704  (html is off)
     return environment.from_string(_asset("page.html.j2")).render(
         title=one_line(title),
         items=items,
@@ -108,15 +116,31 @@ class _Content:
         self._headings: set[str] = set()
         self._room = MOST_PICTURES
 
+    def shown(self, block: Block, in_place: InPlace) -> dict[str, Any] | None:
+        """As `item`; what stands in the block's place if it cannot be rendered."""
+        before = {name: list(of) if isinstance(of, list) else of for name, of in self.data.items()}
+        try:
+            item = self.item(block)
+            json.dumps(
+                [of[len(before[name]) :] for name, of in self.data.items() if isinstance(of, list)], allow_nan=False
+            )
+            json.dumps(self.data["cards"] if isinstance(block, Cards) else None, allow_nan=False)
+        except Exception as error:  # whatever a record made of this block, the others are shown
+            self.data = before
+            self._looks = {of: k for of, k in self._looks.items() if k < len(before["looks"])}
+            self._texts = {of: k for of, k in self._texts.items() if k < len(before["texts"])}
+            return self.item(in_place(block, error))
+        return item
+
     def item(self, block: Block) -> dict[str, Any] | None:
         match block:
             case Heading(text, level):
                 return {"kind": "heading", "level": level, "text": one_line(text), "id": self._id(text)}
             case Text(text):
-                return {"kind": "text", "text": text}
+                return {"kind": "text", "text": _inline(text)}
             case Facts(pairs, strong):
-                told = [(one_line(name), value if strong else one_line(value, 2000)) for name, value in pairs]
-                return {"kind": "facts", "pairs": told, "strong": strong}
+                told = [(one_line(name), _inline(value) if strong else one_line(value, 2000)) for name, value in pairs]
+                return {"kind": "facts", "pairs": told}
             case Code(name, text):
                 return {"kind": "code", "title": one_line(name), "text": printable(text)}
             case Table():
@@ -140,8 +164,8 @@ class _Content:
         rows = []
         for (dataset, key), reach in zip(block.lines, block.reach, strict=True):
             rows.append({"dataset": one_line(dataset), "look": self._look(key, block.look[key]), "reach": reach})
-        self.data["rows"] = rows
-        values = [[None if v is None else _rounded(v, 12) for v in of_row] for of_row in block.values]
+        self.data["rows"] += rows
+        values = [[None if v is None else rounded(v, 12) for v in of_row] for of_row in block.values]
         of = {"more": block.more, "better": block.better}
         return {"kind": "board", "table": _table(block.table), "values": values, **of}
 
@@ -190,13 +214,13 @@ class _Content:
             {
                 "look": self._look(of.row, look[of.row]),
                 "kind": of.kind,
-                **{name: _numbers(getattr(of, name)) for name in ("x", "y", "low", "high") if getattr(of, name)},
-                **({} if of.dashes is None else {"dash": _dash(of.dashes), "note": of.note}),
+                **{name: numbers(getattr(of, name)) for name in ("x", "y", "low", "high") if getattr(of, name)},
+                **({} if of.dashes is None else {"dash": dash(of.dashes), "note": of.note}),
                 **({"labelled": True} if of.labelled else {}),
             }
             for of in panel.series
         ]
-        axes = {"x": _axis(panel.x), "y": _axis(panel.y)}
+        axes = {"x": axis(panel.x), "y": axis(panel.y)}
         return {"title": one_line(panel.title), "dataset": one_line(panel.dataset), **axes, "series": series}
 
     def _look(self, key: Key, look: Look) -> int:
@@ -205,14 +229,14 @@ class _Content:
         label = one_line(" ".join(filter(None, (key[0], f"({key[1]})" if f"({key[1]})" in label else "", key[2]))))
         if (key, label) not in self._looks:
             self._looks[key, label] = len(self._looks)
-            outline, inside = _polygon(look.marker, "full"), _polygon(look.marker, look.fill)
+            outline, inside = polygon(look.marker, "full"), polygon(look.marker, look.fill)
             self.data["looks"].append(
                 {
                     **dict(zip(("method", "net", "variant"), map(one_line, key), strict=True)),
                     "label": label,
                     "family": family(key[0]),
                     "colour": INK if look.colour == BLACK else look.colour,
-                    "dash": _dash(look.dashes),
+                    "dash": dash(look.dashes),
                     "outline": outline,
                     "inside": outline if look.fill == "full" else inside,
                 }
@@ -220,30 +244,13 @@ class _Content:
         return self._looks[key, label]
 
 
+def _inline(text: str) -> Markup:
+    return Markup(INLINE.renderInline(text))  # noqa: S704  (html is off)
+
+
 def _table(table: Table) -> dict[str, Any]:
     rows = [[one_line(cell, 2000) for cell in row] for row in table.rows]
     return {"headers": [one_line(header) for header in table.headers], "rows": rows, "words": table.words}
-
-
-def _axis(axis: Axis) -> dict[str, Any]:
-    return {
-        "title": one_line(axis.title),
-        "log": axis.log,
-        "whole": axis.whole,
-        "highest": axis.highest,
-        "errors": axis.errors,
-    }
-
-
-def _numbers(values: Sequence[float]) -> list[float | None]:
-    return [_rounded(value, DIGITS) if math.isfinite(value) else None for value in map(float, values)]
-
-
-def _rounded(value: float, digits: int) -> float | None:
-    if not math.isfinite(value):
-        return None
-    short = float(f"{value:.{digits}g}")
-    return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
 def _told(fact: Any) -> str:
@@ -254,22 +261,6 @@ def _told(fact: Any) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-
-
-def _dash(dashes: str) -> str:
-    """matplotlib's dashes as SVG's."""
-    return {"-": "", "--": "6 3", ":": "2 2", "-.": "7 2 2 2"}.get(dashes, "")
-
-
-@cache
-def _polygon(marker: str, fill: Any) -> list[list[float]]:
-    """What matplotlib draws for a marker, or fills of it, within a square of side 1 about the origin, y downwards."""
-    if fill == "none":
-        return []
-    style = MarkerStyle(marker, fillstyle=fill)
-    transform = style.get_transform() + Affine2D().scale(100)  # so that curves are cut into enough pieces
-    points = np.asarray(style.get_path().transformed(transform).to_polygons(closed_only=True)[0], dtype=float)
-    return [[round(x / 100, 3), round(-y / 100, 3)] for x, y in points.tolist()]
 
 
 def _asset(name: str) -> str:

@@ -3,8 +3,6 @@
 import re
 import textwrap
 
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.I | re.A)
-
 
 def one_line(value: object, limit: int = 300) -> str:
     """The value as one printable line: no line break, terminal code or invisible character is left in it."""
@@ -26,13 +24,6 @@ def markdown(value: object) -> str:
     """The value as one line of Markdown that shows its characters and does nothing else."""
     text = one_line(value).translate(_MARKDOWN).replace("@", "@&#8288;")  # a word joiner: no mention, no address
     return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
-
-
-def cell(value: object) -> object:
-    """The value as a cell of a CSV file; a spreadsheet shall not take a text for a formula."""
-    if not isinstance(value, str) or not value.lstrip(" \n").startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value
-    return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
 def figure(value: object) -> str:

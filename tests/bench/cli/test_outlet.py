@@ -65,9 +65,8 @@ def test_a_terminal_that_was_closed_drops_what_is_printed(monkeypatch: pytest.Mo
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    with open("/dev/full", "w", encoding="utf-8") as stream:
-        with standard_output(stream, monkeypatch), pytest.raises(SystemExit) as ended:
-            main(["--version"])
+    with Path("/dev/full").open("w") as full, standard_output(full, monkeypatch), pytest.raises(SystemExit) as ended:
+        main(["--version"])
     assert ended.value.code == 2
     assert capfd.readouterr().err.startswith("bench: cannot print: the disk is full")
 

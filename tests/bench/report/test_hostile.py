@@ -15,10 +15,13 @@ from bench.experiment import results_of, write_report
 from bench.record import forms
 from bench.record.merge import merge
 from bench.record.pack import pack
+from bench.record.spreadsheet import cell
 from bench.record.standing import standings
-from bench.report import numbers
+from bench.report import numbers, render_html, render_markdown
+from bench.report.blocks import Axis, Block, Cards, Data, Facts, Heading, Panel, Picture, Series, Table, Text
 from bench.report.latex import escape
-from bench.report.text import cell, markdown
+from bench.report.sections import every_run, what_was_run
+from bench.report.text import markdown
 from bench.report.versus import ratios_of, versus_frame, versus_table
 from tests.bench.report.made import CATALOG
 from tests.bench.report.test_bad_input import record
@@ -152,3 +155,99 @@ def test_exports_hold_no_formula_link_mention_or_argument() -> None:
     assert "www." not in told
     assert "@someone" not in told
     assert escape("[5pt]") == "{[}5pt{]}"
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise ZeroDivisionError("by a record")
+
+
+def chart(highest: float) -> Picture:
+    from matplotlib.figure import Figure
+
+    key = ("spsa", "mlp", "")
+    series = Series(key, "line", [0, 1], [0, 1])
+    axis = Axis("x", highest=highest)
+    return Picture("p", "caption", Figure((1, 1)), [Panel("t", axis, axis, [series])], {key: looks_of(key)})
+
+
+def looks_of(key: tuple[str, str, str]) -> Any:
+    import pandas as pd
+
+    from bench.report.style import looks
+
+    return looks(pd.DataFrame([key], columns=["method", "net", "variant"]))[key]
+
+
+def broken_blocks() -> list[Block]:
+    """Fail in Markdown, in the page, in both; after and before something of them was kept."""
+    import pandas as pd
+
+    pairs: Any = [("one", "two", "three")]
+    return [
+        Data("numbers", pd.DataFrame({"a": [Unprintable()]})),
+        chart(float("nan")),
+        Cards(Table(["no", "such"], [["a", "b"]]), [("digits", ("spsa", "mlp", ""))], {}, [{}]),
+        Facts(pairs),
+    ]
+
+
+def test_a_block_that_cannot_be_rendered_costs_itself_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def in_place(block: Block, error: Exception) -> Text:
+        told.append(type(block).__name__)
+        return Text(f"no {type(block).__name__}")
+
+    blocks = [Heading("first"), chart(1.0), *broken_blocks(), chart(2.0), Heading("last")]
+    text = render_markdown.write(blocks, tmp_path, title="t", in_place=in_place).read_text()
+    assert told == ["Data", "Facts"]
+    assert [part in text for part in ("## first", "no Data", "no Facts", "## last")] == [True] * 4
+    told.clear()
+    page = render_html.rendered(blocks, title="t", in_place=in_place)
+    assert told == ["Picture", "Cards", "Facts"]
+    assert [part in page for part in ("first", "no Picture", "no Cards", "no Facts", "last")] == [True] * 5
+    assert page.count('"highest":') == 4  # of the two charts that are whole
+    with pytest.raises(ValueError, match="unpack"):
+        render_html.rendered(blocks[-3:], title="t")
+
+
+def test_a_report_names_the_block_that_cannot_be_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.report.SECTIONS", (lambda _: iter([Heading("first"), *broken_blocks()]),))
+    root = results_folder(tmp_path / "results")
+    results = results_of(root, CATALOG, lenient=True)
+    assert "data numbers could not be made: ZeroDivisionError" in write_report(results, tmp_path / "out").read_text()
+    assert any("picture p could not be made" in problem for problem in results.problems)
+    with pytest.raises(ZeroDivisionError):
+        write_report(results_of(root, CATALOG), tmp_path / "out")
+
+
+def test_a_pack_s_summary_holds_no_formula(tmp_path: Path) -> None:
+    record(tmp_path, "a", spec={"method": "=1+1"}, **{"@SUM(A1)": "+cmd|x", "lr": "-2.5"})
+    pack(tmp_path / "exp", tmp_path / "packed")
+    header, line = (tmp_path / "packed" / "summary.csv").read_text().splitlines()
+    cells = dict(zip(header.split(","), line.split(","), strict=True))
+    assert cells["method"] == "'=1+1"
+    assert cells["'@SUM(A1)"] == "'+cmd|x"
+    assert cells["lr"] == "-2.5"
+
+
+@pytest.mark.parametrize("seeds", [(2**53 + 1, 0), (2**64, 1), (-5, 2**63), (2**63 + 1, 3), (10**30, -(10**30))])
+def test_seeds_stay_exact_integers(tmp_path: Path, seeds: tuple[int, int]) -> None:
+    """Older records hold seeds that new runs may not have."""
+    for k, seed in enumerate(seeds):
+        for method in ("backprop", "spsa"):
+            folder = record(tmp_path / "r", f"{method}{k}", spec={"seed": seed, "method": method}, test_acc=0.5 + k / 4)
+            (folder / "curve.csv").write_bytes(CURVE)
+    results = results_of(tmp_path / "r", CATALOG)
+    for frame in (results.runs, results.curves, results.table("none"), results.frame([])):
+        assert frame["seed"].dtype in (object, "int64")
+    assert sorted(results.runs["seed"]) == sorted(results.curves["seed"]) == sorted([*seeds, *seeds])
+    assert versus_frame(results, results_of(tmp_path / "r", CATALOG))["n_pairs"].tolist() == [2, 2]
+    (facts,) = (block for block in what_was_run.section(results) if isinstance(block, Facts))
+    assert ("Seeds", ", ".join(map(str, sorted(seeds)))) in facts.pairs
+    table = numbers.csv(results.runs).decode()
+    assert all(f",{seed}," in table for seed in seeds)
+    listed = every_run.cards(results, results.runs).table
+    at = list(listed.headers).index("seed")
+    assert sorted(row[at] for row in listed.rows) == sorted(map(str, [*seeds, *seeds]))
