@@ -5,12 +5,14 @@ BenchError
 ├── PluginError    a method file cannot be imported or breaks the interface
 ├── DataError      a data set is missing, corrupt or mislabelled
 ├── StoreError     the results folder cannot be read or written
+├── SourceError    code of a method or net is no longer what the run was planned with
 └── MethodError    a method breaks the interface while it runs
 """
 
 import difflib
 import textwrap
 from collections.abc import Iterable
+from pathlib import Path
 
 _OOM_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "DefaultCPUAllocator")
 
@@ -35,6 +37,10 @@ class StoreError(BenchError):
     """A results folder that cannot be read or written."""
 
 
+class SourceError(BenchError):
+    """Code that was imported is not the code whose hash the run carries."""
+
+
 class MethodError(BenchError):
     """A method that breaks the interface while it runs."""
 
@@ -44,6 +50,13 @@ def is_out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in _OOM_WORDS)
+
+
+def shortened(text: str | Path, longest: int = 120) -> str:
+    """A path or a stranger's words for one line: a path loses its beginning, words their end."""
+    if len(whole := str(text)) <= longest:
+        return whole
+    return f"...{whole[3 - longest :]}" if isinstance(text, Path) else f"{whole[: longest - 3]}..."
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

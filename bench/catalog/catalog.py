@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.api.column import Column
-from bench.api.errors import ConfigError, PluginError, unknown
+from bench.api.errors import ConfigError, PluginError, shortened, unknown
 from bench.catalog.entry import Entry, registered
 from bench.catalog.register import kind_of, name_of
 from bench.catalog.sources import module_file
@@ -39,6 +39,7 @@ class Catalog:
 
     def __init__(self, plugins: Iterable[Path] = ()) -> None:
         self.problems: list[str] = []
+        self.broken: list[Path] = []  # plugin files that are among the problems
         self._shelves = {kind: Shelf(kind) for kind in KINDS}
         points = importlib.metadata.entry_points()
         for kind in KINDS:
@@ -99,14 +100,17 @@ class Catalog:
         file = path.expanduser().resolve()
         if not file.is_file():
             raise ConfigError(f"--plugin {path}: no such file")
+        if file.suffix != ".py":
+            raise ConfigError(f"--plugin {path}: not a Python file; its name must end in .py")
         if self.of_file(file):
             return  # the same file reached by another way
         try:
             classes = registered(file, None)
             if not classes:
-                raise PluginError(f"plugin {path} registers nothing; put @register before a class")
+                raise PluginError(f"plugin {shortened(path)} registers nothing; put @register before a class")
         except PluginError as error:
             self.problems.append(str(error))
+            self.broken.append(path)
             return
         for cls in classes:
             kind, name = kind_of(cls), name_of(cls)
@@ -116,7 +120,8 @@ class Catalog:
     def _add(self, entry: Entry) -> None:
         known = self._shelves[entry.kind].setdefault(entry.name, entry)
         if known.file != entry.file:
-            raise PluginError(f"two {entry.kind} are named '{entry.name}': {known.file} and {entry.file}; rename one")
+            files = f"{shortened(known.file, 90)} and {shortened(entry.file, 90)}"
+            raise PluginError(f"two {entry.kind} are named '{shortened(entry.name, 40)}': {files}; rename one")
 
 
 def _with_argument(entry: Entry) -> str:

@@ -1,20 +1,22 @@
 """A thing that was found and not yet imported, and how it is imported: from a package or from a plugin file."""
 
-import hashlib
+import contextlib
 import importlib
-import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.api.errors import PluginError
+from bench.api.errors import PluginError, SourceError, shortened
 from bench.catalog.cards import Card, cards
+from bench.catalog.plugin import import_file, loaded_hash
 from bench.catalog.register import MARK, kind_of, name_of
-from bench.catalog.sources import source_hash
+from bench.catalog.sources import module_file, source_hash
+from bench.catalog.untouched import untouched
 
 BIBLIOGRAPHY = "references.bib"
 
@@ -50,36 +52,66 @@ class Entry:
     def source_hash(self) -> str:
         return source_hash(self.file, self.module)
 
+    def check(self, cls: type, planned: str) -> None:
+        """Raises: SourceError where a class that was loaded is not of the sources with the hash `planned`."""
+        file: Path | None = self.file
+        if self.module is None:
+            found = loaded_hash(cls.__module__)
+        else:
+            file = module_file(self.module)
+            found = _remembered.get(self.module) or (source_hash(file, self.module) if file else None)
+        if found == planned:
+            return
+        if file != self.file:
+            raise SourceError(
+                f"{self.name} was planned with {shortened(self.file)}, and is imported from "
+                f"{shortened(file or 'nowhere')}; use one install"
+            )
+        raise SourceError(
+            f"the code of {self.name} was edited after the command began ({shortened(self.file)} or what it imports): "
+            "not run; begin the same command again to run the new code"
+        )
+
+
+_remembered = dict[
+    str, str
+]()  # by import name: the hash of code that this process, or the one it forked from, imported
+
+
+@contextlib.contextmanager
+def remembering(entries: Iterable[Entry]) -> Iterator[None]:
+    """Keep the hashes of the methods and nets that are imported meanwhile: `check` compares with them from then on."""
+    hashed = [(entry, entry.module) for entry in entries if entry.kind in ("methods", "nets")]
+    before = {module: _hash(entry) for entry, module in hashed if module}
+    yield
+    for entry, module in hashed:
+        if module and module in sys.modules and (found := before[module]):
+            _remembered[module] = found if found == _hash(entry) else "edited while it was imported"
+
+
+def _hash(entry: Entry) -> str | None:
+    try:
+        return entry.source_hash()
+    except (OSError, ValueError, SyntaxError):  # of a package that cannot be imported either
+        return None
+
 
 def registered(file: Path, module: str | None) -> list[type]:
     """The classes that a file makes known. Raises: PluginError in one line."""
     try:
-        loaded = importlib.import_module(module) if module else _import_file(file)
+        loaded = import_file(file) if module is None else _import_module(module)
     except PluginError:
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's file raises, the others go on
-        raise PluginError(f"plugin {file} cannot be imported: {_one_line(error, file)}") from error
+        raise PluginError(f"plugin {shortened(file)} cannot be imported: {_one_line(error, file)}") from error
     return list(loaded.__dict__.get(MARK, []))
 
 
-def _import_file(file: Path) -> ModuleType:
-    """A plugin file as a module; its neighbours can be imported by name."""
-    content = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()
-    name = f"bench_plugin_{file.stem}_{content[:12]}"  # a file that changed is another module
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"plugin {file} is not a Python file")
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # last, so that no neighbour hides a package
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def _import_module(module: str) -> ModuleType:
+    if module in sys.modules or module.partition(".")[0] in ("bench", "methods"):
+        return importlib.import_module(module)
+    with untouched():
+        return importlib.import_module(module)
 
 
 def _one_line(error: BaseException, file: Path) -> str:
@@ -88,4 +120,4 @@ def _one_line(error: BaseException, file: Path) -> str:
     lines = [frame.lineno for frame in frames if frame.filename == str(file)]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
     where = f" (line {line})" if line else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()))}{where}"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.api.errors import ConfigError
+from bench.api.errors import ConfigError, PluginError
 from bench.catalog.catalog import Catalog
 from bench.cli.printing import fail
 
@@ -78,8 +78,13 @@ def names_in(flag: str, text: str | None) -> list[str]:
 
 
 def catalog_of(plugins: list[Path] | None) -> tuple[Catalog, bool]:
-    """All that is within reach, and whether anything is broken: it is named in one line and left out."""
+    """All that is within reach, and whether an installed package is broken: it is named in one line and left out.
+
+    Raises: PluginError where a plugin file is broken.
+    """
     catalog = Catalog(plugins or ())
+    if catalog.broken:
+        raise PluginError(catalog.problems[-1])
     for problem in catalog.problems:
         fail(problem)
     return catalog, bool(catalog.problems)

@@ -76,6 +76,8 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             return before
         tell(Started())
         stood = _stand(folder)
+        if not folder.has_spec():  # so that a run whose process dies at once has a row
+            folder.create(job.run.spec.model_dump(mode="json"), None)
         if before is not None and before.get("status") in RESUMABLE:  # it goes on as it was
             job = replace(job, micro_batches=before.get(CUT) or 1)
         summary = _executed(job, lock, terms, tell, stop)

@@ -207,7 +207,7 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
 
     import torch
 
-    from bench.api.errors import BenchError, DataError, StoreError, is_out_of_memory
+    from bench.api.errors import BenchError, DataError, SourceError, StoreError, is_out_of_memory
     from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
     from bench.runner.session import Session
@@ -216,10 +216,12 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
 
     began, folder = time.monotonic(), job.folder
     torch.set_num_threads(job.threads)
+    checked = False
     try:
         device = torch.device(job.device)
         folder.create(job.run.spec.model_dump(mode="json"), environment(device, job.threads))
         parts = job.run.load()
+        checked = True  # that what was imported has the hashes of the spec
         foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
         folder.write_columns([column for cls in foreign for column in cls.columns])
         place = Place(device, job.data_dir, job.download)
@@ -232,7 +234,7 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
         summary = session.go()
     except Uncuttable as reason:
         summary = {"status": "oom", "reason": str(reason), "uncuttable": True}
-    except (StoreError, DataError) as error:  # a full disk, a damaged file: once that is mended, the run goes on
+    except (StoreError, DataError, SourceError) as error:  # a full disk, a damaged file, an edit: it can go on later
         summary = {"status": "interrupted", "reason": str(error)}
     except BenchError as error:
         summary = {"status": "crashed", "reason": str(error)}
@@ -242,7 +244,7 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
             "status": "oom" if is_out_of_memory(error) else "crashed",
             "reason": f"{type(error).__name__}: {' '.join(str(error).split())}",
         }
-    return {**summary, "wall_s": time.monotonic() - began}
+    return {**summary, "sources_checked": checked, "wall_s": time.monotonic() - began}
 
 
 def die_with_parent() -> None:

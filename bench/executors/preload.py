@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from bench.catalog.catalog import Catalog
+from bench.catalog.entry import remembering
 from bench.data import digits
 from bench.executors import strays
 
@@ -17,16 +18,17 @@ warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
 # for the end of a run reaches the command through the server.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-for module in (
-    "bench.measure.environment",
-    "bench.runner.session",
-    "torch._dynamo",  # torch's optimisers import it when the first one is made, which takes a second
-):
-    import_module(module)
-
 _catalog = Catalog()
-for shelf in (_catalog.instruments, _catalog.nets, _catalog.methods, _catalog.datasets):
-    for entry in shelf.values():
+_shelves = (_catalog.instruments, _catalog.nets, _catalog.methods, _catalog.datasets)
+_entries = [entry for shelf in _shelves for entry in shelf.values()]
+with remembering(_entries):
+    for module in (
+        "bench.measure.environment",
+        "bench.runner.session",
+        "torch._dynamo",  # torch's optimisers import it when the first one is made, which takes a second
+    ):
+        import_module(module)
+    for entry in _entries:
         with suppress(Exception):  # told when it is asked for
             entry.load()
 

@@ -44,6 +44,9 @@ class RunFolder:
         if environment is not None:
             self.write_json("env.json", environment)
 
+    def has_spec(self) -> bool:
+        return (self.path / "spec.json").exists()
+
     def lock(self) -> int | None:
         """A file descriptor that holds the folder until all its copies are closed; None if another process has it."""
         try:

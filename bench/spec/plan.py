@@ -49,10 +49,13 @@ class Run:
     instruments: tuple[Entry, ...]
 
     def load(self) -> Parts:
-        """Raises: PluginError where a part cannot be imported."""
+        """Raises: PluginError where a part cannot be imported, SourceError where its code is not that of the spec."""
         argument = self.spec.dataset.partition(":")[2]
         instruments = tuple(entry.load() for entry in self.instruments)
-        return Parts(self.method.load(), self.net.load(), self.dataset.load()(argument), instruments)
+        method, net = self.method.load(), self.net.load()
+        self.method.check(method, self.spec.method_source)
+        self.net.check(net, self.spec.net_source)
+        return Parts(method, net, self.dataset.load()(argument), instruments)
 
 
 @dataclass(frozen=True)

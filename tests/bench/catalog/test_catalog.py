@@ -10,7 +10,7 @@ from bench.catalog.cards import cards
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.catalog.register import name_of
-from bench.catalog.sources import sources
+from bench.catalog.sources import meaning, sources
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -133,11 +133,29 @@ def test_a_missing_plugin_file_is_bad_input() -> None:
         Catalog([Path("nowhere.py")])
 
 
-def test_the_source_hash_follows_the_file(plugin: Path) -> None:
+def test_the_source_hash_follows_the_code_and_not_comments_and_docstrings(plugin: Path) -> None:
+    first = plugin.read_text()
     before = Catalog([plugin]).methods["coin"].source_hash()
-    assert before == Catalog([plugin]).methods["coin"].source_hash()
-    plugin.write_text(plugin.read_text() + "\n# changed\n")
+    for same in (
+        first + "\n# changed\n",
+        f'"""About."""\n{first}',
+        first.replace("class Coin(Method):", 'class Coin(Method):\n    """About."""'),
+        first.replace("    def predict(self, x):", '    def predict(\n        self, x\n    ):\n        """About."""'),
+    ):
+        plugin.write_text(same)
+        assert Catalog([plugin]).methods["coin"].source_hash() == before, same
+    changed = {
+        meaning(f"x = {value}".encode()) for value in ("1", "1.0", "True", "None", "'y'", "y", "[1]", "(1,)", "-1")
+    }
+    assert len(changed) == 9
+    plugin.write_text(first.replace("torch.zeros(())", "torch.zeros(1)"))
     assert Catalog([plugin]).methods["coin"].source_hash() != before
+
+
+def test_a_source_as_deep_as_python_reads_has_a_hash() -> None:
+    """A long chain of elif is a deep tree."""
+    text = "if a: pass\n" + "".join(f"elif b == {k}: pass\n" for k in range(900))
+    assert meaning(text.encode()) != meaning(text.replace("899", "900").encode())
 
 
 def test_the_source_hash_follows_what_the_method_imports_from_its_package(

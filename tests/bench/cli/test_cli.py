@@ -184,14 +184,20 @@ def test_a_failed_run_is_exit_code_1_with_its_row(bench, tmp_path: Path) -> None
     assert err == ""
 
 
-def test_a_broken_plugin_is_named_and_the_others_run(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    plugin = tmp_path / "broken.py"
-    plugin.write_text("import nothing_like_this")
-    code, out, err = bench("run", "--plugin", str(plugin), "--methods", "mine,backprop", *SMALL)
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "broken.py cannot be imported: ModuleNotFoundError" in err
-    assert "backprop on mlp, digits, seed 0: ok" in out
+@pytest.mark.parametrize(
+    "source",
+    ["import nothing_like_this", "x = 1", f"raise ValueError({'long ' * 40_000!r})", "def f(:", "raise SystemExit(3)"],
+)
+def test_a_broken_plugin_ends_the_command_with_one_line(bench, tmp_path: Path, source: str) -> None:  # type: ignore[no-untyped-def]
+    plugin = tmp_path / ("deep/" * 40) / "broken.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(source)
+    code, out, err = bench("run", "--plugin", str(plugin), "--methods", "backprop", *SMALL)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("bench: plugin ")
+    assert "/broken.py " in err
+    assert len(err) <= 301
+    assert not Path("results").exists()
 
 
 def test_a_plugin_stands_in_the_table_beside_the_built_in(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

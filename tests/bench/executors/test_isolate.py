@@ -19,6 +19,7 @@ from bench.executors.attempt import KILLS, Terms
 from bench.executors.executor import Options
 from bench.executors.local import Local
 from bench.record.folder import RunFolder
+from bench.record.results import Results
 from bench.runner.events import Ended, Event, Started
 from bench.runner.setup import TRIAL_STEPS
 from bench.spec.config import Experiment
@@ -98,6 +99,34 @@ def test_every_end_has_its_word(attempt: Any, act: str, status: str, reason: str
     assert summary["reason"] == reason or reason in summary["reason"]
     assert folder.summary() is not None
     assert folder.summary()["status"] == status
+
+
+def test_a_plugin_that_is_edited_after_the_plan_is_not_run(tmp_path: Path) -> None:
+    """The run would carry the hash of code that it is not made by."""
+    path = tmp_path / "bad.py"
+    path.write_text(PLUGIN.format(act="pass"))
+    planned = _plan(["bad"], [path])
+    path.write_text(PLUGIN.format(act="self.steps += 1"))
+    where = Options(tmp_path / "results", "exp", "cpu")
+    for runs, status, is_checked in ((planned, "interrupted", False), (_plan(["bad"], [path]), "ok", True)):
+        (summary,) = Local().run_all(runs, where, lambda *_: None, threading.Event())
+        assert summary is not None
+        assert (summary["status"], summary["sources_checked"]) == (status, is_checked)
+        kept = RunFolder(where.root, "exp", runs[0].spec.run_id).summary()
+        assert kept is not None
+        assert kept["sources_checked"] == is_checked
+        if not is_checked:
+            assert "the code of bad was edited after the command began" in summary["reason"]
+
+
+def test_a_run_whose_process_dies_at_once_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    died = {"status": "crashed", "reason": "ended with exit code 3 and no result; see stderr.txt"}
+    monkeypatch.setattr(isolate, "execute", lambda *_, **__: died)
+    (run,) = _plan(["backprop"], [])
+    where = Options(tmp_path / "results", "exp", "cpu")
+    Local().run_all([run], where, lambda *_: None, threading.Event())
+    (row,) = Results(where.root / "exp", columns=()).runs.to_dict("records")
+    assert (row["run_id"], row["status"], row["reason"]) == (run.spec.run_id, *died.values())
 
 
 def test_what_a_run_says_on_stderr_is_kept(attempt: Any) -> None:
