@@ -55,6 +55,10 @@ def fan_in(W: Array) -> int:
     return int(np.prod(W.shape[1:]))
 
 
+def assert_losses(found: list[dict[str, float]], expected: list[float]) -> None:
+    np.testing.assert_allclose([step["loss"] for step in found], expected, rtol=1e-9)
+
+
 def drawn(blocks: Sequence[Block], init: torch.Generator) -> list[Array]:
     """B ~ U(-1, 1) / sqrt(fan_in), shaped as W, for all layers but the first."""
     found = []
@@ -99,15 +103,16 @@ def test_feedback_alignment(make_method: Make, net: str, of_net: dict[str, Any],
     if mode == "usf":
         B = [np.full_like(b, np.float32(1 / np.sqrt(3 * fan_in(b)))) for b in B]  # in single precision, as the suite
     optimizer = AdamW(weights_of(blocks), step.get("lr", 1e-3), step.get("weight_decay", 1e-3))
-    data = batches(4)
+    data, seen = batches(4), list[float]()
     for x, y in data:
         if mode == "brsf":
             B = [number(torch.empty(b.shape).double().uniform_(0, 1 / np.sqrt(fan_in(b)), generator=noise)) for b in B]
         if mode != "fa":
             B = [abs(b) * np.where(block.W < 0, -1, 1) for b, block in zip(B, blocks[1:], strict=True)]
-        _, e = cross_entropy(forward(blocks, number(x)), y.numpy())
+        loss, e = cross_entropy(forward(blocks, number(x)), y.numpy())
+        seen.append(loss)
         optimizer.step(backward(blocks, B, e))
-    train(method, data)
+    assert_losses(train(method, data), seen)
     # where usf's column has one sign alone, its message is that times sum e = 0: rounding, of which AdamW makes steps
     assert_weights(method.net, blocks, atol=1e-9)
     assert_weights(method.feedback, B)
@@ -123,12 +128,13 @@ def test_kolen_pollack(make_method: Make, net: str, of_net: dict[str, Any], step
     blocks = numpy_blocks(method.net)
     B = drawn(blocks, after_the_net(net, **of_net))
     optimizer = AdamW([*weights_of(blocks), *B], step.get("lr", 1e-3), step.get("weight_decay", 1.0))
-    data = batches(4)
+    data, seen = batches(4), list[float]()
     for x, y in data:
-        _, e = cross_entropy(forward(blocks, number(x)), y.numpy())
+        loss, e = cross_entropy(forward(blocks, number(x)), y.numpy())
+        seen.append(loss)
         gradients = backward(blocks, B, e)
         optimizer.step([*gradients, *gradients[2::2]])
-    train(method, data)
+    assert_losses(train(method, data), seen)
     assert_weights(method.net, blocks)
     assert_weights(method.feedback, B)
 
@@ -152,16 +158,17 @@ def test_weight_mirror(make_method: Make, net: str, of_net: dict[str, Any], sett
     optimizer = AdamW(weights_of(blocks), settings.get("lr", 1e-3), settings.get("weight_decay", 1e-3))
     eta, decay = settings.get("mirror_lr", 0.02), settings.get("mirror_decay", 1.0)
     M = settings.get("mirror_samples", 16)
-    data = batches(4)
+    data, seen = batches(4), list[float]()
     for step, (x, y) in enumerate(data):
-        _, e = cross_entropy(forward(blocks, number(x)), y.numpy())
+        loss, e = cross_entropy(forward(blocks, number(x)), y.numpy())
+        seen.append(loss)
         optimizer.step(backward(blocks, B, e))
         for k, block in enumerate(blocks[1:] if step % settings.get("mirror_every", 1) == 0 else []):
             W = block.W.reshape(len(block.W), -1)
             draws = number(torch.randn(M, W.shape[1], generator=noise, dtype=torch.float64))
-            seen = sum(np.outer(W @ x_n, x_n) for x_n in draws) / M
-            B[k] = B[k] + eta * (seen.reshape(B[k].shape) - decay * B[k])
-    train(method, data)
+            mirrored = sum(np.outer(W @ x_n, x_n) for x_n in draws) / M
+            B[k] = B[k] + eta * (mirrored.reshape(B[k].shape) - decay * B[k])
+    assert_losses(train(method, data), seen)
     assert_weights(method.net, blocks)
     assert_weights(method.feedback, B)
 
@@ -196,7 +203,7 @@ def test_direct_rules(make_method: Make, net: str, of_net: dict[str, Any], name:
     lr, decay = settings.get("lr", 1e-3), settings.get("weight_decay", 1e-3)
     of_weights = AdamW(weights_of(blocks), lr, decay)
     of_feedback = AdamW(B, settings.get("feedback_rate", 1.0) * lr, decay)
-    data = batches(4)
+    data, seen = batches(4), list[float]()
     for x, labels in data:
         y = labels.numpy()
         h, by_block = number(x), []
@@ -204,7 +211,8 @@ def test_direct_rules(make_method: Make, net: str, of_net: dict[str, Any], name:
             h = block.forward(h)
             if name == "drtp":
                 block.through(np.tensordot(one_hot(y, N_CLASSES) / len(y), B[k], 1) * block.slope())
-        _, e = cross_entropy(blocks[-1].forward(h), y)
+        loss, e = cross_entropy(blocks[-1].forward(h), y)
+        seen.append(loss)
         sent = np.sign(e) / len(y) if settings.get("mode") == "sdfa" else e
         blocks[-1].through(e)
         for k, block in enumerate(blocks[:-1]):
@@ -214,7 +222,7 @@ def test_direct_rules(make_method: Make, net: str, of_net: dict[str, Any], name:
         of_weights.step([g for block in blocks for g in block.gradients])
         if name == "direct-kolen-pollack":
             of_feedback.step(by_block)
-    train(method, data)
+    assert_losses(train(method, data), seen)
     assert_weights(method.net, blocks)
     assert_weights(method.feedback, B)
 
