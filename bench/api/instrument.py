@@ -94,12 +94,20 @@ class Probe(Instrument):
         """Watch one prediction of the images x, (B, C, H, W), after the steps. Default: nothing is read."""
         return nullcontext(dict)
 
+    def over_phases(self, readings: Sequence[tuple[int, Mapping[str, Value]]]) -> Mapping[str, Value]:
+        """The columns' values over several phases of training, from the steps and the reading of each.
+
+        Default: the largest number, the different texts one after another, None where a phase lacks it.
+        """
+        return {name: _overall([of.get(name) for _, of in readings]) for name in readings[0][1]}
+
 
 class Trial(Instrument):
     """Takes steps with a throwaway instance, under circumstances of its own making, and leaves it as it was.
 
-    The instance is on a small net of the run's kind, FIRST_STEPS from its start. Where the method fails under a trial,
-    the columns of that and of later ones are blank.
+    The instance is on a small net of the run's kind, FIRST_STEPS from the start of a phase of its training. Each phase
+    is examined once, in order. The last call's values are recorded, so a trial keeps what it saw in earlier phases.
+    Where the method fails under a trial, the columns of that and of later ones are blank.
     """
 
     @abstractmethod
@@ -141,3 +149,12 @@ class Derived(Instrument):
     @abstractmethod
     def derive(self, found: Mapping[str, Any]) -> Mapping[str, Value]:
         """The columns' values. found: those of gauges, probes and trials; None, or no entry, for what they lack."""
+
+
+def _overall(values: Sequence[Value]) -> Value:
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    if len(numbers) == len(values):
+        return max(numbers)
+    if any(value is None for value in values):
+        return None
+    return ", ".join(dict.fromkeys(str(value) for value in values if value != ""))

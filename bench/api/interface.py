@@ -3,29 +3,37 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.api.errors import MethodError
 
 
-def loss_of(metrics: Any) -> Tensor:
-    """The loss that a training step has returned. Raises: MethodError where it is not a detached 0-d tensor."""
+def loss_of(metrics: Any, device: torch.device | None = None) -> Tensor:
+    """The loss that a training step has returned. device: where it has to be.
+
+    Raises: MethodError where it is not a detached 0-d tensor of a real floating-point type, or is on another device.
+    """
     if not isinstance(metrics, Mapping):
         raise MethodError(f"train_step returns a {type(metrics).__name__}, not a mapping with 'loss'")
     if "loss" not in metrics:
         raise MethodError(f"train_step returns {sorted(metrics)}, without 'loss'")
     check_metric("loss", metrics["loss"])
     loss: Tensor = metrics["loss"]
+    if device is not None and loss.device.type != device.type:
+        raise MethodError(f"metric 'loss' is on the {loss.device.type}, not on the {device.type} like the images")
     return loss
 
 
 def check_metric(name: str, value: Any) -> None:
-    """Raises: MethodError where a metric is not a detached 0-d tensor."""
+    """Raises: MethodError where a metric is not a detached 0-d tensor of a real floating-point type."""
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         raise MethodError(f"metric '{name}' is a {kind}; a tensor would spare the device a synchronisation")
     if value.dim() != 0:
         raise MethodError(f"metric '{name}' has shape {tuple(value.shape)}, not ()")
+    if not value.is_floating_point():
+        raise MethodError(f"metric '{name}' is of type {value.dtype}, not a floating-point type; add .float()")
     if value.requires_grad:
         raise MethodError(f"metric '{name}' is not detached: it keeps the whole graph alive")
 

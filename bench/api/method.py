@@ -5,7 +5,7 @@ The harness owns the loop, the clock, the data and the evaluation. A method is t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -21,7 +21,7 @@ from bench.api.task import Batch, Facts, Progress, Task
 
 Role = Literal["inference", "training_only", "frozen"]
 Reach = Literal["none", "layer", "block", "network"]
-WaitsFor = Literal["nothing", "earlier blocks", "the output", "later blocks"]
+WaitsFor = Literal["nothing", "earlier blocks", "earlier blocks, in sequence", "the output", "later blocks"]
 
 ANY_NET = ("*",)
 
@@ -32,7 +32,8 @@ class Claims:
 
     reverse_mode: how far reverse-mode differentiation carries a gradient: `none` (never called), within a
         `layer`, within a `block`, or through the whole `network`.
-    forward_passes: calls of each layer in one training step; a call may hold a whole population of weights.
+    forward_passes: calls of each layer in one training step; a call may hold a whole population of weights. Where
+        phases differ, those of the phase with most of them.
     weight_transport: whether errors travel through the transposed forward weights of a layer, be it within a block.
     stochastic_inference: whether two predictions on the same images may differ.
     inference_passes: evaluations of each layer for one image that is predicted.
@@ -128,6 +129,18 @@ class Method(ABC):
     def claims(self) -> Claims:
         """The claims of this instance, where they depend on its net or settings."""
         return self.info.claims
+
+    def foreseen(self) -> Mapping[str, str]:
+        """The expected failures of this instance, where they depend on its net or settings."""
+        return self.expected_failures
+
+    def phase(self, progress: Progress) -> Hashable:
+        """A name for the phase that a step is in: all steps of a phase do the same work. Changes nothing.
+
+        What a step costs and waits for is measured once in each phase and added up by steps. Default: a method that
+        declares nothing is measured in a few places of training, and phases are searched for where these differ.
+        """
+        return None
 
     def modules(self) -> Mapping[Role, nn.Module]:
         """The parts by role. Default: every module held in an attribute serves inference."""

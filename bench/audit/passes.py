@@ -1,18 +1,19 @@
 """How often each layer is evaluated, counted by forward hooks: the price of a step and of a prediction."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from bench.api.column import Column
+from bench.api.column import Column, Value
 from bench.api.instrument import Probe, Reading
 from bench.api.method import Method
 from bench.audit.parts import layers
 from bench.catalog.register import register
+from bench.measure.flops import by_phase, mean
 
 
 @register
@@ -25,8 +26,13 @@ class Passes(Probe):
     columns = (
         Column(
             "forward_passes", "passes per step",
-            "calls of the busiest layer in a training step; 0 where weights are used without calling their layers",
+            "calls of the busiest layer in a training step; 0 where weights are used without calling their layers; "
+            "where phases of training differ, the mean over its steps",
             shown="page",
+        ),
+        Column(
+            "passes_by_phase", "passes by phase",
+            "passes per step in each phase of training; blank where they are the same in all", text=True,
         ),
         Column(
             "inference_passes", "passes per prediction",
@@ -37,12 +43,19 @@ class Passes(Probe):
     @contextmanager
     def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
         with counted(method) as most:
-            yield lambda: {"forward_passes": most()}
+            yield lambda: {"forward_passes": most(), "passes_by_phase": ""}
 
     @contextmanager
     def watch_prediction(self, method: Method, x: Tensor) -> Iterator[Reading]:
         with counted(method, images=len(x)) as most:
             yield lambda: {"inference_passes": most()}
+
+    def over_phases(self, readings: Sequence[tuple[int, Mapping[str, Value]]]) -> Mapping[str, Value]:
+        found = [(steps, int(of["forward_passes"] or 0)) for steps, of in readings]
+        if len({n for _, n in found}) == 1:
+            return {"forward_passes": found[0][1], "passes_by_phase": ""}
+        in_words = by_phase([(steps, str(n)) for steps, n in found])
+        return {"forward_passes": mean([(steps, n) for steps, n in found]), "passes_by_phase": in_words}
 
 
 def passes(method: Method, run: Callable[[], object], images: int | None = None) -> int:

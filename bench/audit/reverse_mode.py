@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import graph
 from torch.autograd.graph import GradientEdge, Node
 
-from bench.api.column import Column
+from bench.api.column import Column, Value
 from bench.api.instrument import Probe, Reading
 from bench.api.method import Method, Reach
 from bench.audit.parts import held, layers
@@ -57,6 +57,11 @@ class ReverseMode(Probe):
     def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
         with reaching(method) as measured:
             yield lambda: {"reverse_mode": measured()}
+
+    def over_phases(self, readings: Sequence[tuple[int, Mapping[str, Value]]]) -> Mapping[str, Value]:
+        """The farthest."""
+        found = {of["reverse_mode"] for _, of in readings}
+        return {"reverse_mode": max((reach for reach in REACHES if reach in found), key=REACHES.index)}
 
 
 class ReverseModeError(RuntimeError):

@@ -10,6 +10,7 @@ Source: torch.utils.flop_counter, whose `register_flop_formula` makes an operato
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from bench.api.column import Column
+from bench.api.column import Column, Value
 from bench.api.instrument import Probe, Reading
 from bench.api.method import Method
 from bench.catalog.register import register
@@ -44,7 +45,8 @@ class Flops(Probe):
     columns = (
         Column(
             "flops_per_step", "GFLOP per step",
-            "floating-point operations of matrix products, convolutions and attention in a training step, counted",
+            "floating-point operations of matrix products, convolutions and attention in a training step, counted; "
+            "where phases of training differ, the mean over its steps",
             scale=1e-9, better="lower", shown="page",
         ),
         Column(
@@ -52,18 +54,49 @@ class Flops(Probe):
             "the same in the noise-free prediction of one image, all its inference steps included",
             scale=1e-6, better="lower",
         ),
+        Column(
+            "flops_by_phase", "GFLOP by phase", "GFLOP per step in each phase of training; blank where all are alike",
+            text=True,
+        ),
         Column("uncounted_ops", "uncounted", "operators of that step that compute and cannot be counted", text=True),
     )  # fmt: skip
 
     @contextmanager
     def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
         with counted() as work:
-            yield lambda: {"flops_per_step": work.flops, "uncounted_ops": ", ".join(sorted(work.uncounted))}
+            yield lambda: {
+                "flops_per_step": work.flops,
+                "flops_by_phase": "",
+                "uncounted_ops": ", ".join(sorted(work.uncounted)),
+            }
 
     @contextmanager
     def watch_prediction(self, method: Method, x: Tensor) -> Iterator[Reading]:
         with counted() as work:
             yield lambda: {"flops_per_inference": work.flops / len(x)}
+
+    def over_phases(self, readings: Sequence[tuple[int, Mapping[str, Value]]]) -> Mapping[str, Value]:
+        of_steps = [(steps, float(of["flops_per_step"] or 0)) for steps, of in readings]
+        uncounted = {name for _, of in readings for name in str(of["uncounted_ops"]).split(", ") if name}
+        alike = len({flops for _, flops in of_steps}) == 1
+        return {
+            "flops_per_step": readings[0][1]["flops_per_step"] if alike else mean(of_steps),
+            "flops_by_phase": "" if alike else by_phase([(steps, f"{1e-9 * flops:.3g}") for steps, flops in of_steps]),
+            "uncounted_ops": ", ".join(sorted(uncounted)),
+        }
+
+
+def mean(of_phases: Sequence[tuple[int, float]]) -> float:
+    """The mean over steps of a number that each phase has, from the steps and the number of each."""
+    return sum(steps * value for steps, value in of_phases) / sum(steps for steps, _ in of_phases)
+
+
+def by_phase(of_phases: Sequence[tuple[int, str]]) -> str:
+    """What each phase has, in words; phases with the same are taken together."""
+    total, steps_with = sum(steps for steps, _ in of_phases), Counter[str]()
+    for steps, value in of_phases:
+        steps_with[value] += steps
+    return ", ".join(f"{value} in {100 * steps / total:.3g}% of steps" for value, steps in steps_with.items())
 
 
 @dataclass

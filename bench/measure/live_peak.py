@@ -9,7 +9,7 @@ Not seen: scratch memory within one kernel, and tensors made in C++ that no oper
 
 import gc
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.api.column import Column
+from bench.api.column import Column, Value
 from bench.api.instrument import Probe, Reading
 from bench.api.method import Method
 from bench.catalog.register import register
@@ -57,6 +57,10 @@ class LivePeak(Probe):
     def watch(self, method: Method, outside: Sequence[Tensor]) -> Iterator[Reading]:
         with live_tensors(parameters_of(method), outside) as peak:
             yield lambda: _columns(peak())
+
+    def over_phases(self, readings: Sequence[tuple[int, Mapping[str, Value]]]) -> Mapping[str, Value]:
+        """Those of the phase with the highest peak."""
+        return max((of for _, of in readings), key=lambda of: float(of["live_peak_bytes"] or 0))
 
 
 def live_peak_bytes(act: Callable[[], object]) -> int:

@@ -5,12 +5,12 @@ from bench.runner.state import Training
 
 def refusal(run: Training) -> str | None:
     """Why a budget of FLOPs cannot be kept to, if it cannot: what a step takes is known only once one was probed."""
-    of_step = run.probed.get("flops_per_step")
     if run.spec.flops is None or run.spec.probe_only:
         return None
     if run.affordable is None:
         return "a budget of FLOPs needs flops_per_step, which could not be measured; give epochs, steps or seconds"
     if run.affordable == 0:
+        of_step = run.cost.flops(run.course(1))
         return f"one training step takes {of_step:.4g} FLOPs, more than the whole budget of {run.spec.flops:.4g}"
     return None
 

@@ -24,7 +24,9 @@ from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined
 from bench.measure.live_peak import alive
 from bench.runner import setup
-from bench.runner.state import Row, seeds_of
+from bench.runner.cost import Row
+from bench.runner.probing import planned, warm_up
+from bench.runner.state import seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 
@@ -42,11 +44,12 @@ def estimate(spec: RunSpec, parts: Parts, shape: Outlined) -> Row:
     )
     probes = [cls() for cls in parts.instruments if issubclass(cls, Probe) and cls.by_shapes]
     outside = list(alive())
-    seeds = seeds_of(spec, CPU)
     try:
         with fake_tensors():
-            twin = setup.instance(spec, parts, task, CPU, seeds)
-            return setup.warm_up(twin, spec, task, CPU, probes, outside)
+            cost = warm_up(
+                lambda: setup.instance(spec, parts, task, CPU, seeds_of(spec, CPU)), spec, task, CPU, probes, outside
+            )
+            return cost.row(planned(spec, task.n_train))
     except (RuntimeError, NotImplementedError) as error:  # what torch's fake tensors raise on an operator they lack
         why = str(error).partition("\n")[0]
         raise ConfigError(f"{spec.method} on {spec.net} cannot be estimated without values: {why}") from error

@@ -15,7 +15,8 @@ from bench.api.artifact import Artifact
 from bench.api.column import Value
 from bench.api.task import Batch
 from bench.measure.accuracy import Diverged, accuracy
-from bench.runner.state import Row, Training
+from bench.runner.cost import Row
+from bench.runner.state import Training
 
 EVAL_BATCH = 500
 HELD_OUT_BATCHES = 4  # of EVAL_BATCH images, for what is measured beside the accuracy of the run

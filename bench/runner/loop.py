@@ -44,7 +44,7 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
             if losses:
                 check_metric("loss", loss := metrics["loss"])
             else:
-                losses = room_for(steps, loss := loss_of(metrics))
+                losses = room_for(steps, loss := loss_of(metrics, run.device))
             losses[step - first].copy_(loss)
             if pause():
                 break

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from bench.audit.phases import one_phase, phases
 from bench.measure.clock import synchronize
 from bench.runner import compute, evaluate, setup
 from bench.runner.evaluate import EVAL_BATCH
@@ -13,7 +14,7 @@ from bench.runner.state import Place, Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts, refusal
 
-STEPS = 10  # timed, unless they take longer than
+STEPS = 10  # timed in each phase, unless they take longer than
 LONG_S = 1.0
 
 
@@ -27,23 +28,27 @@ def seconds(spec: RunSpec, parts: Parts, place: Place) -> float | str:
         return reason
     with compute.precision(spec.precision, place.device):
         run = setup.set_up(spec, parts, setup.task_of(spec, parts, loaded, place.device), loaded, place.device)
-        training = run.total_steps * _step_s(run)
+        training = _steps_s(run)
         if spec.seconds is not None:
             training = min(training, spec.seconds)
         return training + _images_judged(run) * _prediction_s(run)
 
 
-def _step_s(run: Training) -> float:
-    """The median over some steps, their data included."""
-    order, size, took = run.order(), run.spec.batch_size, list[float]()
-    for k in range(min(STEPS, run.steps_per_epoch)):
-        began = time.perf_counter()
-        run.method.train_step(run.train.batch(order[k * size : (k + 1) * size]), run.progress(k))
-        synchronize(run.device)
-        took.append(time.perf_counter() - began)
-        if sum(took) > LONG_S:
-            break
-    return statistics.median(took)
+def _steps_s(run: Training) -> float:
+    """Of all training steps: in each phase their number times the median of some, their data included."""
+    order, size, total = run.order(), run.spec.batch_size, 0.0
+    for phase in phases(run.cost.phase_of or one_phase, run.course(run.total_steps)).values():
+        took = list[float]()
+        for k in range(min(STEPS, run.steps_per_epoch)):
+            place = phase.places[min(k, len(phase.places) - 1)]
+            began = time.perf_counter()
+            run.method.train_step(run.train.batch(order[k * size : (k + 1) * size]), place)
+            synchronize(run.device)
+            took.append(time.perf_counter() - began)
+            if sum(took) > LONG_S:
+                break
+        total += phase.steps * statistics.median(took)
+    return total
 
 
 def _prediction_s(run: Training) -> float:

@@ -11,8 +11,9 @@ from bench.measure.accuracy import Diverged
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT
 from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
+from bench.runner.cost import Row
 from bench.runner.events import EpochEnded, Stepped, Tell
-from bench.runner.state import Place, Row, Training
+from bench.runner.state import Place, Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts, refusal
 

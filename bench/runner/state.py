@@ -8,17 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.api.column import Value
 from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge
 from bench.api.method import Method
 from bench.api.seeds import Seeds
 from bench.api.task import Progress, Task
+from bench.audit.phases import Course
 from bench.data import Batches
 from bench.measure.clock import Clock
 from bench.runner.best import Best
+from bench.runner.cost import Cost, Row
 from bench.spec.identity import RunSpec
-
-Row = dict[str, Value]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class State:
 class Training:
     """A run that is set up: its task, data, method and instruments.
 
-    build makes a further, fresh instance. probed: what probes found in set-up. examine lets trials find what they do.
+    build makes a further, fresh instance. cost: what probes found in set-up. examine lets trials find what they do.
     best: the method's state after the best epoch, where that is to be tested.
     """
 
@@ -63,7 +62,7 @@ class Training:
     end_probes: Sequence[EndProbe]
     derived: Sequence[Derived]
     build: Callable[[Seeds], Method]
-    probed: Row
+    cost: Cost
     examine: Callable[[], Row]
     micro_batches: int = 1  # parts of each batch, after whole ones have run out of memory
     state: State = field(default_factory=State)
@@ -96,12 +95,20 @@ class Training:
         return whole + part / self.steps_per_epoch if part else whole
 
     @property
+    def probed(self) -> Row:
+        """What probes found, over the steps taken so far; over all steps where none has been."""
+        return self.cost.row(self.course(self.total_steps), self.taken)
+
+    def course(self, total: int) -> Course:
+        """A training of so many steps."""
+        return Course(total, self.steps_per_epoch, self.spec.epochs)
+
+    @cached_property
     def affordable(self) -> int | None:
         """Steps that a budget of steps or of FLOPs allows; None where there is none, or a step's FLOPs are unknown."""
         if self.spec.steps is not None or self.spec.flops is None:
             return self.spec.steps
-        of_step = self.probed.get("flops_per_step")
-        return int(self.spec.flops // of_step) if isinstance(of_step, (int, float)) and of_step > 0 else None
+        return self.cost.affordable(self.spec.flops, self.steps_per_epoch * self.spec.epochs, self.course)
 
     @property
     def total_steps(self) -> int:
@@ -116,8 +123,7 @@ class Training:
 
     def progress(self, step: int) -> Progress:
         """Where training stands as it takes a step, of all its steps."""
-        epoch = step // self.steps_per_epoch
-        return Progress(step, self.total_steps, epoch, self.spec.epochs, epoch)
+        return self.course(self.total_steps).at(step)
 
     def new_seeds(self) -> Seeds:
         return seeds_of(self.spec, self.device)

@@ -18,7 +18,7 @@ PARTS, PART_STEPS = 3, 3  # of a batch of 32: 11, 11, 10
 def check_seed(subject: Subject) -> None:
     """The seed decides everything, to the last bit; another one gives something else, unless nothing is drawn."""
     same, again, other = (_trace(subject.start(seed), 5) for seed in (0, 0, 1))
-    require(_equal(same, again), "two runs with one seed differ; draw from `seeds` only")
+    require(equal(same, again), "two runs with one seed differ; draw from `seeds` only")
     differs = not torch.equal(same["losses"], other["losses"])
     claimed = subject.start().method.claims().deterministic
     require(
@@ -57,7 +57,7 @@ def check_resume(subject: Subject) -> None:
     resumed = subject.start()
     resumed.resume(state)
     require(
-        _equal(_trace(resumed, 3), expected),
+        equal(_trace(resumed, 3), expected),
         "a run restored from state_dict() continues differently; some state is missing there",
     )
 
@@ -66,18 +66,18 @@ def check_predict(subject: Subject) -> None:
     """predict changes nothing: no parameter, no buffer, no draw of the training that follows."""
     watched, twin = _evaluable(subject), _evaluable(subject)
     x = validation_batch().x
-    before = _tensors(watched.method)
+    before = tensors(watched.method)
     generators = watched.seeds.state_dict()
     for part in (x, x[:7]):
         watched.predict(part)
-    changed = [name for name, t in _tensors(watched.method).items() if not _same(t, before[name])]
+    changed = [name for name, t in tensors(watched.method).items() if not _same(t, before[name])]
     require(not changed, f"predict changes {few(changed)}")
     drawn = [name for name, state in watched.seeds.state_dict().items() if not torch.equal(state, generators[name])]
     require(not drawn, f"predict draws from seeds.{few(drawn)}; seeds.inference is for that")
     torch.manual_seed(0)
     after = _trace(watched, 3)
     torch.manual_seed(0)
-    require(_equal(after, _trace(twin, 3)), "training goes another way after a predict")
+    require(equal(after, _trace(twin, 3)), "training goes another way after a predict")
 
 
 def check_inference_noise(subject: Subject) -> None:
@@ -108,7 +108,7 @@ def check_micro_batches(subject: Subject) -> None:
                 trainee.step(Batch(x.double(), y.clone()))
     finally:
         torch.set_default_dtype(torch.float32)
-    expected, found = _tensors(whole.method), _tensors(cut.method)
+    expected, found = tensors(whole.method), tensors(cut.method)
     other = [name for name, t in found.items() if not torch.allclose(t, expected[name], rtol=1e-6, atol=1e-9)]
     require(not other, f"batches in {PARTS} parts give another update of {few(other)}")
 
@@ -123,10 +123,10 @@ def _evaluable(subject: Subject) -> Trainee:
 def _trace(trainee: Trainee, steps: int) -> dict[str, Tensor]:
     """What the next steps lead to: losses, weights and scores."""
     losses = torch.stack(trainee.train(steps))
-    return {"losses": losses, **_tensors(trainee.method), "scores": trainee.predict(validation_batch().x)}
+    return {"losses": losses, **tensors(trainee.method), "scores": trainee.predict(validation_batch().x)}
 
 
-def _tensors(method: Method) -> dict[str, Tensor]:
+def tensors(method: Method) -> dict[str, Tensor]:
     """Copies of all parameters and buffers, by role and name."""
     return {
         f"{role}.{name}": tensor.detach().clone()
@@ -135,7 +135,7 @@ def _tensors(method: Method) -> dict[str, Tensor]:
     }
 
 
-def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
 
 

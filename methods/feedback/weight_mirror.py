@@ -61,12 +61,16 @@ class WeightMirror(Method):
         self.feedback = lay(self.layers, [uniform(layer, seeds.init) for layer in self.layers])
         self.optimizer = adamw(self.net.parameters(), config)
 
+    def phase(self, progress: Progress) -> str:
+        """Whether a mirror step follows the step."""
+        return "mirror" if progress.step % self.config.mirror_every == 0 else "engaged"
+
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(self.net(batch.x), batch.y)
         torch.autograd.backward(loss)
         self.optimizer.step()
-        if progress.step % self.config.mirror_every == 0:
+        if self.phase(progress) == "mirror":
             self.mirror()
         return {"loss": loss.detach()}
 

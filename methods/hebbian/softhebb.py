@@ -132,9 +132,14 @@ class SoftHebb(Method):
     def claims(self) -> Claims:
         return replace(self.info.claims, forward_passes=self.config.micro_batches)
 
+    def phase(self, progress: Progress) -> str:
+        """Whether the filters learn, and the read-out with them, or the read-out alone."""
+        end = ceil(self.config.unsupervised * progress.total_steps)
+        return "unsupervised" if progress.step < end else "read-out"
+
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         end = ceil(self.config.unsupervised * progress.total_steps)
-        unsupervised = progress.step < end
+        unsupervised = self.phase(progress) == "unsupervised"
         if not unsupervised:
             self._begin_anew()
             left = replace(progress, step=progress.step - end, total_steps=progress.total_steps - end)

@@ -68,9 +68,13 @@ class Cascade(Method):
             raise ConfigError(f"cascade: stages={config.stages}, but the net has {blocks} blocks")
         return None
 
-    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+    def phase(self, progress: Progress) -> int:
+        """The stage."""
         K = len(self.learning)
-        stage = min(progress.step * K // progress.total_steps, K - 1)
+        return min(progress.step * K // progress.total_steps, K - 1)
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        stage = self.phase(progress)
         learning = self.net.blocks[: self.learning[stage]]
         if stage > int(self.stage):
             self.stage.fill_(stage)

@@ -132,10 +132,16 @@ class ForwardForward(Method):
         by_head, hard = bool(self.heads), self.config.negatives == "hard"
         passes = (2 if self.config.gradient == "spsa" else 1) + (by_head or hard)
         claims = replace(self.info.claims, forward_passes=passes, inference_passes=1 if by_head else self.C)
-        # in turn but one layer moves in a step, and hard labels depend on scores, but seldom change with them: neither
-        # shows in what a step depends on
-        shows = self.config.schedule == "simultaneous" and not hard
-        return claims_of(claims if shows else replace(claims, updates_wait_for=None), self.config)
+        if self.config.schedule == "sequential" and len(self.layers) > 1:
+            claims = replace(claims, updates_wait_for="earlier blocks, in sequence")
+        # hard labels depend on scores, but seldom change with them, so a step does not show it
+        return claims_of(replace(claims, updates_wait_for=None) if hard else claims, self.config)
+
+    def phase(self, progress: Progress) -> int | None:
+        """The number of the layer that learns; None where all do."""
+        if self.config.schedule == "simultaneous":
+            return None
+        return progress.step * len(self.layers) // progress.total_steps
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch

@@ -101,14 +101,21 @@ class Isolated(Method):
         claims = claims_of(replace(claims, reverse_mode="network") if alone else claims, self.config)
         if alone:
             return replace(claims, updates_wait_for="later blocks")
-        # in turn but one module moves in a step, so a step does not show what they wait for
-        return replace(claims, updates_wait_for=None) if self.config.schedule == "sequential" else claims
+        if self.config.schedule == "sequential" and claims.updates_wait_for == "earlier blocks":
+            return replace(claims, updates_wait_for="earlier blocks, in sequence")
+        return claims
+
+    def phase(self, progress: Progress) -> int | None:
+        """The number of the module that learns; None where all do."""
+        if self.config.schedule == "simultaneous":
+            return None
+        return min(progress.step * len(self.isolated) // progress.total_steps, len(self.isolated) - 1)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         h, y = batch
         step, total, K = progress.step, progress.total_steps, len(self.isolated)
-        if self.config.schedule == "sequential":
-            k = min(step * K // total, K - 1)
+        k = self.phase(progress)
+        if k is not None:
             with torch.no_grad():
                 for module in self.isolated[:k]:
                     h = module.body(h)

@@ -147,11 +147,14 @@ class DiffusionBlocks(Method):
     def blocks(self) -> list[nn.Module]:
         return list(self.units)
 
+    def phase(self, progress: Progress) -> int | None:
+        """The number of the block that learns; None where all do."""
+        return None if self.config.order == "joint" else derive(self.seed, "block", progress.step) % len(self.units)
+
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
-        B = len(self.units)
-        joint = self.config.order == "joint"
-        trained = range(B) if joint else [derive(self.seed, "block", progress.step) % B]
+        block = self.phase(progress)
+        trained = range(len(self.units)) if block is None else [block]
         results = self._run([partial(self._train_block, b, batch, 1 / len(trained)) for b in trained])
         self._train_shared(batch, [result.shared for result in results])
         return {

@@ -128,10 +128,15 @@ class NoPropDT(Method):
     def claims(self) -> Claims:
         return replace(self.info.claims, stochastic_inference=self.config.inference_noise)
 
+    def phase(self, progress: Progress) -> int | None:
+        """The number t of the block that learns; None where all do."""
+        return None if self.config.order == "joint" else 1 + progress.data_pass % self.steps.T
+
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()
-        T, joint = self.steps.T, self.config.order == "joint"
-        trained = range(1, T + 1) if joint else [1 + progress.data_pass % T]
+        T = self.steps.T
+        block = self.phase(progress)
+        trained = range(1, T + 1) if block is None else [block]
         share = T / len(trained)  # of a term L_t in the mean over the terms of this step
         if self.stack is not None:
             terms = [self._train_stack(batch, self.stack)]

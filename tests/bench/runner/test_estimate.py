@@ -15,6 +15,7 @@ from bench.measure import cpu_memory
 from bench.measure.live_peak import alive
 from bench.runner import setup
 from bench.runner.estimate import CPU, columns_by_shapes, estimate
+from bench.runner.probing import planned, warm_up
 from bench.runner.state import seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
@@ -47,9 +48,10 @@ def test_an_estimate_is_what_a_real_step_shows(method: str, net: str) -> None:
     found = estimate(spec, parts, DIGITS)
     task = setup.task_of(spec, parts, load(parts.dataset), CPU)
     outside = list(alive())
-    twin = setup.instance(spec, parts, task, CPU, seeds_of(spec, CPU))
     probes = [cls() for cls in parts.instruments if issubclass(cls, Probe) and cls.by_shapes]
-    real = setup.warm_up(twin, spec, task, CPU, probes, outside)
+    real = warm_up(
+        lambda: setup.instance(spec, parts, task, CPU, seeds_of(spec, CPU)), spec, task, CPU, probes, outside
+    ).row(planned(spec, task.n_train))
     assert found.keys() == real.keys()
     numbers = {name: value for name, value in real.items() if isinstance(value, (int, float))}
     assert numbers["live_peak_bytes"] > numbers["params_inference"]

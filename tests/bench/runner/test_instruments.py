@@ -57,7 +57,7 @@ def test_who_depends_on_whom_is_a_table_where_asked_for(tmp_path: Path) -> None:
     [
         ("backprop", "mlp", {"depth": 2}, "later blocks", "yes", (1, 1)),
         ("drtp", "mlp", {"depth": 2}, "earlier blocks", "no", (1, 1)),
-        ("spsa", "mlp", {"depth": 1}, None, "no", (2, 1)),
+        ("spsa", "mlp", {"depth": 1}, "cannot tell", "no", (2, 1)),
         ("noprop-dt", "denoiser", {}, "nothing", "yes", (1, 1)),
         ("noprop-ct", "denoiser-ct", {}, None, "yes", (1, 3)),
     ],
