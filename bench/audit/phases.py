@@ -1,7 +1,8 @@
 """The phases of training. All steps of a phase do the same work, so that one of them stands for it.
 
 A rule names the phase of each step (`Method.phase`). Where it names none, its steps are compared in a few places of
-training. Where their work differs, the stretch between two places is halved until the step is found at which it does.
+training. Where their work differs, the stretch between two places is halved until the step is found at which it does;
+if that gives no plan, the steps of each data pass are compared.
 """
 
 from bisect import bisect_right
@@ -105,9 +106,25 @@ def discovered(work: Work, course: Course) -> PhaseOf | None:
     for name, (start, end) in zip(names, pairwise([*starts, last + 1]), strict=True):
         inside = {(start + end) // 2, (2 * start + end) // 3, end - 1} - {0}
         if len(seen) > MOST_LOOKS or any(look(k) != name for k in inside):
-            return None
+            return _by_passes(look, course)
     parts = [start / course.total for start in starts]
     return lambda progress: names[bisect_right(parts, progress.step / progress.total_steps) - 1]
+
+
+def _by_passes(look: Callable[[int], Hashable], course: Course) -> PhaseOf | None:
+    """Where the steps of each data pass are alike, as of rules that train one block a pass."""
+    starts = range(0, course.total, course.steps_per_epoch)
+    if 2 * len(starts) > MOST_LOOKS:
+        return None
+    names = list[Hashable]()
+    for start in starts:
+        end = min(start + course.steps_per_epoch, course.total)
+        places = {max(1, start), (start + end) // 2, end - 1}
+        alike = {look(k) for k in places if start <= k < end}
+        if len(alike) != 1 or (len(places) < 2 and len(starts) > 1):
+            return None
+        names += alike
+    return lambda progress: names[progress.data_pass]
 
 
 def work_of(method: Method, batch: Batch, *, moved: bool = False) -> Work:

@@ -38,6 +38,13 @@ def test_a_rule_whose_steps_are_all_alike_has_one_phase_and_is_looked_at_a_few_t
     assert len(looks) <= 6
 
 
+def test_blocks_that_are_trained_in_turn_by_data_passes_are_found() -> None:
+    def work(progress: Progress) -> int:
+        return progress.data_pass % 3
+
+    assert lengths(discovered(work, COURSE)) == lengths(work)
+
+
 def test_steps_without_a_plan_are_said_to_have_none() -> None:
     assert discovered(lambda progress: progress.step % 2, COURSE) is None
 
