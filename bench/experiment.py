@@ -15,7 +15,7 @@ from bench.executors import isolate
 from bench.executors.executor import Executor, Listener, Options, device_here
 from bench.executors.isolate import Summary
 from bench.executors.local import Local
-from bench.record import searches
+from bench.record import locks, searches
 from bench.record.folder import last_end
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
@@ -126,6 +126,7 @@ def execute(
     """
     executor = executor or Local()
     folder = options.root / options.experiment
+    locks.prepare(options.root, options.experiment)
     options = _after_all(options)
     rows = _searches(experiment, runs, options)
     with listening([*_trials(rows, experiment), *map(_named, runs)]) as begin:
@@ -149,6 +150,7 @@ def tune(
 
     Raises: ConfigError for settings that cannot be searched, StoreError where results cannot be written.
     """
+    locks.prepare(options.root, searches.beside(Path(options.experiment)).name)
     rows = _searches(experiment, runs, options)
     with listening(_trials(rows, experiment)) as begin:
         return rows if _search(experiment, rows, options, begin, stop, executor or Local()) else None

@@ -23,6 +23,7 @@ from bench.cli.progress import listening
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, make
 from bench.experiment import execute, prepare, write_report
+from bench.record.files import local
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
 from bench.report.blocks import Picture
@@ -69,7 +70,7 @@ class Study(Results):
 
     def report(self, out: str | Path | None = None, *, style: Style = "screen") -> Path:
         """Write the report, by default to reports/NAME; return its path."""
-        return write_report(self, None if out is None else Path(out), style=style)
+        return write_report(self, None if out is None else local(out), style=style)
 
     def _repr_html_(self) -> str:
         table = results_table(self)
@@ -99,7 +100,7 @@ def load(
     """
     catalog = _catalog(plugins)
     return Study(
-        Path(folder),
+        local(folder),
         columns=catalog.columns(),
         catalog=catalog,
         all_sources=all_sources,
@@ -145,7 +146,7 @@ def run(
     where = None if data_dir is None else Path(data_dir)
     by = make(catalog, executor, executor_settings or {})
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
-    options = Options(Path(results), asked.experiment, device, jobs, where, download, terms)
+    options = Options(local(results, "results"), asked.experiment, device, jobs, where, download, terms)
     outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), threading.Event(), by)
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 

@@ -8,6 +8,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from bench.api.errors import ConfigError
+from bench.record.files import local
 
 LONGEST = 4096  # characters of an argument
 SHOWN = 40
@@ -25,6 +26,8 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             for text in _texts(given.get(parameter.name or "")):
                 _refuse_value(_told(parameter), text, parameter.type.name)
+                if parameter.type.name == "path":
+                    local(text, _told(parameter))
         return super().parse_args(ctx, args)
 
 

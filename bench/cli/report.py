@@ -121,9 +121,12 @@ def merge(
 def pack(
     results: Annotated[Path, typer.Argument(help="The results folder of one experiment.")],
     out: Annotated[Path, typer.Argument(help="Folder for records.zip and summary.csv.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where the folder holds what the experiment lacks.")
+    ] = False,
 ) -> None:
     """Pack the records of an experiment into one file, beside a summary to be read."""
     from bench.record.pack import pack as write
 
-    write(results, out)
+    write(results, out, replace=replace)
     say(f"packed: {out}")

@@ -15,6 +15,7 @@ from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
+from bench.record.files import atomic_write, read_regular
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
@@ -130,7 +131,9 @@ def _executed(job: Job, lock: int, terms: Terms, tell: Callable[[Event], None], 
         parts, failed = 2 * job.micro_batches, summary
         if parts > min(MOST_PARTS, job.run.spec.batch_size):
             return {**failed, "reason": f"{failed['reason']}; batches are cut no further than this", **_cut(job)}
-        told = folder.stderr.read_bytes() if folder.stderr.exists() else None
+        told = None
+        with contextlib.suppress(OSError):  # nothing was printed
+            told = read_regular(folder.stderr)
         job = replace(job, micro_batches=parts)
         # what a kill leaves behind is to be continued in parts of this size
         folder.finish({"status": "interrupted", "reason": "begun again for want of memory", **_cut(job)})
@@ -138,7 +141,7 @@ def _executed(job: Job, lock: int, terms: Terms, tell: Callable[[Event], None], 
         summary = isolate.execute(job, lock, timeout_s=terms.timeout_s, stop=stop, tell=tell)
         if summary.pop("uncuttable", False):
             if told is not None:
-                folder.stderr.write_bytes(told)
+                atomic_write(folder.stderr, told)
             return {**failed, "reason": f"{failed['reason']}; not in smaller parts: {summary['reason']}"}
     return {**summary, **_cut(job)}
 

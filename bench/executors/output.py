@@ -6,6 +6,9 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from bench.api.errors import StoreError
+from bench.record.files import atomic_write
+
 HEAD, TAIL = 32 * 1024, 32 * 1024  # bytes
 CHUNK = 64 * 1024
 
@@ -29,11 +32,11 @@ class Output:
         tail = b"".join(self._tail)[-TAIL:]
         left_out = self._seen - len(self._head) - len(tail)
         note = f"\n... {left_out:,} bytes left out ...\n".encode() if left_out > 0 else b""
-        if self._seen:
-            with contextlib.suppress(OSError):  # a full disk is told where a record cannot be written
-                self._file.write_bytes(bytes(self._head) + note + tail)
-        else:
-            self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, StoreError):  # a full disk is told where a record cannot be written
+            if self._seen:
+                atomic_write(self._file, bytes(self._head) + note + tail)
+            else:
+                self._file.unlink(missing_ok=True)
 
     def _drain(self) -> None:
         with open(self._read, "rb", buffering=0) as pipe:

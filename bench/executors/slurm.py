@@ -6,6 +6,7 @@ checkpoint. What came of a run is read from its record, never from what a job ha
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -24,13 +25,14 @@ from bench.executors.executor import Executor, Listener, Options, cpus_of, devic
 from bench.executors.importing import same_imports
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.record.clock import moment
-from bench.record.files import atomic_write
+from bench.record.files import atomic_write, below
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Kept, Started
 from bench.spec.plan import Run
 
 POLL_S = 0.25
 ASIDE = ".slurm"  # in the experiment's folder: what submitit keeps of jobs, and their output
+NO_SLURM = "no Slurm here: sbatch or srun is not on the PATH; submit from a login node"
 STATUSES = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}  # of jobs that ended without a word of their run
 
 
@@ -58,6 +60,8 @@ class Slurm(Executor):
         super().__init__(settings)
         if find_spec("submitit") is None:
             raise missing("slurm")
+        if self.settings.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise ConfigError(NO_SLURM)  # before anything is written
 
     def device(self, asked: str) -> str:
         return device_there(asked, self.settings.gpus)
@@ -110,7 +114,7 @@ class _Sweep:
     ) -> None:
         self.runs, self.options, self.settings, self.listen, self.stop = runs, options, settings, listen, stop
         self.root = options.root.resolve()
-        self.aside = self.root / options.experiment / ASIDE
+        self.aside = below(self.root, options.experiment, ASIDE)
         self.stop_file = self.aside / f"{uuid.uuid4().hex}.stop"
         self.summaries: dict[int, Summary] = {}
         self.jobs: dict[int, Any] = {}
@@ -234,7 +238,7 @@ class _Sweep:
         try:
             by = submitit.AutoExecutor(self.aside / "%j", cluster=of.cluster, slurm_max_num_timeout=of.requeues)
         except RuntimeError as error:
-            raise ConfigError("no Slurm here: sbatch is not on the PATH; submit from a login node") from error
+            raise ConfigError(NO_SLURM) from error
         asked = dict(mem_gb=of.mem_gb, gpus_per_node=of.gpus or None, slurm_array_parallelism=self.options.jobs)
         asked |= {f"slurm_{name}": getattr(of, name) for name in ("partition", "account", "qos")}
         given = {name: value for name, value in asked.items() if value is not None}

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from bench.api.artifact import Array, Artifact, HeatMap, Images, Lines
 from bench.record.forms import LARGEST_NUMBER, json_of
+from bench.record.packed import refuse_bomb
 
 PLAIN = "artifacts"  # the entry of JSON
 MOST_PANELS = 400  # panels times lines, or images in a grid
 MOST_PIXELS = 2048
-LARGEST = 2**28  # bytes, unpacked: pictures are small, so more than this is an attack or a mistake
+LARGEST = 2**26  # bytes, unpacked: pictures are small, so more than this is an attack or a mistake
 
 KINDS: Mapping[str, type[Artifact]] = {kind.kind: kind for kind in get_args(Artifact)}
 _HINTS = {kind: {field.name: get_type_hints(kind)[field.name] for field in fields(kind)} for kind in KINDS.values()}
@@ -56,8 +57,7 @@ def from_bytes(data: bytes) -> list[Artifact]:
     """The artifacts, with numpy arrays. Raises: ValueError, in one line, where the file is damaged or hostile."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as members:
-            if sum(member.file_size for member in members.infolist()) > LARGEST:
-                raise ValueError(f"more than {LARGEST} bytes")
+            refuse_bomb(members.infolist(), len(data), LARGEST)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
         if PLAIN not in arrays or arrays[PLAIN].dtype.kind != "U" or arrays[PLAIN].ndim:

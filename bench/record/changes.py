@@ -29,9 +29,9 @@ def _files(folder: Path, depth: int) -> Iterator[tuple[str, int, int, int]]:
     for entry in entries:
         if entry.name in OF_RUNS or entry.name in OF_EXPERIMENTS:
             try:
-                of = entry.stat()
+                of = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # removed since
                 continue
             yield entry.path, of.st_ino, of.st_size, of.st_mtime_ns
-        elif depth and entry.is_dir():
+        elif depth and entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path), depth - 1)

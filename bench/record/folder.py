@@ -8,12 +8,7 @@ or a whole new one. A folder is worked on under a lock, so that several processe
 """
 
 import contextlib
-import fcntl
-import io
-import os
-import pickle
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +16,19 @@ from typing import TYPE_CHECKING, Any
 from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL, RESUMABLE
-from bench.record import forms
-from bench.record.files import SAFE_NAME, atomic_write, cause, csv_bytes, json_bytes, safe_name
+from bench.record import checkpoint, forms
+from bench.record.files import (
+    SAFE_NAME,
+    atomic_write,
+    below,
+    cause,
+    csv_bytes,
+    is_link,
+    json_bytes,
+    read_regular,
+    safe_name,
+)
+from bench.record.locks import is_at, lock
 from bench.record.schema import CURVE, SCHEMA
 
 if TYPE_CHECKING:
@@ -34,10 +40,16 @@ class RunFolder:
 
     def __init__(self, root: Path, experiment: str, run_id: str) -> None:
         self.run_id = safe_name(run_id, "a run")
-        self.path = root / safe_name(experiment, "an experiment") / run_id
+        self.experiment = safe_name(experiment, "an experiment")
+        self.root = root
+        self.path = root / experiment / run_id
         self.checkpoint = self.path / "checkpoint.pt"
         self.stdout = self.path / "stdout.txt"
         self.stderr = self.path / "stderr.txt"
+
+    def check(self) -> None:
+        """Raises: StoreError where the folder is reached by a link below the results folder."""
+        below(self.root, self.experiment, self.run_id)
 
     def create(self, spec: Mapping[str, Any], environment: Mapping[str, Any] | None) -> None:
         self.write_json("spec.json", {**spec, "run_id": self.run_id, "schema": SCHEMA})
@@ -48,41 +60,39 @@ class RunFolder:
         return (self.path / "spec.json").exists()
 
     def lock(self) -> int | None:
-        """A file descriptor that holds the folder until all its copies are closed; None if another process has it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {cause(error)}") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        return fd
+        """A file descriptor that holds the folder until all its copies are closed; None if another process has it.
+
+        Raises: StoreError where the folder cannot be written, or its file system has no locks.
+        """
+        self.check()
+        return lock(self.path / ".lock")
 
     def is_held(self, fd: int) -> bool:
         """Whether the lock is that of the folder here: one that was removed may have been made anew."""
-        try:
-            return os.path.samestat(os.fstat(fd), os.stat(self.path / ".lock"))
-        except OSError:
-            return False
+        return is_at(fd, self.path / ".lock")
 
     def clear(self) -> None:
-        """Forget an earlier attempt; the lock stays."""
-        for file in self.path.iterdir():
-            if file.name != ".lock":
-                file.unlink()
+        """Forget an earlier attempt; the lock stays. Raises: StoreError for what is not the run's."""
+        self._remove(path for path in self.path.iterdir() if path.name != ".lock")
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        """Links themselves, never what they lead to."""
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot remove {path}: {cause(error)}; remove it, and run again") from error
 
     def summary(self) -> dict[str, Any] | None:
         """The closing record, if there is one. Raises: StoreError where it is corrupt."""
+        self.check()
         path = self.path / "summary.json"
-        if not path.exists():
-            return None
         try:
-            return forms.summary(path.read_bytes())
+            return forms.summary(read_regular(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} is corrupt ({error}); remove its folder and run again") from error
+            raise StoreError(f"{path} is corrupt ({cause(error)}); remove its folder and run again") from error
 
     def is_final(self) -> bool:
         summary = self.summary()
@@ -95,27 +105,45 @@ class RunFolder:
         """
         self.write_json("summary.json", summary)
         if summary["status"] not in RESUMABLE:
-            self.checkpoint.unlink(missing_ok=True)
-        for litter in self.path.glob(".*.tmp"):
-            litter.unlink(missing_ok=True)
+            self._remove([self.checkpoint])
+        self._remove(self.path.glob(".*.tmp"))
 
     def files(self) -> dict[str, bytes]:
         """All that the record has by now, to be sent elsewhere, but what is hidden: the lock, half-written files."""
+        self.check()
         try:
             found = [path for path in self.path.iterdir() if SAFE_NAME.fullmatch(path.name)]
-            return {path.name: path.read_bytes() for path in found}
-        except OSError as error:
+            return {path.name: read_regular(path, None) for path in found}
+        except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {self.path}: {cause(error)}") from error
 
     def replace(self, files: Mapping[str, bytes]) -> None:
-        """Make the record what came from elsewhere, its closing part last. Raises: StoreError."""
+        """Make the record what came from elsewhere. To be called under the lock. Raises: StoreError.
+
+        A kill at any moment leaves the old record, the new one, or one that has not ended.
+        """
+        self.check()
         for name in files:
             safe_name(name, "a file of a record")
-        for name in sorted(files, key=lambda name: name == "summary.json"):
-            atomic_write(self.path / name, files[name])
-        for path in self.path.iterdir():
-            if SAFE_NAME.fullmatch(path.name) and path.name not in files:
-                path.unlink()
+        if any(self._differs(name, data) for name, data in files.items()):
+            self._remove([self.path / "summary.json"])
+        for name in sorted(files, key=lambda name: (name == "summary.json", name)):
+            if name == "summary.json":  # whatever is not of the new record is gone before that is said to have ended
+                self._remove(self._others(files))
+            if self._differs(name, files[name]):
+                atomic_write(self.path / name, files[name])
+        self._remove(self._others(files))
+
+    def _differs(self, name: str, data: bytes) -> bool:
+        try:
+            return read_regular(self.path / name, None) != data
+        except (OSError, ValueError):
+            return True
+
+    def _others(self, files: Mapping[str, bytes]) -> list[Path]:
+        """What an earlier record or a killed process has left."""
+        there = self.path.iterdir() if self.path.is_dir() else ()
+        return [path for path in there if path.name not in files and path.name != ".lock"]
 
     def write_json(self, name: str, value: Any) -> None:
         atomic_write(self.path / name, json_bytes(value))
@@ -139,29 +167,11 @@ class RunFolder:
             atomic_write(self.path / "artifacts.npz", to_bytes(artifacts))
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        import torch
-
-        buffer = io.BytesIO()
-        torch.save({**state, "run_id": self.run_id}, buffer)
-        atomic_write(self.checkpoint, buffer.getvalue())
+        checkpoint.save(self.checkpoint, state, self.run_id)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The state of the run when it was interrupted, or None. Nothing is unpickled but tensors and plain values.
-
-        Raises: StoreError where the file is not that.
-        """
-        import torch
-
-        if not self.checkpoint.exists():
-            return None
-        try:
-            state: Any = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            why = str(error).partition("\n")[0]
-            raise StoreError(f"{self.checkpoint} is corrupt ({why}); remove it and run again") from error
-        if not isinstance(state, dict) or state.get("run_id") != self.run_id:
-            raise StoreError(f"{self.checkpoint} is that of another run; remove it and run again")
-        return state
+        """The state of the run when it was interrupted, or None. Raises: StoreError where the file is not that."""
+        return checkpoint.load(self.checkpoint, self.run_id)
 
 
 def last_end(experiment: Path) -> float:
@@ -169,20 +179,6 @@ def last_end(experiment: Path) -> float:
     ends = [0.0]
     for path in experiment.glob("*/summary.json"):
         with contextlib.suppress(OSError, ValueError):
-            ends.append(float(forms.summary(path.read_bytes()).get("finished_at") or 0.0))
+            if not is_link(path.parent):
+                ends.append(float(forms.summary(read_regular(path)).get("finished_at") or 0.0))
     return max(ends)
-
-
-def busy_since(path: Path) -> float | None:
-    """When the process that holds the folder took it up; None where none does."""
-    try:
-        fd = os.open(path / ".lock", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return (path / "spec.json").stat().st_mtime if (path / "spec.json").exists() else time.time()
-    finally:
-        os.close(fd)
-    return None

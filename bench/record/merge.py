@@ -6,23 +6,25 @@ contradict each other. Nothing is written before all of this is known.
 """
 
 import json
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.api.errors import StoreError
-from bench.api.status import FINAL
+from bench.api.status import FINAL, RESUMABLE
 from bench.record import scaling, searches
-from bench.record.files import atomic_write
-from bench.record.reader import Record, records
+from bench.record.files import SAFE_NAME, is_link
+from bench.record.folder import RunFolder
+from bench.record.locks import busy_since, locked
+from bench.record.reader import is_run, records
 from bench.record.rows import Row, one
 from bench.record.scaling import Point
 from bench.record.schema import CUT
 from bench.record.searches import Found
 
 MUST_AGREE = ("status", "test_acc", "val_acc", CUT)
-LAST = "summary.json"  # a record is whole once it has this
 
 
 class Merged(NamedTuple):
@@ -45,35 +47,48 @@ def merge(sources: Sequence[Path], out: Path, *, keep: Path | None = None) -> Me
 
     Records that are in out already take part. keep: the source whose record stands where two contradict each other; of
     points, all of its row are then from there, for they are held against each other, and are of one machine.
-    Raises: StoreError where one is corrupt, cannot be written, or contradicts another.
+    A run of out is written under its lock, and a kill at any moment leaves it as it was, as it shall be, or not ended:
+    the same command goes on.
+    Raises: StoreError where a record is corrupt, cannot be written, contradicts another, or is at work in out.
     """
     if keep is not None and keep.resolve() not in [source.resolve() for source in sources]:
         raise StoreError(f"--keep {keep} is none of the folders that are merged")
-    there = [out] if out.is_dir() and any(out.iterdir()) else []
+    if (os.path.lexists(out) or is_link(out)) and not out.is_dir():
+        raise StoreError(f"--out {out} is no folder; name one that is, or a new one")
+    there = [out] if out.is_dir() else []
     runs: dict[tuple[str, str], list[tuple[Path, Row]]] = defaultdict(list)
     found: dict[str, list[list[Found]]] = defaultdict(list)
     points: dict[tuple[str, str], list[Placed]] = defaultdict(list)
+    stood: dict[str, Mapping[str, Any]] = {}  # how the runs of out ended, by their folder
     for source in [*there, *sources]:
         for path, point in scaling.placed(source.resolve()):
             points[path.parent.parent.name, _row(point)].append(Placed(source, path, point))
-        for record in records(source):
-            runs[record.folder.name, record.run_id].append((source, one(record)))
-        for folder in sorted({record.folder for record in records(source)}):
+        of_source = records(source, may_be_empty=source is out)
+        for record in of_source:
+            row = one(record)
+            runs[record.folder.name, record.run_id].append((source, row))
+            if source is out:
+                stood[record.place] = row.summary
+        for folder in sorted({record.folder for record in of_source}):
             found[folder.name].append(searches.load(searches.beside(folder)))
     chosen = {place: _agreed(versions, keep) for place, versions in runs.items()}
     measured = {place: _agreed_points(place[0], of, keep) for place, of in points.items()}
-    winners = {name: _all_searches(name, lists) for name, lists in found.items()}
-    for (experiment, run_id), row in chosen.items():
-        _copy(row, out / experiment / run_id)
-    for name, of_experiment in winners.items():
-        if of_experiment:
-            searches.save(of_experiment, searches.beside(out / name))
+    for name, lists in found.items():
+        _all_searches(name, lists)
+    root = out.resolve()
+    copies = {RunFolder(root, *place): row for place, row in chosen.items() if row.record.folder != root / place[0]}
+    for target in copies:
+        _refuse_work(target)
+    for target, row in copies.items():
+        _copy(row, target, stood.get(str(target.path), {}))
+    for name, lists in found.items():
+        _save_searches(name, lists, searches.beside(root / name))
     for place, of_row in measured.items():
         for point in of_row:
-            scaling.save(out / place[0], point)
+            scaling.save(root / place[0], point)
         kept = {point.point_id for point in of_row}
         for path in [of.path for of in points[place] if of.source is out and of.point.point_id not in kept]:
-            path.unlink()
+            path.unlink(missing_ok=True)
     return Merged(len(chosen), sum(map(len, measured.values())))
 
 
@@ -152,10 +167,30 @@ def _all_searches(experiment: str, lists: Iterable[Sequence[Found]]) -> list[Fou
     return list(merged.values())
 
 
-def _copy(row: Row, target: Path) -> None:
-    """All files but locks and what was half written; of a run that has ended, no checkpoint."""
-    record: Record = row.record
-    for name in sorted(record.names, key=lambda name: name == LAST):
-        data = None if name.startswith(".") else record.read(name)
-        if data is not None and Path(record.place) / name != target.resolve() / name:
-            atomic_write(target / name, data)
+def _save_searches(experiment: str, lists: Sequence[Sequence[Found]], folder: Path) -> None:
+    """With what another process may have saved meanwhile. Raises: StoreError."""
+    if any(lists):
+        with locked(folder / ".lock"):
+            searches.save(_all_searches(experiment, [searches.load(folder), *lists]), folder)
+
+
+def _refuse_work(folder: RunFolder) -> None:
+    """Raises: StoreError where some process is at work on the run."""
+    folder.check()
+    if busy_since(folder.path) is not None:
+        raise StoreError(f"{folder.path} is at work; wait for its end or stop it, then run the same command again")
+
+
+def _copy(row: Row, target: RunFolder, stood: Mapping[str, Any]) -> None:
+    """Make the target's record that of the row, under its lock; of a run that has ended, no checkpoint.
+
+    stood: the target's closing record when it was read. Raises: StoreError where the run was begun or ended since.
+    """
+    lock = target.path / ".lock"
+    with locked(lock, patience_s=0.2, stays=os.path.lexists(lock)):
+        if is_run(target.path) and (target.summary() or {}) != stood:
+            raise StoreError(f"{target.path} has changed meanwhile; run the same command again")
+        names = {name for name in row.record.names if SAFE_NAME.fullmatch(name)}
+        if row.summary.get("status") in FINAL and row.summary["status"] not in RESUMABLE:
+            names.discard(target.checkpoint.name)
+        target.replace({name: data for name in sorted(names) if (data := row.record.read(name)) is not None})

@@ -4,26 +4,32 @@ The same records give the same bytes, so that a pack that is renewed shows in ve
 """
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
 from bench.api.errors import StoreError
 from bench.record import scaling, searches
-from bench.record.files import atomic_write, csv_bytes
+from bench.record.files import SAFE_NAME, atomic_write, csv_bytes, is_link
 from bench.record.reader import PACK, Record, records
 from bench.record.results import Results
+from bench.record.scaling import Point
 from bench.record.schema import IDENTITY
+from bench.record.searches import Found
 from bench.record.spreadsheet import cell
 
 SUMMARY = "summary.csv"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can name
 
 
-def pack(root: Path, out: Path) -> None:
+def pack(root: Path, out: Path, *, replace: bool = False) -> None:
     """Pack the runs below root, an experiment's folder, into out; with them points of scaling and what a search found.
 
-    Raises: StoreError where a record is corrupt, or root holds several experiments.
+    replace: also where out holds what root lacks, as another experiment's pack does.
+    Raises: StoreError where a record is corrupt, root holds several experiments, or out holds what would be lost.
     """
+    if is_link(out) and not out.is_dir():
+        raise StoreError(f"{out} is a link that leads to no folder; remove it, or name another folder")
     root, out = root.resolve(), out.resolve()
     found = records(root)
     points = scaling.load(root)
@@ -31,13 +37,34 @@ def pack(root: Path, out: Path) -> None:
         raise StoreError(f"{root} is not the folder of one experiment; pack each by itself")
     summary = _summary(root) if found else b""
     tried = searches.load(searches.beside(root))
+    packed = _zip(found) if found else b""
+    if not replace and out != root:
+        _refuse_loss(out, {record.run_id for record in found}, points, tried)
     if found:
-        atomic_write(out / PACK, _zip(found))
+        atomic_write(out / PACK, packed)
         atomic_write(out / SUMMARY, summary)
     for point in points:
         scaling.save(out, point)
     if tried:
         searches.save(tried, searches.beside(out))
+
+
+def _refuse_loss(out: Path, runs: set[str], points: list[Point], tried: list[Found]) -> None:
+    """Raises: StoreError where out holds something else than an earlier state of what is packed."""
+    mend = "name another folder, or replace it with --replace"
+    there = {record.run_id for record in records(out, may_be_empty=True)} if out.is_dir() else set()
+    if lost := len(there - runs):
+        raise StoreError(f"{out} holds {lost} runs that are not among those to be packed; {mend}")
+    if not there and os.path.lexists(out / SUMMARY):
+        raise StoreError(f"{out / SUMMARY} is not of a pack; {mend}")
+    kept = {point.point_id for point in points}
+    if any(point.point_id not in kept for point in scaling.load(out)):
+        raise StoreError(f"{out} holds points of scaling that are not among those to be packed; {mend}")
+    rows = {(row.method, row.net, row.dataset, row.variant) for row in tried}
+    beside = searches.beside(out)
+    others = [row for row in searches.load(beside) if (row.method, row.net, row.dataset, row.variant) not in rows]
+    if tried and others:
+        raise StoreError(f"{beside} holds searches that are not among those to be packed; {mend}")
 
 
 def _zip(found: list[Record]) -> bytes:
@@ -55,7 +82,7 @@ def _zip(found: list[Record]) -> bytes:
 
 def _is_kept(name: str) -> bool:
     """Neither a lock nor a file half written nor what only a run in hand needs."""
-    return not name.startswith(".") and name != "checkpoint.pt"
+    return SAFE_NAME.fullmatch(name) is not None and name != "checkpoint.pt"
 
 
 def _summary(root: Path) -> bytes:

@@ -1,22 +1,18 @@
 """Where run records lie: in folders, or packed in one file per experiment. Both are read through one door."""
 
-import io
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.api.errors import StoreError
-from bench.record import scaling
-from bench.record.files import SAFE_NAME, cause
-from bench.record.folder import busy_since
+from bench.record import packed, scaling
+from bench.record.files import LINK, SAFE_NAME, cause, is_link, read_regular
+from bench.record.locks import busy_since
 from bench.record.searches import TUNING
 
 PACK, PLAN = "records.zip", "plan.json"
 BESIDE_RUNS = {PACK, PLAN, "summary.csv", ".lock"}
-LARGEST = 2**28  # bytes of one file in a pack; records are small, so more is an attack or a mistake
 
 
 @dataclass(frozen=True)
@@ -43,26 +39,27 @@ class Record:
         return StoreError(f"{self.place}/{name} is corrupt ({' '.join(str(why).split())}); {self.mend}")
 
 
-def records(root: Path, problems: list[str] | None = None) -> list[Record]:
+def records(root: Path, problems: list[str] | None = None, *, may_be_empty: bool = False) -> list[Record]:
     """All records below a folder: a run's, an experiment's, or one of several experiments.
 
     A run that is both packed and in a folder is that in the folder. The trials of searches are no runs to report,
-    unless root is their own folder. problems: where to say that there is none, that a pack is corrupt, or what else
-    lies among the runs. Raises: StoreError where there is no such list, or no such folder.
+    unless root is their own folder. root itself may be a link; no link below it is followed.
+    problems: where to say that there is none, that a pack is corrupt, that a folder is a link, or what else lies among
+    the runs. Raises: StoreError where there is no such list, or no such folder.
     """
     if not root.is_dir():
         raise StoreError(f"{root}: no such folder; run `bench run` first or name the results folder")
     root = root.resolve()
     try:
-        if (root / "spec.json").exists():
+        if is_run(root):
             return [_of_folder(root)]
         found = _of_experiment(root, problems)
-        for folder in _folders(root):
+        for folder in folders(root, problems):
             if not folder.name.endswith(TUNING):
                 found += _of_experiment(folder, problems)
     except OSError as error:
         raise StoreError(f"cannot read {error.filename or root}: {cause(error)}") from error
-    if not found and not scaling.exist(root):
+    if not found and not may_be_empty and not scaling.exist(root):
         none = StoreError(f"{root} holds no run records; run `bench run` first or name the results folder")
         if problems is None:
             raise none
@@ -70,66 +67,66 @@ def records(root: Path, problems: list[str] | None = None) -> list[Record]:
     return found
 
 
+def is_run(folder: Path) -> bool:
+    return os.path.lexists(folder / "spec.json")
+
+
+def folders(folder: Path, problems: list[str] | None = None) -> list[Path]:
+    """Those in a folder. problems: where to say which are links. Raises: StoreError where there is no such list."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink() and os.path.isdir(entry.path):  # not entry.is_dir(), which fails over loops
+                _refuse(f"{folder / entry.name} is refused: {LINK}", problems)
+            elif entry.is_dir(follow_symlinks=False):
+                found.append(folder / entry.name)
+    return found
+
+
+def _refuse(why: str, problems: list[str] | None) -> None:
+    if problems is None:
+        raise StoreError(why)
+    problems.append(why)
+
+
 def _of_experiment(folder: Path, problems: list[str] | None) -> list[Record]:
     found: dict[str, Record] = {}
-    if (folder / PACK).exists():
+    if os.path.lexists(folder / PACK):
         try:
             found = {record.run_id: record for record in _of_pack(folder / PACK)}
         except StoreError as error:
-            if problems is None:
-                raise
-            problems.append(str(error))
-    inner = _folders(folder)
-    runs = {path.name: _of_folder(path) for path in inner if (path / "spec.json").exists()}
+            _refuse(str(error), problems)
+    inner = folders(folder, problems)
+    runs = {path.name: _of_folder(path) for path in inner if is_run(path)}
+    for name in [name for name in runs if not SAFE_NAME.fullmatch(name)]:
+        _refuse(f"{folder}/{name!a} is refused: it is no name for a run; rename or remove it", problems)
+        del runs[name]
     if problems is not None and (runs or found):
-        strange = [path for path in inner if path.name not in runs and (path / "summary.json").exists()]
-        problems += [f"{path} has no spec.json; it is left out" for path in strange]
-        others = {path.name for path in folder.iterdir() if path.is_file()} - BESIDE_RUNS
+        strange = [path for path in inner if path.name not in runs and os.path.lexists(path / "summary.json")]
+        problems += [f"{path} has no spec.json; it is left out" for path in strange if not is_run(path)]
+        others = {path.name for path in folder.iterdir() if is_link(path) or path.is_file()} - BESIDE_RUNS
         problems += [f"{folder / name} is no part of the records; it is passed by" for name in sorted(others)]
     return list((found | runs).values())
-
-
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if entry.is_dir())
 
 
 def _of_folder(path: Path) -> Record:
     def load(name: str) -> bytes:
         try:
-            return (path / name).read_bytes()
-        except OSError as error:
+            return read_regular(path / name)
+        except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {path / name}: {cause(error)}") from error
 
     mend = "remove its folder and run again"
-    return Record(
-        path.parent, path.name, str(path), mend, frozenset(os.listdir(path)), load, lambda: busy_since(path) is not None
-    )
+    names = frozenset(os.listdir(path))
+    return Record(path.parent, path.name, str(path), mend, names, load, lambda: busy_since(path) is not None)
 
 
 def _of_pack(path: Path) -> list[Record]:
     mend = "restore the file, or remove it and pack the runs again"
-    try:
-        pack = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-        members = pack.infolist()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path} is corrupt ({error}); {mend}") from error
-    names: dict[str, set[str]] = {}
-    for member in members:
-        run_id, _, name = member.filename.partition("/")
-        if not (SAFE_NAME.fullmatch(run_id) and SAFE_NAME.fullmatch(name)):
-            raise StoreError(f"{path} is refused: '{member.filename!a}' is no file of a run; {mend}")
-        if member.file_size > LARGEST or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise StoreError(f"{path} is refused: '{member.filename}' is too large or oddly compressed; {mend}")
-        names.setdefault(run_id, set()).add(name)
+    pack = packed.Pack(path, mend)
 
     def record(run_id: str) -> Record:
-        def load(name: str) -> bytes:
-            try:
-                return pack.read(f"{run_id}/{name}")
-            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-                raise StoreError(f"{path} is corrupt ({error}); {mend}") from error
+        names = frozenset(pack.names[run_id])
+        return Record(path.parent, run_id, f"{path}/{run_id}", mend, names, lambda name: pack.read(f"{run_id}/{name}"))
 
-        return Record(path.parent, run_id, f"{path}/{run_id}", mend, frozenset(names[run_id]), load)
-
-    return [record(run_id) for run_id in sorted(names) if "spec.json" in names[run_id]]
+    return [record(run_id) for run_id in sorted(pack.names) if "spec.json" in pack.names[run_id]]

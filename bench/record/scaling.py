@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.api.errors import StoreError
 from bench.record import forms
-from bench.record.files import atomic_write, json_bytes, safe_name
+from bench.record.files import atomic_write, below, cause, is_link, json_bytes, read_regular, safe_name
 
 SCALING = "scaling"
 WayName = Literal["blocks", "data", "pipeline"]
@@ -62,7 +62,7 @@ class Point(BaseModel):
 
 def save(folder: Path, point: Point) -> None:
     """Into an experiment's folder. Raises: StoreError where it cannot be written."""
-    path = folder / SCALING / f"{safe_name(point.point_id, 'a point')}.json"
+    path = below(folder.parent, folder.name, SCALING) / f"{safe_name(point.point_id, 'a point')}.json"
     atomic_write(path, json_bytes(point.model_dump(mode="json")))
 
 
@@ -83,12 +83,12 @@ def placed(root: Path, problems: list[str] | None = None) -> list[tuple[Path, Po
     found = []
     for path in _files(root):
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
             forms.json_of(data)
             found.append((path, Point.model_validate_json(data)))
         except (OSError, ValueError) as error:
-            cause = forms.why(error) if isinstance(error, ValidationError) else error
-            corrupt = StoreError(f"{path} is corrupt ({cause}); remove it and run `bench scale` again")
+            why = forms.why(error) if isinstance(error, ValidationError) else cause(error)
+            corrupt = StoreError(f"{path} is corrupt ({why}); remove it and run `bench scale` again")
             if problems is None:
                 raise corrupt from error
             problems.append(str(corrupt))
@@ -96,4 +96,7 @@ def placed(root: Path, problems: list[str] | None = None) -> list[tuple[Path, Po
 
 
 def _files(root: Path) -> list[Path]:
-    return sorted([*root.glob(f"{SCALING}/*.json"), *root.glob(f"*/{SCALING}/*.json")])
+    """Those that are reached without a link below root; a link in place of the folder stands for its files."""
+    holders = [root, *(path for path in root.glob("*/") if not is_link(path))]
+    folders = [path / SCALING for path in holders]
+    return sorted(f for path in folders for f in ([path] if is_link(path) else path.glob("*.json")))

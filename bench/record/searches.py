@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.api.errors import StoreError
 from bench.record import forms
-from bench.record.files import atomic_write
+from bench.record.files import atomic_write, below, cause, read_regular
 
 TUNING = ".tuning"  # what the folder of the trials adds to the experiment's name
 WINNERS = "winners.json"
@@ -83,19 +83,20 @@ def beside(folder: Path) -> Path:
 
 def save(found: Sequence[Found], folder: Path) -> None:
     """Write what was tried and found, a search a line, for the report and as the provenance of the settings."""
+    below(folder.parent, folder.name)
     lines = ",\n".join(row.model_dump_json() for row in found)
     atomic_write(folder / WINNERS, f"[\n{lines}\n]\n".encode())
 
 
 def load(folder: Path) -> list[Found]:
     """What `save` wrote, or nothing where there was no search. Raises: StoreError where the file is corrupt."""
-    path = folder / WINNERS
-    if not path.exists():
-        return []
+    path = below(folder.parent, folder.name) / WINNERS
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
         forms.json_of(data)
         return _LIST.validate_json(data)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except (OSError, ValueError) as error:
-        cause = forms.why(error) if isinstance(error, ValidationError) else error
-        raise StoreError(f"{path} is corrupt ({cause}); remove it and run the experiment again") from error
+        why = forms.why(error) if isinstance(error, ValidationError) else cause(error)
+        raise StoreError(f"{path} is corrupt ({why}); remove it and run the experiment again") from error

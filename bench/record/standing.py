@@ -4,6 +4,7 @@ results/<experiment>/plan.json      the runs that the last command wanted, in it
 """
 
 import csv
+import os
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,10 @@ from typing import Any
 from bench.api.errors import StoreError
 from bench.api.status import FINAL
 from bench.record import forms
-from bench.record.files import atomic_write, json_bytes
-from bench.record.folder import RunFolder, busy_since
-from bench.record.reader import PLAN
+from bench.record.files import atomic_write, below, cause, json_bytes, read_regular
+from bench.record.folder import RunFolder
+from bench.record.locks import busy_since
+from bench.record.reader import PLAN, folders
 
 NAMES = ("run_id", "dataset", "net", "method", "seed", "epochs")
 ALIKE: tuple[tuple[str, ...], ...] = (("dataset", "net", "method"), ("dataset", "net"), ("dataset",), ())
@@ -53,7 +55,9 @@ class Standing:
 
 def save_plan(folder: Path, specs: Iterable[Mapping[str, Any]]) -> None:
     """Raises: StoreError where it cannot be written."""
-    atomic_write(folder / PLAN, json_bytes([{name: spec[name] for name in NAMES} for spec in specs]))
+    atomic_write(
+        below(folder.parent, folder.name) / PLAN, json_bytes([{name: spec[name] for name in NAMES} for spec in specs])
+    )
 
 
 def standings(root: Path, problems: list[str] | None = None) -> list[Standing]:
@@ -62,11 +66,12 @@ def standings(root: Path, problems: list[str] | None = None) -> list[Standing]:
     problems: where to say which plan or record is corrupt; a run with a corrupt record counts as ended, `unreadable`.
     Raises: StoreError where there is no plan; where one is corrupt, unless there is such a list.
     """
-    folders = [root] if (root / PLAN).exists() else sorted(path.parent for path in root.glob(f"*/{PLAN}"))
-    if not folders:
+    root = root.resolve()  # the folder that the user names may be a link
+    begun = planned(root, problems)
+    if not begun:
         raise StoreError(f"{root} holds no {PLAN}; name a folder in which `bench run` or `bench tune` has begun")
     found = []
-    for folder in folders:
+    for folder in begun:
         try:
             found.append(_standing(folder, problems))
         except StoreError as error:
@@ -74,6 +79,16 @@ def standings(root: Path, problems: list[str] | None = None) -> list[Standing]:
                 raise
             problems.append(str(error))
     return found
+
+
+def planned(root: Path, problems: list[str] | None = None) -> list[Path]:
+    """The folders with a plan: root itself, or those in it.
+
+    problems: where to say which folders are links. Raises: StoreError where there is no such list.
+    """
+    if os.path.lexists(root / PLAN):
+        return [root]
+    return [path for path in folders(root, problems) if os.path.lexists(path / PLAN)] if root.is_dir() else []
 
 
 def _standing(folder: Path, problems: list[str] | None) -> Standing:
@@ -107,15 +122,17 @@ def _standing(folder: Path, problems: list[str] | None) -> Standing:
 
 def _plan(path: Path) -> list[dict[str, Any]]:
     try:
-        return forms.plan(path.read_bytes())
+        return forms.plan(read_regular(path))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is corrupt ({error}); start the same command again, it writes it anew") from error
+        raise StoreError(
+            f"{path} is corrupt ({cause(error)}); start the same command again, it writes it anew"
+        ) from error
 
 
 def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
     label = f"{run['method']} on {run['net']}, {run['dataset']}, seed {run['seed']}"
     try:
-        lines = list(csv.DictReader((path / "curve.csv").read_text().splitlines()))
+        lines = list(csv.DictReader(read_regular(path / "curve.csv").decode().splitlines()))
         epoch = float(lines[-1]["epoch"])
     except (OSError, IndexError, KeyError, ValueError, TypeError, csv.Error):
         epoch = 0.0

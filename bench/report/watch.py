@@ -9,8 +9,7 @@ from threading import Event
 
 from bench.api.errors import StoreError
 from bench.record.changes import Stamp, stamp
-from bench.record.reader import PLAN
-from bench.record.standing import Standing, standings
+from bench.record.standing import Standing, planned, standings
 from bench.report.render_html import Watched, still
 
 
@@ -38,8 +37,7 @@ class Seen:
 def seen(root: Path) -> Seen:
     """Raises: StoreError where a plan or a record is corrupt."""
     found = stamp(root)
-    begun = (root / PLAN).exists() or any(root.glob(f"*/{PLAN}"))
-    return Seen(found, standings(root, []) if begun else None)
+    return Seen(found, standings(root, []) if planned(root, []) else None)
 
 
 def watch(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.record.files import atomic_write
+from bench.record.files import atomic_write, below
 from bench.record.searches import Found
 from bench.search.sampler import frozen, words
 from bench.search.search import Search, label, others, trial_epochs
@@ -37,7 +37,7 @@ def write_journal(rows: Sequence[Search], folder: Path) -> None:
             name = f"{spec.method} on {spec.net}, {spec.dataset} {variant}".strip()
             study = create_study(storage=storage, study_name=name, direction="maximize")
             study.add_trials(frozen(row.space, row.scored()))
-        atomic_write(folder / JOURNAL, path.read_bytes() if rows else b"")
+        atomic_write(below(folder.parent, folder.name) / JOURNAL, path.read_bytes() if rows else b"")
 
 
 def _found(row: Search, rows: Sequence[Search], tuning: Tuning, commit: str | None) -> Found:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.api.errors import ConfigError
 from bench.catalog.entry import Entry
 from bench.record.files import atomic_write
+from bench.record.locks import locked
 from bench.record.searches import VERDICTS, Found, Provenance
 from bench.search.search import label, with_settings
 from bench.spec import strict_yaml
@@ -39,9 +40,10 @@ def save(found: Iterable[Found], methods: dict[str, Entry]) -> Iterator[str]:
             continue
         path = beside(methods[row.method])
         entry = Provenance.model_validate(row.model_dump(include=set(Provenance.model_fields)))
-        kept = [other for other in load(path) if _row(other) != _row(entry)]
-        lines = [one.model_dump(mode="json") for one in [*kept, entry]]
-        atomic_write(path, (HEAD + strict_yaml.dump(lines)).encode())
+        with locked(path.with_name(f".{path.name}.lock")):
+            kept = [other for other in load(path) if _row(other) != _row(entry)]
+            lines = [one.model_dump(mode="json") for one in [*kept, entry]]
+            atomic_write(path, (HEAD + strict_yaml.dump(lines)).encode())
         yield f"saved: {place}: {_values(entry)} in {path}"
 
 

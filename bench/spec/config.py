@@ -22,6 +22,10 @@ Count = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 Epochs = Count | dict[str, Count]
 Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]
 
+# what the store has names for (bench.record); an experiment's folder of such a name would be taken for that
+RESERVED = frozenset("scaling spec.json summary.json plan.json records.zip summary.csv winners.json".split())
+RESERVED_END = ".tuning"
+
 
 class Tuning(BaseModel):
     """Search settings of every method with equal effort before the runs that are reported."""
@@ -47,7 +51,7 @@ class Experiment(Compute, Budget):
     model_config = ConfigDict(extra="forbid")
 
     experiment: str = Field(
-        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the results folder"
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,91}$", description="name of the results folder"
     )
     methods: list[str] = Field(min_length=1, description="learning rules, by name")
     datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
@@ -81,6 +85,14 @@ class Experiment(Compute, Budget):
     def must_use(self) -> Mapping[str, str]:
         """Methods and nets whose settings the user wrote for these very runs, each with the place."""
         return self._must_use
+
+    @field_validator("experiment")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        """Below a results folder these names mean something else."""
+        if value.lower() in RESERVED or value.lower().endswith(RESERVED_END):
+            raise ValueError("the results folder uses this name itself; choose another")
+        return value
 
     @field_validator("seeds", mode="before")
     @classmethod

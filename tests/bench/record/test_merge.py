@@ -1,14 +1,17 @@
 """Records of several machines as one: every run once, and no contradiction swept under."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
+from bench.record import merge as of_merge
 from bench.record import scaling, searches
 from bench.record.folder import RunFolder
 from bench.record.merge import merge
@@ -140,3 +143,103 @@ def test_two_measurements_of_one_point_are_named_and_nothing_written(tmp_path: P
     assert points(out) == [(1, 50.0), (1, 70.0), (4, 150.0)]
     assert merge([a], out, keep=a) == (1, 3)
     assert points(out) == [(1, 70.0), (1, 100.0), (2, 180.0)]
+
+
+def interrupted(root: Path) -> RunFolder:
+    folder = add(root, 0, status="interrupted", test_acc=None)
+    folder.save_checkpoint({"x": torch.ones(2)})
+    folder.write_table("angles", ("layer",), [{"layer": "a"}])
+    return folder
+
+
+def test_an_ended_record_over_an_interrupted_one_leaves_nothing_of_it(tmp_path: Path) -> None:
+    a, out = tmp_path / "a", tmp_path / "out"
+    add(a, 0, test_acc=0.75)
+    target = interrupted(out)
+    merge([a], out)
+    assert sorted(path.name for path in target.path.iterdir()) == [
+        ".lock", "curve.csv", "env.json", "spec.json", "stderr.txt", "summary.json",
+    ]  # fmt: skip
+
+
+def test_a_run_at_work_in_the_target_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    a, out = tmp_path / "a", tmp_path / "out"
+    for seed in (0, 1):
+        add(a, seed, test_acc=0.5)
+    target = interrupted(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    fd = target.lock()
+    assert fd is not None
+    with pytest.raises(StoreError, match="run0 is at work"):
+        merge([a], out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    os.close(fd)
+    assert merge([a], out).runs == 2
+
+
+def test_a_run_that_ends_between_reading_and_writing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, out = tmp_path / "a", tmp_path / "out"
+    add(a, 0, test_acc=0.5)
+    target = interrupted(out)
+    monkeypatch.setattr(of_merge, "_refuse_work", lambda _: target.finish({"status": "ok", "test_acc": 0.25}))
+    with pytest.raises(StoreError, match="has changed meanwhile; run the same command again"):
+        merge([a], out)
+    assert runs(out)["test_acc"][0] == 0.25
+
+
+class Killed(BaseException):
+    """In place of a kill: no handler of errors runs."""
+
+
+def test_a_merge_that_is_killed_at_any_moment_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over an interrupted run, a run that contradicts, and nothing. After no kill does an ended record mix two runs."""
+    a, whole = tmp_path / "a", tmp_path / "whole"
+    for seed in (0, 1, 2):
+        add(a, seed, test_acc=seed / 10)
+    searches.save([search(0.1)], searches.beside(a / "exp"))
+    scaling.save(a / "exp", scaled(1, 100.0))
+
+    def target(out: Path) -> Path:
+        interrupted(out)
+        add(out, 1, test_acc=0.9).write_curve([{"epoch": 9, "step": 1, "train_loss": 0.5}])
+        return out
+
+    def content(out: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+
+    merge([a], target(whole), keep=a)
+    for steps in range(200):
+        out = target(tmp_path / f"out{steps}")
+        left = [steps]
+        for module, name in ((os, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "mkdir")):
+            _count_down(monkeypatch, module, name, left)
+        try:
+            merge([a], out, keep=a)
+            assert steps > 30
+            monkeypatch.undo()
+            break
+        except Killed:
+            monkeypatch.undo()
+        for path in out.glob("exp/run1/summary.json"):
+            curve, accuracy = (path.parent / "curve.csv").read_text(), json.loads(path.read_bytes())["test_acc"]
+            assert ("\n9,1" in curve) == (accuracy == 0.9)
+        assert not list(out.glob("exp/run0/checkpoint.pt")) or "ok" not in (
+            (out / "exp/run0/summary.json").read_text() if (out / "exp/run0/summary.json").exists() else ""
+        )
+        merge([a], out, keep=a)
+        assert content(out) == content(whole), steps
+    else:
+        pytest.fail("never came to its end")
+
+
+def _count_down(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, left: list[int]) -> None:
+    original = getattr(module, name)
+
+    def act(*args: Any, **kwargs: Any) -> Any:
+        if name != "open" or (len(args) > 1 and isinstance(args[1], int) and args[1] & os.O_CREAT):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, act)

@@ -107,3 +107,25 @@ def test_artifacts_cannot_smuggle_code(experiment: Path) -> None:
     np.savez(experiment / "run0" / "artifacts.npz", **{"0.y": np.array([object()], dtype=object)})
     with pytest.raises(StoreError, match=r"artifacts\.npz is corrupt"):
         _ = of(experiment).artifacts
+
+
+def test_another_experiment_s_pack_is_replaced_only_if_asked(experiment: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other" / "exp"
+    pack(experiment, out)
+    for seed in (0, 7):
+        RunFolder(tmp_path / "other", "exp", f"run{seed}").create({**SPEC, "seed": seed}, None)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(StoreError, match=r"out holds 2 runs that are not among those to be packed; .*--replace"):
+        pack(other, out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    pack(experiment, out)  # its own is renewed
+    pack(other, out, replace=True)
+    assert len(of(out).runs) == 2
+
+
+def test_a_summary_of_the_user_s_own_is_not_replaced(experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.csv").write_text("mine")
+    with pytest.raises(StoreError, match=r"summary.csv is not of a pack"):
+        pack(experiment, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["summary.csv"]

@@ -237,7 +237,7 @@ def test_a_checkpoint_cannot_smuggle_code(tmp_path: Path) -> None:
             return os.system, ("true",)
 
     folder = record(tmp_path)
-    torch.save({"x": Evil()}, folder.checkpoint)
+    folder.save_checkpoint({"x": Evil()})
     with pytest.raises(StoreError, match="checkpoint.pt is corrupt"):
         folder.load_checkpoint()
     folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:100])
