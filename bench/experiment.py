@@ -54,6 +54,11 @@ class Outcome:
     def all_ok(self) -> bool:
         return all(s is not None and s["status"] == "ok" for s in self.summaries)
 
+    @property
+    def has_unreadable(self) -> bool:
+        """Whether a run was left alone because its closing record is corrupt."""
+        return any(s is not None and s.get("unreadable") for s in self.summaries)
+
 
 def prepare(
     experiment: Experiment,
@@ -199,6 +204,9 @@ def _search(
         cut = [end["reason"] for end in ended if end is not None and end["status"] == "interrupted"]
         if cut and not stop.is_set():
             raise StoreError(f"a trial of the search was interrupted: {cut[0]}")
+        unreadable = [end["reason"] for end in ended if end is not None and end.get("unreadable")]
+        if unreadable:  # a search without a trial could find other settings
+            raise StoreError(unreadable[0])
         return ended
 
     if not search.conduct(rows, experiment.tune, work):

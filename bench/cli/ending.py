@@ -35,5 +35,5 @@ def stopped() -> int:
 
 
 def exit_code(*, all_ok: bool, broken: bool) -> int:
-    """Of a verb that came to its end. broken: whether a plugin was left out."""
+    """Of a verb that came to its end. broken: whether a plugin or a corrupt record was left out."""
     return BAD_INPUT if broken else 0 if all_ok else RUN_FAILED

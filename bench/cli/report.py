@@ -86,7 +86,7 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="A file for the unrounded numbers.")] = None,
     plugin: Plugins = None,
 ) -> int:
-    """Set two results folders side by side, cell by cell, paired by seed."""
+    """Set two results folders side by side, cell by cell, paired by seed; a corrupt record is named and left out."""
     from bench.experiment import results_of
     from bench.record.files import atomic_write
     from bench.record.results import MARGIN
@@ -96,13 +96,17 @@ def compare(
 
     catalog, broken = catalog_of(plugin)
     within = MARGIN if margin is None else margin / 100
-    sides = [results_of(side, catalog, select=selection(select or ""), margin=within) for side in (a, b)]
+    chosen = selection(select or "")
+    sides = [results_of(side, catalog, select=chosen, margin=within, lenient=True) for side in (a, b)]
     frame = versus_frame(*sides)
     drawn = versus_table(frame, ratios_of(sides[0]))
     table(drawn.headers, drawn.rows)
     if csv is not None:
         atomic_write(csv, as_csv(frame))
-    return BAD_INPUT if broken else 0
+    problems = [problem for side in sides for problem in side.problems]
+    for problem in problems:
+        fail(problem)
+    return BAD_INPUT if broken or problems else 0
 
 
 def merge(

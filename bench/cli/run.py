@@ -158,7 +158,7 @@ def run(
         fail(problem)
     if stop.is_set():
         return stopped()
-    return exit_code(all_ok=outcome.all_ok, broken=broken)
+    return exit_code(all_ok=outcome.all_ok, broken=broken or outcome.has_unreadable)
 
 
 def _without_broken(asked: "Experiment", catalog: "Catalog") -> "Experiment":

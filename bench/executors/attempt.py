@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
-from bench.api.errors import ConfigError, unknown
+from bench.api.errors import ConfigError, StoreError, unknown
 from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
@@ -62,6 +62,8 @@ class Terms:
 def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:
     """The summary of a run, finished before or now; None where another process is at work on it.
 
+    `unreadable` is true in it where the run has a closing record that is corrupt: the run is left alone.
+
     Raises: StoreError where results cannot be written.
     """
     folder = job.folder
@@ -71,7 +73,12 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
     try:
         if terms.fresh:
             folder.clear()
-        before = folder.summary()
+        try:
+            before = folder.summary()
+        except StoreError as error:  # it costs this run alone, and stays as it is
+            before = {**named(job.run.spec), "status": "crashed", "reason": str(error), "unreadable": True}
+            tell(Kept(before))
+            return before
         if before is not None and not is_due(before, terms):
             tell(Kept(before))
             return before

@@ -65,11 +65,18 @@ def from_bytes(data: bytes) -> list[Artifact]:
         artifacts = _decoded(json_of(str(arrays.pop(PLAIN)).encode()), arrays)
     except (OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
+    if len(artifacts) > MOST_ARTIFACTS:
+        raise ValueError(f"{len(artifacts)} artifacts; at most {MOST_ARTIFACTS} are drawn")
     for artifact in artifacts:
         wrong = _undrawable(artifact)
         if wrong is not None:
             raise ValueError(f"artifact '{artifact.name[:80]}': {wrong}")
     return artifacts
+
+
+# of arrays, that are drawn in seconds
+MOST_VALUES = {"y": 2**18, "values": 2**20, "images": 2**21, "pictures": 2**21}
+MOST_ARTIFACTS = 50
 
 
 def _undrawable(artifact: Any) -> str | None:
@@ -80,6 +87,8 @@ def _undrawable(artifact: Any) -> str | None:
             continue
         if values.size == 0:
             return f"{name} {values.shape} holds nothing"
+        if values.size > MOST_VALUES.get(name, 2**18):
+            return f"{name} {values.shape} holds more than {MOST_VALUES.get(name, 2**18)} numbers"
         if (name != "y" and not np.isfinite(values).all()) or np.isinf(values).any():
             return f"{name} is not finite"
         if values.dtype.kind == "f" and (np.abs(values.astype(np.float64)) > LARGEST_NUMBER).any():

@@ -18,6 +18,7 @@ from bench.report.text import figure as figure_text
 
 ACROSS, ACROSS_PAPER = 6, 4
 PANELS_SHOWN = 4  # and fewer the more rows there are, so that a figure stays light and legible
+OVERLAID_SHOWN = 12  # panels beside each other
 COLUMNS_SHOWN = 20
 NARROW = 6  # columns of images, up to which a paper's one column holds them
 CELLS_WRITTEN, CELLS_WRITTEN_PAPER = 12, 6  # of a heat map's side, up to which its numbers stand in it
@@ -41,9 +42,16 @@ def lines(several: Sequence[Shown]) -> Figure:
     return _side_by_side(several)
 
 
+def cut(artifact: Artifact) -> str:
+    """What of it is not drawn, as a sentence; empty where all is."""
+    if isinstance(artifact, Lines) and np.asarray(artifact.y).shape[1] == 1 and len(artifact.panels) > OVERLAID_SHOWN:
+        return f" Drawn are the first {OVERLAID_SHOWN} of {len(artifact.panels)} panels."
+    return ""
+
+
 def _overlaid(several: Sequence[Shown]) -> Figure:
     datasets = sorted({shown.dataset for shown in several})
-    across = max(len(_lines(shown).panels) for shown in several)
+    across = min(OVERLAID_SHOWN, max(len(_lines(shown).panels) for shown in several))
     figure = sheet((4.1 * across, 2.9 * len(datasets)), wide=across > 1, paper=1.9 * len(datasets))
     for dataset, axes in zip(datasets, figure.subplots(len(datasets), across, squeeze=False), strict=True):
         here = [shown for shown in several if shown.dataset == dataset]

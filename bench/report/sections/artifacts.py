@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
-from bench.report.drawing import DRAWN, Shown
+from bench.report.drawing import DRAWN, Shown, cut
 from bench.report.style import looks
 from bench.report.summary import ordered
 from bench.stats import ROW, finished
@@ -15,7 +15,7 @@ def section(results: Results) -> Iterator[Block]:
     for (name, kind), shown in shown_artifacts(results).items():
         own = name if name not in names else f"{name}-{kind}"  # two methods may give one name to two kinds
         names.add(name)
-        yield Picture(own, shown[0].artifact.caption, DRAWN[kind](shown))
+        yield Picture(own, shown[0].artifact.caption + max(cut(of.artifact) for of in shown), DRAWN[kind](shown))
 
 
 def shown_artifacts(results: Results) -> dict[tuple[str, str], list[Shown]]:

@@ -3,21 +3,25 @@
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bench.api.artifact import Artifact, HeatMap, Images, Lines
 from bench.api.errors import BenchError, StoreError
+from bench.cli.main import main
 from bench.cli.printing import fail, one_line, say
 from bench.experiment import results_of, write_report
 from bench.record import forms
+from bench.record.artifacts import to_bytes
 from bench.record.merge import merge
 from bench.record.pack import pack
 from bench.record.spreadsheet import cell
 from bench.record.standing import standings
-from bench.report import numbers, render_html, render_markdown
+from bench.report import drawing, numbers, render_html, render_markdown
 from bench.report.blocks import Axis, Block, Cards, Data, Facts, Heading, Panel, Picture, Series, Table, Text
 from bench.report.latex import escape
 from bench.report.sections import every_run, what_was_run
@@ -251,3 +255,68 @@ def test_seeds_stay_exact_integers(tmp_path: Path, seeds: tuple[int, int]) -> No
     listed = every_run.cards(results, results.runs).table
     at = list(listed.headers).index("seed")
     assert sorted(row[at] for row in listed.rows) == sorted(map(str, [*seeds, *seeds]))
+
+
+def lines(panels: int, n: int = 1, k: int = 4, y: float = 0.5) -> Lines:
+    names = tuple(map(str, range(panels)))
+    return Lines("l", "Caption.", "x", np.arange(float(k)), np.full((panels, n, k), y), names)
+
+
+HUGE = np.zeros((1, 4, 3, 512, 512), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "why"),
+    [
+        ([lines(2000)], "2000 panels and lines; at most 400"),
+        ([lines(1, 300, 1000)], "more than 262144 numbers"),
+        ([lines(1)] * 51, "51 artifacts; at most 50"),
+        ([lines(1, y=np.inf)], "not finite"),
+        ([lines(1, k=0)], "holds nothing"),
+        ([lines(1, y=1e200)], "above 1e"),
+        ([Images("i", "c", HUGE, ("a",))], "more than 2097152 numbers"),
+        ([Images("i", "c", np.zeros((1, 1, 1, 0, 3)), ("a",))], "holds nothing"),
+        ([HeatMap("h", "c", "l", np.full((1, 1), np.inf), ("a",), ("b",))], "not finite"),
+    ],
+)
+def test_pictures_that_cannot_be_drawn_in_seconds_are_left_out_and_named(
+    tmp_path: Path, artifacts: Sequence[Artifact], why: str
+) -> None:
+    folder = record(tmp_path, "a")
+    (folder / "artifacts.npz").write_bytes(to_bytes(artifacts))
+    results = results_of(tmp_path, CATALOG, lenient=True)
+    assert results.artifacts == {}
+    (problem,) = results.problems
+    assert f"{folder}/artifacts.npz is corrupt" in problem
+    assert why in problem
+
+
+def test_a_figure_of_many_panels_says_that_it_shows_the_first() -> None:
+    assert drawing.cut(lines(12)) == ""
+    assert drawing.cut(lines(400)) == " Drawn are the first 12 of 400 panels."
+    look = looks_of(("spsa", "mlp", ""))
+    assert len(drawing.lines([drawing.Shown("digits", look, lines(400))]).axes) == 12
+
+
+def test_compare_names_a_bad_record_and_shows_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = results_folder(tmp_path / "results")
+    (root / "exp" / "spsa1" / "summary.json").write_text("[]")
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(root), str(root)])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert "spsa" in out
+    assert "1/1" in out
+    assert [line.partition(" is corrupt")[0] for line in err.splitlines()] == [
+        f"bench: {root}/exp/spsa1/summary.json"
+    ] * 2
+
+
+def test_a_pack_and_a_merge_refuse_a_bad_record_before_they_write(tmp_path: Path) -> None:
+    """What they write is what others rely on, often in place of the originals; one that lacks a run looks whole."""
+    root = results_folder(tmp_path / "results")
+    (root / "exp" / "spsa1" / "summary.json").write_text("[]")
+    for act in (lambda out: pack(root / "exp", out), lambda out: merge([root], out)):
+        with pytest.raises(StoreError, match=r"spsa1/summary.json is corrupt \(not an object\); remove its folder"):
+            act(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
