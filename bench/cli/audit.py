@@ -83,10 +83,12 @@ def audit(
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report
+    from bench.report import place
     from bench.report.summary import board_of, by_dataset
 
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, Terms(timeout, fresh))
+    place.check(reports / asked.experiment)
     stop = stop_on_signals()
     outcome = execute(asked, probes(runs), options, listening(quiet=quiet, jobs=jobs), stop)
     if stop.is_set():

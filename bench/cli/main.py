@@ -18,6 +18,8 @@ from bench.cli.outlet import steady
 from bench.cli.printing import fail, say
 from bench.record.files import cause
 
+INSTALLATION = "the installation must be readable by this user as long as the command runs"
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -69,11 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         code = 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+        if error.errno != errno.ENOSPC:  # a place that is gone, or that this user may not read
+            raise SystemExit(fail(f"{error.filename or 'the system'}: {cause(error)}")) from error
         sys.stdout = io.StringIO()  # what is left to be flushed would complain again
         code = fail(f"cannot print: {cause(error)}")
+    except ImportError as error:
+        code = fail(f"cannot load {error.name or 'a module'}: {error}; {INSTALLATION}")
     except Exception as error:  # of typer's own errors only those of usage reach this line with an exit code
+        if type(error) is LookupError:  # Python's, over an encoding whose module cannot be read
+            raise SystemExit(fail(f"{error}; {INSTALLATION}")) from error
         if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
             raise
         code = fail(error.format_message())

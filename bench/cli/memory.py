@@ -74,13 +74,14 @@ def memory(
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report
-    from bench.report import memory_table
+    from bench.report import memory_table, place
 
     planned = [prepare(point, catalog, data_dir=data_dir, download=download) for point in asked]
     runs = probes([run for part, _ in planned for run in part])
     options = Options(
         results, asked[0].experiment, planned[0][1], jobs, data_dir, download, Terms(timeout, fresh, frozenset())
     )
+    place.check(reports / asked[0].experiment)
     stop = stop_on_signals()
     outcome = execute(asked[0], runs, options, listening(quiet=quiet, jobs=jobs), stop)
     if not outcome.has_begun:

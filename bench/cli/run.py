@@ -132,7 +132,7 @@ def run(
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, results_of, write_report
-    from bench.report import terminal_table
+    from bench.report import place, terminal_table
     from bench.search.saved import told
 
     terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
@@ -144,6 +144,7 @@ def run(
     if dry_run:
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
+    place.check(reports / asked.experiment)
     stop = stop_on_signals()
     outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop, by)
     if not outcome.has_begun:

@@ -75,7 +75,8 @@ def scale(
     catalog, broken = catalog_of(plugin)
 
     from bench.experiment import prepare, results_of, write_report
-    from bench.report import scaling_table
+    from bench.record import locks
+    from bench.report import place, scaling_table
     from bench.scale.study import Scaling, check, conduct
 
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download)
@@ -94,6 +95,8 @@ def scale(
         fresh=fresh,
     )
     check(study)
+    place.check(reports / asked.experiment)
+    locks.prepare(results, asked.experiment)
     stop = stop_on_signals()
     points = conduct(study, (lambda line: None) if quiet else say, stop)
     if points is None:

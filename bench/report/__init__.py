@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.record.results import Results
-from bench.report import render_html, render_markdown
+from bench.report import place, render_html, render_markdown
 from bench.report.blocks import Block, Data, Picture, Text
 from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section, failed, isolated
 from bench.report.sections.memory import memory_table
@@ -55,9 +55,12 @@ def write(
 ) -> Path:
     """Write `report.md`, `index.html`, `tables/*.csv` and `figures/*` under `out`; return the path of `report.md`.
 
+    `files.csv` lists them. What no such list names is the user's, and neither removed nor replaced.
+
     style: of figures, one of bench.report.style.STYLES. watched: the page tells that it is written anew while a sweep
     runs, and reloads itself. Raises: ConfigError where there is none of this name;
-    StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written.
+    StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written
+    or holds a file of the user's in the place of one of these.
     """
     with theme(style):
         sections = WITHOUT_RUNS if results.probed.empty else SECTIONS  # read before what is new is looked at
@@ -70,9 +73,10 @@ def _written(
 ) -> Path:
     blocks = [_shown(block, results) for section in sections for block in isolated(section)(results)]
     in_place = partial(_in_place, results)
-    page = render_markdown.write(blocks, out, title=title, in_place=in_place)
-    render_html.write(blocks, out, title=title, in_place=in_place, watched=watched)
-    return page
+    files = render_markdown.rendered(blocks, title=title, in_place=in_place)
+    page = render_html.rendered(blocks, title=title, in_place=in_place, watched=watched)
+    place.publish(out, {**files, render_html.PAGE: page.encode(errors="replace")})
+    return out / render_markdown.PAGE
 
 
 def _in_place(results: Results, block: Block, error: Exception) -> Text:

@@ -18,7 +18,8 @@ from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from bench.record.files import atomic_write
+from bench.api.errors import StoreError
+from bench.record.files import atomic_write, cause, read_regular
 from bench.report.blocks import (
     Block,
     Board,
@@ -45,6 +46,7 @@ WATCHED_PART = re.compile("<!-- watched -->.*?<!-- /watched -->\n?", re.S)  # fo
 MOST_PICTURES = 1_200_000  # bytes of pictures within the page; any further ones are named as files beside it
 LONG = 60  # characters from which on a text is written once, however many runs have it
 SEED = "\x01"  # stands for the seed in a command
+PAGE = "index.html"
 INK = "var(--ink)"
 INLINE = MarkdownIt("commonmark", {"html": False})
 
@@ -58,16 +60,12 @@ class Watched:
     every_s: float
 
 
-def write(blocks: Iterable[Block], out: Path, *, title: str, in_place: InPlace, watched: Watched | None = None) -> Path:
-    """Write the page under `out`; return its path. Raises: StoreError where `out` cannot be written."""
-    page = out / "index.html"
-    atomic_write(page, rendered(blocks, title=title, in_place=in_place, watched=watched).encode(errors="replace"))
-    return page
-
-
 def still(page: Path) -> None:
-    """Let a page that was watched reload itself no more. Raises: StoreError where it cannot be written."""
-    html = page.read_text(encoding="utf-8")
+    """Let a page that was watched reload itself no more. Raises: StoreError where it cannot be read or written."""
+    try:
+        html = read_regular(page, None).decode()
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {page}: {cause(error)}") from error
     atomic_write(page, WATCHED_PART.sub("", html).encode(errors="replace"))
 
 

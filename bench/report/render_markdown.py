@@ -5,38 +5,28 @@ What is foreign is escaped.
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-from bench.record.files import atomic_write
 from bench.report.blocks import Block, Board, Cards, Code, Data, Facts, Heading, InPlace, Picture, Table, Text
 from bench.report.numbers import csv
 from bench.report.summary import by_dataset
 from bench.report.text import file_name, printable
 from bench.report.text import markdown as escape
 
-OURS = ("tables/*.csv", "figures/*.png", "figures/*.svg", "figures/*.pdf")
+PAGE = "report.md"
 
 
-def write(blocks: Iterable[Block], out: Path, *, title: str, in_place: InPlace) -> Path:
-    """Write the page and its files under `out`; return the path of the page.
-
-    Raises: StoreError where `out` cannot be written.
-    """
+def rendered(blocks: Iterable[Block], *, title: str, in_place: InPlace) -> dict[str, bytes]:
+    """The files of the report by their names, the page after those that it shows."""
     parts = [f"# {escape(title)}"]
-    kept: set[Path] = set()
+    files: dict[str, bytes] = {}
     for block in blocks:
         try:
-            told, files = _rendered(block)
+            told, of_block = _rendered(block)
         except Exception as error:  # whatever a record made of this block, the others are shown
-            told, files = [in_place(block, error).text], {}
+            told, of_block = [in_place(block, error).text], {}
         parts += told
-        kept |= {_put(out / name, data) for name, data in files.items()}
-    page = out / "report.md"
-    # after its files, so that it never shows what is not there
-    atomic_write(page, ("\n\n".join(parts) + "\n").encode(errors="replace"))
-    for stale in {path for pattern in OURS for path in out.glob(pattern)} - kept:
-        stale.unlink()  # of an earlier report, it would pass for a part of this one
-    return page
+        files |= of_block
+    return {**files, PAGE: ("\n\n".join(parts) + "\n").encode(errors="replace")}
 
 
 def _rendered(block: Block) -> tuple[list[str], dict[str, bytes]]:
@@ -63,11 +53,6 @@ def _rendered(block: Block) -> tuple[list[str], dict[str, bytes]]:
             stem = file_name(name)
             files = {f"figures/{stem}.{ending}": data for ending, data in block.files.items()}
             return [f"![{escape(caption)}](figures/{stem}.png)\n\n*{escape(caption)}*"], files
-
-
-def _put(path: Path, data: bytes) -> Path:
-    atomic_write(path, data)
-    return path
 
 
 def _fact(name: str, value: str, *, strong: bool) -> str:

@@ -196,7 +196,7 @@ def broken_blocks() -> list[Block]:
     ]
 
 
-def test_a_block_that_cannot_be_rendered_costs_itself_alone(tmp_path: Path) -> None:
+def test_a_block_that_cannot_be_rendered_costs_itself_alone() -> None:
     told: list[str] = []
 
     def in_place(block: Block, error: Exception) -> Text:
@@ -204,7 +204,7 @@ def test_a_block_that_cannot_be_rendered_costs_itself_alone(tmp_path: Path) -> N
         return Text(f"no {type(block).__name__}")
 
     blocks = [Heading("first"), chart(1.0), *broken_blocks(), chart(2.0), Heading("last")]
-    text = render_markdown.write(blocks, tmp_path, title="t", in_place=in_place).read_text()
+    text = render_markdown.rendered(blocks, title="t", in_place=in_place)[render_markdown.PAGE].decode()
     assert told == ["Data", "Facts"]
     assert [part in text for part in ("## first", "no Data", "no Facts", "## last")] == [True] * 4
     told.clear()
