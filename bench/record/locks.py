@@ -70,7 +70,7 @@ def prepare(root: Path, experiment: str) -> None:
     Raises: StoreError where it is reached by a link, cannot be written, or has no locks; no new folder is left then.
     """
     folder = below(root, safe_name(experiment, "an experiment"))
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     trial = folder / f".trial.{os.getpid()}.tmp"
     try:
         fd = lock(trial)
@@ -83,9 +83,10 @@ def prepare(root: Path, experiment: str) -> None:
 
 
 def _take_back(file: Path, folders: Sequence[Path]) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         file.unlink(missing_ok=True)
-        for folder in folders:  # the innermost first
+    for folder in folders:  # the innermost first
+        with contextlib.suppress(OSError, ValueError):
             folder.rmdir()
 
 

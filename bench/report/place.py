@@ -25,6 +25,12 @@ UNLISTED = b"""<!doctype html>
 def check(out: Path) -> None:
     """Ahead of a run: whether a report can be written. Raises: StoreError where it cannot."""
     _refuse_foreign(out, PAGES, _earlier(out, PAGES))
+    try:
+        os.lstat(out / PAGES[0])
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long
+        raise StoreError(f"cannot write {out}: {cause(error)}; name another folder") from error
     there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise StoreError(f"cannot write {out}: {there} is no folder; name another one")

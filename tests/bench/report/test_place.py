@@ -126,6 +126,8 @@ def test_a_folder_that_cannot_be_written_is_named_ahead(tmp_path: Path, monkeypa
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file is no folder; name another"):
         check(tmp_path / "file" / "out")
+    with pytest.raises(StoreError, match="File name too long; name another folder"):
+        check(tmp_path / ("x" * 300))
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(StoreError, match="is not writable; name another folder"):
         check(tmp_path / "new" / "out")
