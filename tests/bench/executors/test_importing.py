@@ -3,26 +3,53 @@
 import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
-from bench.executors import importing
+from bench.executors import importing, isolate
 from bench.executors.importing import EXTRA, SAFE, same_imports, search_path
 
 HOSTILE = ("torch", "numpy", "queue", "random", "multiprocessing", "bench/__init__", "methods/__init__", "signal")
 RUN = "run --methods backprop --net mlp --seeds 1 --steps 2 --batch-size 32 --quiet".split()
 
 
-def test_nothing_in_the_working_folder_is_executed_by_a_run(tmp_path: Path) -> None:
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder of modules that leave a file `touched` where one is executed."""
     for name in HOSTILE:
         file = tmp_path / f"{name}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"open({str(tmp_path / 'touched')!r}, 'a').write(__name__); raise SystemExit(3)")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_nothing_in_the_working_folder_is_executed_by_a_run(hostile: Path, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("bench")), *RUN]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "touched").exists()
+
+
+def test_the_fork_server_imports_nothing_from_the_working_folder(
+    hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the server is started as it is: by `python -c`, in that folder."""
+    monkeypatch.chdir(hostile)
+    started = list[int]()
+
+    def ensure_running() -> None:
+        program = "import queue, random, signal"
+        started.append(subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode)
+
+    monkeypatch.setattr(forkserver, "ensure_running", ensure_running)
+    isolate.warm()
+    with isolate.quiet_main():
+        ensure_running()
+    assert started == [0, 0]
+    assert not (hostile / "touched").exists()
 
 
 @pytest.mark.parametrize("added", ["", "HERE"])
