@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.api.errors import ConfigError
+from bench.api.errors import ConfigError, StoreError
 from bench.cli.ending import stop_on_signals
 from bench.cli.options import AllSources, Plugins, catalog_of
 from bench.cli.printing import BAD_INPUT, fail, note, say, table
@@ -98,6 +98,9 @@ def compare(
     within = MARGIN if margin is None else margin / 100
     chosen = selection(select or "")
     sides = [results_of(side, catalog, select=chosen, margin=within, lenient=True) for side in (a, b)]
+    for side in sides:
+        if not side.rows:
+            raise StoreError(next(iter(side.problems), f"{side.root} holds no runs to compare"))
     frame = versus_frame(*sides)
     drawn = versus_table(frame, ratios_of(sides[0]))
     table(drawn.headers, drawn.rows)

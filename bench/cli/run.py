@@ -137,6 +137,8 @@ def run(
 
     terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
+    if not dry_run:
+        place.check(reports / asked.experiment)  # while nothing has begun
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download, executor=by, shard=part_of_plan)
     for line in told(runs) if asked.tuned else ():
         say(line)
@@ -144,7 +146,6 @@ def run(
     if dry_run:
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
-    place.check(reports / asked.experiment)
     stop = stop_on_signals()
     outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop, by)
     if not outcome.has_begun:

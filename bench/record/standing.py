@@ -69,7 +69,8 @@ def standings(root: Path, problems: list[str] | None = None) -> list[Standing]:
     root = root.resolve()  # the folder that the user names may be a link
     begun = planned(root, problems)
     if not begun:
-        raise StoreError(f"{root} holds no {PLAN}; name a folder in which `bench run` or `bench tune` has begun")
+        none = f"{root} holds no {PLAN}; name a folder in which `bench run` or `bench tune` has begun"
+        raise StoreError(next(iter(problems or ()), none))
     found = []
     for folder in begun:
         try:
