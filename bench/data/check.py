@@ -8,6 +8,8 @@ from torch import Tensor
 from bench.api.dataset import Source, Split
 from bench.api.errors import DataError
 
+OTHER_SCALE = 4  # times by which the brightest pixels of two splits may differ
+
 
 def check_memory(name: str, n_bytes: int) -> None:
     """That the arrays of a data set, as their files declare them, fit into this machine.
@@ -38,6 +40,8 @@ def check_source(name: str, source: Source) -> None:
                 f"{name}: {part} images are {_by(split.x.shape[1:])}, train images {_by(shape)}; "
                 "all images must have one size"
             )
+        if part != "train":
+            _check_beside_train(name, part, split, source.train)
         outside = split.y[(split.y < 0) | (split.y >= source.n_classes)]
         if len(outside):
             last = source.n_classes - 1
@@ -77,6 +81,20 @@ def _check_arrays(where: str, split: Split) -> None:
     if x.numel() > 1 and x.min() == x.max():
         raise DataError(
             f"{where}: every pixel is {int(x.flatten()[0])}, so there is nothing to tell; look at the files"
+        )
+    if len(x) > 1 and (x == x[0]).all():
+        raise DataError(f"{where}: all {len(x)} images are the same; look at the files")
+
+
+def _check_beside_train(name: str, part: str, split: Split, train: Split) -> None:
+    """That a split is neither the training split itself nor on another scale."""
+    if len(split.x) == len(train.x) and torch.equal(split.x, train.x):
+        raise DataError(f"{name}: the {part} images are the train images; give others, or leave the split out")
+    low, high = sorted((int(split.x.max()), int(train.x.max())))
+    if high > OTHER_SCALE * low:
+        raise DataError(
+            f"{name}: the brightest pixel of {part} is {int(split.x.max())}, of train {int(train.x.max())}, which "
+            "looks like two scales; store both on one"
         )
 
 

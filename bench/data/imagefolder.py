@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # as torchvision; others call programs, or are films
-ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
-LITTER = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"}
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
+LITTER = {  # what file managers, backups and network disks leave behind, in lower case
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "@recycle",
+    "#recycle", "$recycle.bin", "system volume information", "lost+found",
+}  # fmt: skip
+DEEPEST = 20  # folders below a class folder: more is a chain of links
+OF_SPLITS = set("train training trn val valid validation dev test testing tst eval evaluation holdout".split())
 SPLITS = {
     part: re.compile(rf"(?:{words})(?:[ _.-]?(?:set|data|images|imgs|split))?", re.IGNORECASE)
     for part, words in {
@@ -79,6 +84,11 @@ def _splits(name: str, root: Path) -> dict[str, Path]:
         else:
             found[part] = folder
     if not found:
+        alike = [folder.name for folder in others if OF_SPLITS & set(re.split(r"[^a-z]+", folder.name.lower()))]
+        if len(alike) > 1:
+            raise DataError(f"{name}: {alike[0]}/ and {alike[1]}/ look like splits; name them train, val and test")
+        if len(others) == 1 and _entries(name, others[0])[0]:
+            raise DataError(f"{name}: it holds the single folder {others[0].name}/; write imagefolder:{others[0]}")
         return {"train": root}
     if "train" not in found or others:
         split, other = next(iter(found.values())).name, f"{others[0].name}/" if others else "no train/"
@@ -111,9 +121,13 @@ def _classes(name: str, folder: Path) -> dict[str, list[Path]]:
 def _images(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     """All files below a class folder. above: the real paths of the folders that lead here."""
     here = os.path.realpath(folder)
-    if here in above:
-        raise DataError(f"{name}: {folder} is a link to a folder above it; remove the link")
+    if here in above or len(above) > DEEPEST:
+        raise DataError(f"{name}: {folder} lies below more than {DEEPEST} folders, or links to one above; flatten it")
     folders, files = _entries(name, folder)
+    for file in files:
+        if file.suffix.lower() not in ENDINGS:
+            kinds = ", ".join(sorted(ENDINGS))
+            raise DataError(f"{name}: {file} is no image by its ending ({kinds}); rename, convert or remove it")
     yield from files
     for inside in folders:
         yield from _images(name, inside, (*above, here))

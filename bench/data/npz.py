@@ -24,6 +24,7 @@ Array = NDArray[Any]
 SPLITS = {"train": ("x", "y"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
 KEYS = tuple(key for pair in SPLITS.values() for key in pair)
 MAX_CHANNELS = 4
+SEEN, FEW = 1_000_000, 64  # values looked at; levels below which rounding to 256 would cost much
 DARK = 4  # times by which the brightest pixels of two splits may differ; more is another scale
 
 
@@ -51,6 +52,8 @@ def _arrays(name: str, path: Path) -> dict[str, Array]:
             file = np.load(stream, allow_pickle=False)
             held = list(file.keys()) if isinstance(file, np.lib.npyio.NpzFile) else []
             arrays: dict[str, Array] = {key: file[key] for key in KEYS if key in held}
+            if odd := next((key for key, array in arrays.items() if not isinstance(array, np.ndarray)), None):
+                raise ValueError(f"{odd} is no array")
     except DataError:
         raise
     # numpy, zipfile and zlib raise nearly anything on a damaged file, MemoryError where one claims too much among it
@@ -83,7 +86,7 @@ def _check_sizes(name: str, stream: IO[bytes]) -> None:
             for member in archive.namelist():
                 if member.removesuffix(".npy") in KEYS:
                     with archive.open(member) as array:
-                        claimed += _claimed(array)
+                        claimed += max(_claimed(array), archive.getinfo(member).file_size)
         check_memory(name, claimed)
     stream.seek(0)
 
@@ -122,12 +125,15 @@ def _pixels(name: str, images: dict[str, Array]) -> dict[str, NDArray[np.uint8]]
             f"{name}: {key} holds fractions, and values above 1, so their scale is not clear; "
             "divide all by their greatest possible value, or round them to uint8"
         )
-    if brightest < 1 / 2:
-        raise DataError(
-            f"{name}: the greatest value is {brightest:g}, of which 256 levels from 0 to 1 would leave few; "
-            "scale all by one factor, to 1 at the most"
-        )
-    return {key: np.rint(x * 255).astype(np.uint8) for key, x in images.items()}
+    levels = {key: np.rint(x * 255).astype(np.uint8) for key, x in images.items()}
+    for key, x in images.items():
+        left, values = len(np.unique(levels[key])), len(np.unique(x.ravel()[:SEEN]))
+        if left < min(values, FEW):
+            raise DataError(
+                f"{name}: of the values of {key}, from {x.min():g} to {x.max():g}, 256 levels from 0 to 1 leave {left}"
+                "; stretch all by one factor, to the range from 0 to 1"
+            )
+    return levels
 
 
 def _check_one_scale(name: str, images: dict[str, Array]) -> None:

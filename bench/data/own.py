@@ -16,7 +16,10 @@ class Own(DataSet):
             raise DataError(f"{self.name}: there is no such user; write the path in full") from error
 
     def missing(self, folder: Path) -> list[str]:
-        return [] if self.path.exists() else [str(self.path.absolute())]
+        try:
+            return [] if self.path.exists() else [str(self.path.absolute())]
+        except OSError as error:  # a name too long, say
+            raise DataError(f"{self.info.name}:PATH: {error.strerror}; check the path") from error
 
 
 @register

@@ -86,7 +86,7 @@ def test_npz_keeps_a_validation_split_of_its_own(tmp_path: Path) -> None:
 
 
 def test_val_fraction_zero_trains_on_everything(tmp_path: Path) -> None:
-    data = load_npz(tmp_path, x=GREY, y=LABELS, x_test=GREY, y_test=LABELS)
+    data = load_npz(tmp_path, x=GREY, y=LABELS, x_test=GREY[::-1], y_test=LABELS)
     assert data.val.x.shape == (0, 1, 6, 5)
     assert len(data.train.y) == 40
 
@@ -124,7 +124,10 @@ BAD_ARRAYS = {
         "x_val goes up to 1, x to 255, which looks like two scales",
     ),
     "another scale": ({"x": FLOATS / 100, "y": LABELS}, "fractions, and values above 1"),
-    "few levels": ({"x": FLOATS / 25_500, "y": LABELS}, "greatest value is 0.01.* levels .* would leave few"),
+    "few levels": ({"x": FLOATS / 25_500, "y": LABELS}, "from 0 to 0.01, 256 levels from 0 to 1 leave 4"),
+    "a narrow range": ({"x": 0.5 + FLOATS / 2550, "y": LABELS}, "from 0.5 to 0.6, 256 levels from 0 to 1 leave 2"),
+    "one image": ({"x": GREY[:1].repeat(40, 0), "y": LABELS}, "all .* images are the same"),
+    "test is train": ({"x": GREY, "y": LABELS, "x_test": GREY, "y_test": LABELS}, "test images are the train images"),
     "one value": ({"x": np.full_like(GREY, 7), "y": LABELS}, "every pixel is 7"),
     "one value in test": (
         {"x": GREY, "y": LABELS, "x_test": np.full_like(GREY, 255), "y_test": LABELS},
@@ -145,7 +148,7 @@ BAD_ARRAYS = {
     "float labels": ({"x": GREY, "y": LABELS.astype(float)}, "one integer per image"),
     "negative label": ({"x": GREY, "y": LABELS - 1}, "label -1"),
     "unknown test label": (
-        {"x": GREY, "y": LABELS, "x_test": GREY, "y_test": LABELS + 1},
+        {"x": GREY, "y": LABELS, "x_test": GREY[::-1], "y_test": LABELS + 1},
         "test has label 4, outside the classes 0 to 3",
     ),
     "test of another size": (
@@ -216,6 +219,28 @@ def test_a_pickle_is_not_an_npz(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"x": GREY, "y": LABELS}))
     with pytest.raises(DataError, match="not a readable npz file"):
         load(Npz(str(path)))
+
+
+def test_an_npz_member_without_numpy_s_magic_gives_one_line(tmp_path: Path) -> None:
+    held = io.BytesIO()
+    np.save(held, LABELS)
+    with zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
+        archive.writestr("x.npy", b"hello")
+        archive.writestr("y.npy", held.getvalue())
+    with pytest.raises(DataError, match="x is no array"):
+        load(Npz(str(tmp_path / "mine.npz")))
+
+
+def test_a_thicket_of_links_is_refused_at_once(tmp_path: Path) -> None:
+    """25 folders, each with two links to the next: 2^24 ways to the last."""
+    root = save_images(tmp_path / "pets")
+    for k in range(25):
+        (root / "cats" / f"l{k}").mkdir()
+    for k in range(24):
+        for name in "xy":
+            (root / "cats" / f"l{k}" / name).symlink_to(root / "cats" / f"l{k + 1}")
+    with pytest.raises(DataError, match="lies below more than 20 folders"):
+        load(ImageFolder(str(root)))
 
 
 @pytest.mark.parametrize("kind", [Npz, ImageFolder])
@@ -322,7 +347,7 @@ def tiff_of_16_bits() -> bytes:
         ("tiff", tiff_of_16_bits()),
         ("ppm", b"P6 5 6 65535\n" + bytes(180)),
         ("pgm", b"P5 5 6 1023\n" + bytes(60)),
-        ("float tiff", None),
+        ("tif of floats", None),
     ],
 )
 def test_imagefolder_refuses_more_than_8_bits(ending: str, content: bytes | None, tmp_path: Path) -> None:
@@ -381,15 +406,22 @@ def test_imagefolder_reads_what_pillow_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "line"), [("notes.txt", "none of PNG"), ("film.gif", "none of PNG"), ("film.tif", "several frames")]
+    ("file", "line"),
+    [
+        ("notes.txt", "no image by its ending"),
+        ("film.gif", "no image by its ending"),
+        ("backup.png~", "no image by its ending"),
+        ("text.png", "none of PNG"),
+        ("film.tif", "several frames"),
+    ],
 )
 def test_imagefolder_leaves_no_file_of_a_class_out(file: str, line: str, tmp_path: Path) -> None:
     path = save_images(tmp_path / "pets") / "dogs" / file
-    if file == "notes.txt":
-        path.write_text("these are dogs")
-    else:
+    if file == "film.tif":
         frames = [Image.fromarray(RNG.integers(0, 256, (6, 5), dtype=np.uint8)) for _ in range(3)]
         frames[0].save(path, save_all=True, append_images=frames[1:])
+    else:
+        path.write_text("these are dogs")
     with pytest.raises(DataError, match=rf"{file}.*{line}"):
         load(ImageFolder(str(tmp_path / "pets")))
 
@@ -398,6 +430,7 @@ def test_imagefolder_passes_over_what_is_hidden(tmp_path: Path) -> None:
     root = save_images(tmp_path / "pets", per_class=5)
     save_images(root / ".ipynb_checkpoints")
     save_images(root / "dogs" / ".ipynb_checkpoints")
+    save_images(root / "@eaDir")
     (root / "cats" / ".DS_Store").write_bytes(b"x")
     (root / "cats" / "Thumbs.db").write_bytes(b"x")
     (root / "README.md").write_text("two classes")
@@ -431,7 +464,10 @@ def test_imagefolder_knows_the_usual_names_of_splits(names: str, tmp_path: Path)
         ("train Train", "are both train splits; keep one"),
         ("train extra", "train/ looks like a split, but extra/ beside it does not"),
         ("test", "test/ looks like a split, but no train/ beside it"),
-        ("seg_train seg_test", "both hold a folder cats, so which of them are the classes is not clear"),
+        ("seg_train seg_test", "seg_test/ and seg_train/ look like splits; name them train, val and test"),
+        ("mnist_train1 mnist_test1", "look like splits; name them train, val and test"),
+        ("north south", "both hold a folder cats, so which of them are the classes is not clear"),
+        ("wrapped", "it holds the single folder wrapped/; write imagefolder:"),
     ],
 )
 def test_imagefolder_refuses_what_can_be_read_in_two_ways(names: str, line: str, tmp_path: Path) -> None:
@@ -453,7 +489,7 @@ def test_imagefolder_follows_links_but_not_in_circles(tmp_path: Path) -> None:
     (root / "linked").symlink_to(save_images(tmp_path / "more", 5) / "dogs")
     assert load(ImageFolder(str(root))).n_classes == 3
     (root / "dogs" / "again").symlink_to(root / "dogs")
-    with pytest.raises(DataError, match="again is a link to a folder above it"):
+    with pytest.raises(DataError, match="again lies below more than 20 folders, or links to one above"):
         load(ImageFolder(str(root)))
     (root / "dogs" / "again").unlink()
     (root / "dogs" / "gone.png").symlink_to(tmp_path / "nowhere.png")
