@@ -41,7 +41,7 @@ from bench.cli.options import (
     names_in,
     what,
 )
-from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, say, table
+from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, note, say, table
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -155,6 +155,8 @@ def run(
     titles = {column.name: column.title for column in measured.columns}
     least = [titles[name] for name in LEAST if name in titles]
     table(*terminal_table(measured), least=least, elsewhere=IN_REPORT)
+    for line in measured.unshown:
+        note(line)
     say(f"report: {report}")
     for problem in measured.problems:
         fail(problem)

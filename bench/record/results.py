@@ -201,6 +201,23 @@ class Results:
         """How many runs repeat another one to measure something else, and are counted once with it."""
         return self._sampled.n_repeats
 
+    @property
+    def unshown(self) -> list[str]:
+        """What is not among the rows, and why, a line for each reason."""
+        shown = "`--all-sources` shows all"
+        reasons = [
+            (self.n_older, "left out", f"made by earlier code of a method or net that has newer runs here; {shown}"),
+            (self.n_other_data, "left out", f"over other data than the newest runs of the same name; {shown}"),
+            (self.n_repeats, "counted once", "that repeat another with other instruments; what these found is kept"),
+            (self.n_contradictions, "left out", "that repeat another and contradict it; the last one stands"),
+        ]
+        return [f"{what}: {n} run{'' if n == 1 else 's'} {why}" for n, what, why in reasons if n]
+
+    @cached_property
+    def n_contradictions(self) -> int:
+        """How many runs repeat another one and ended otherwise."""
+        return self._sampled.n_contradictions
+
     @cached_property
     def rows(self) -> list[Row]:
         """The runs as they were recorded, in the order of all frames."""
@@ -219,6 +236,7 @@ class Results:
         cells["variant"] = [row.variant for row in of]
         cells["data_id"] = [row.data_id for row in of]
         cells["tuned"] = ["+".join(row.spec.get("tuned", ())) for row in of]
+        cells["conditions"] = [row.conditions for row in of]
         cells["net_settings"] = [json.dumps(row.spec.get("net_settings", {}), sort_keys=True) for row in of]
         # each column in its type from the start, so that pandas keeps all numbers in one block, which is taken at once
         floats = [column.name for column in self.columns if not column.text]

@@ -1,5 +1,6 @@
 """From records to rows, a run each: what it is known by, and its values."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from bench.api.errors import StoreError
 from bench.api.status import FINAL
 from bench.record import forms
 from bench.record.reader import Record
-from bench.record.schema import CUT, IDENTITY, NOT_SETTINGS, SCHEMA, SOURCES, UNVARIED
+from bench.record.schema import CONDITIONS, CUT, IDENTITY, NOT_SETTINGS, SCHEMA, SOURCES, UNVARIED
 from bench.spec import budget
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class Row:
     """One run as it was recorded. columns: those that its record declares; variant: its label among its peers.
 
     beside: records of the same run, made again to measure something else, whose tables are its own, too.
+    n_contradictions: such records that ended otherwise.
     """
 
     record: Record
@@ -33,6 +35,7 @@ class Row:
     columns: tuple[Column, ...]
     variant: str = ""
     beside: tuple[Record, ...] = ()
+    n_contradictions: int = 0
 
     @property
     def run_id(self) -> str:
@@ -58,6 +61,11 @@ class Row:
         """The data's content, as a hash."""
         return str(self.spec.get("data_id", ""))
 
+    @property
+    def conditions(self) -> str:
+        """What two methods must share for their difference to be theirs, but for data and net: as JSON."""
+        return json.dumps({name: self.spec[name] for name in CONDITIONS if name in self.spec}, sort_keys=True)
+
     def holder(self, name: str) -> Record:
         """The record that has a file, the run's own first."""
         return next((r for r in (self.record, *self.beside) if self.beside and name in r.names), self.record)
@@ -72,7 +80,7 @@ class Row:
         """All that its numbers follow from, but for seed and code: no two rows of one table line differ in it."""
         outer = {name: value for name, value in self.spec.items() if name not in NOT_SETTINGS}
         inner = {**self.spec.get("net_settings", {}), **self.spec.get("method_settings", {})}
-        return {**outer, **inner, "data": self.data_id[:8]}
+        return {**outer, **inner, "data": self.data_id[:16]}
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -17,12 +17,17 @@ SAME = ("status", "test_acc", "val_acc")  # in which repeats must agree for one 
 
 
 class Sampled(NamedTuple):
-    """The runs that are looked at, and how many are not: of older code, over other data, repeats of one that is."""
+    """The runs that are looked at, and how many are not.
+
+    n_older: of older code. n_other_data: over other data. n_repeats: of one that is looked at, which they agree with.
+    n_contradictions: of one that they do not agree with.
+    """
 
     rows: list[Row]
     n_older: int = 0
     n_other_data: int = 0
     n_repeats: int = 0
+    n_contradictions: int = 0
 
 
 def sampled(rows: Sequence[Row], *, all_sources: bool = False) -> Sampled:
@@ -30,7 +35,9 @@ def sampled(rows: Sequence[Row], *, all_sources: bool = False) -> Sampled:
     newest = list(rows) if all_sources else _of_newest(rows, lambda row: row.group, lambda row: row.source)
     over_one = newest if all_sources else _of_newest(newest, lambda row: row.data, lambda row: row.data_id)
     once = [_one(repeats) for repeats in _repeats(over_one)]
-    return Sampled(once, len(rows) - len(newest), len(newest) - len(over_one), len(over_one) - len(once))
+    n_apart = sum(row.n_contradictions for row in once)
+    n_repeats = len(over_one) - len(once) - n_apart
+    return Sampled(once, len(rows) - len(newest), len(newest) - len(over_one), n_repeats, n_apart)
 
 
 def _of_newest(rows: Sequence[Row], group: Callable[[Row], object], kind: Callable[[Row], object]) -> list[Row]:
@@ -61,6 +68,8 @@ def _one(repeats: Sequence[Row]) -> Row:
         repeats, key=lambda row: (row.summary.get("status") in FINAL, row.finished_at or 0.0, row.run_id), reverse=True
     )
     agreed = [row for row in others if all(row.summary.get(name) == best.summary.get(name) for name in SAME)]
+    ended = [row for row in others if row.summary.get("status") in FINAL]
+    best = replace(best, n_contradictions=sum(row not in agreed for row in ended))
     if best.summary.get("status") != "ok" or not agreed:
         return best
     summary, columns = dict(best.summary), {column.name: column for column in best.columns}

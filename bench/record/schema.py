@@ -24,6 +24,12 @@ NOT_SETTINGS = frozenset(
     "run_id method net dataset seed data_id probe_only method_settings net_settings tuned instruments schema".split()
 )
 
+# the fields of a spec in which a run and its twin under backprop agree, beside data, net and seed
+CONDITIONS = tuple(
+    "batch_size val_fraction threads precision channels_last compile device epochs steps seconds flops patience "
+    "net_source numerics".split()
+)
+
 # the form of records, in their spec.json: raise it by one when older ones must be brought up to date (rows.migrated)
 SCHEMA = 1
 

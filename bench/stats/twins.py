@@ -1,12 +1,15 @@
 """Backprop's row on the same data set and net: what every other row is held against."""
 
+import json
 from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 REFERENCE = "backprop"
 PLACE = ["dataset", "data_id", "net", "protocol"]
+ALIKE = ("net_settings", "conditions")  # as JSON
 TUNED = "tuned="
 
 
@@ -38,10 +41,18 @@ def _of_equal_effort(forms: dict[str, pd.DataFrame], *, tuned: bool) -> dict[str
     return alike if tuned or alike else forms
 
 
+@cache
+def _agree(ours: str, theirs: str) -> bool:
+    """Whether two sets of settings have the same values. One that an older record lacks is taken to be the same."""
+    a, b = (json.loads(text or "{}") for text in (ours, theirs))
+    return all(a[name] == b[name] for name in a.keys() & b.keys())
+
+
 def twins(runs: pd.DataFrame) -> Callable[[pd.DataFrame], tuple[str | None, pd.DataFrame]]:
     """What finds the twin of a row, given the row's runs: its variant, None where there is none, and its runs.
 
-    It has the row's data, net and protocol, no less of a search, and the net's settings where backprop ran under these.
+    It has the row's data, net with its settings, conditions (batch size, budget, arithmetic, version of the harness)
+    and protocol, and no less of a search.
     """
     none = runs[:0]
     theirs = runs[runs["method"] == REFERENCE].groupby([*PLACE, "variant"], sort=False)
@@ -51,9 +62,13 @@ def twins(runs: pd.DataFrame) -> Callable[[pd.DataFrame], tuple[str | None, pd.D
 
     def twin(row: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
         mine = row.iloc[0]
-        there = _of_equal_effort(found.get(tuple(mine[PLACE]), {}), tuned=bool(mine["tuned"]))
-        same_net = {v: of for v, of in there.items() if of["net_settings"].iat[0] == mine["net_settings"]}
-        nearest = twin_variant(str(mine["variant"]), same_net or there)
+        there = {
+            variant: of
+            for variant, of in found.get(tuple(mine[PLACE]), {}).items()
+            if all(_agree(mine[name], of[name].iat[0]) for name in ALIKE)
+        }
+        there = _of_equal_effort(there, tuned=bool(mine["tuned"]))
+        nearest = twin_variant(str(mine["variant"]), there)
         return nearest, none if nearest is None else there[nearest]
 
     return twin

@@ -29,21 +29,8 @@ def section(results: Results) -> Iterator[Block]:
             f"Runs that were only set up and probed, not trained: {results.n_probed}. They have no accuracy, and a row "
             "among the results only where no run was trained."
         )
-    for n, what in (
-        (results.n_older, "made by earlier code of a method or net that has newer runs here"),
-        (results.n_other_data, "over other data than the newest runs of the same name"),
-    ):
-        if n:
-            yield Text(f"Left out: {_runs(n)} {what}; `bench report --all-sources` shows all.")
-    if results.n_repeats:
-        yield Text(
-            f"Counted once: {_runs(results.n_repeats)} that repeat another with other instruments; what these found "
-            "stands with it."
-        )
-
-
-def _runs(n: int) -> str:
-    return f"{n} run{'' if n == 1 else 's'}"
+    for line in results.unshown:
+        yield Text(f"{line[0].upper()}{line[1:]}.")
 
 
 def _values(column: "pd.Series[Any]") -> str:

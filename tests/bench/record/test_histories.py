@@ -130,7 +130,7 @@ def test_each_row_is_one_sample(seed: int, tmp_path: Path) -> None:
     for all_sources in (False, True):
         found = results(history.root, all_sources=all_sources)
         check_frame(found.runs, of)
-        lost = found.n_older + found.n_other_data + found.n_repeats
+        lost = found.n_older + found.n_other_data + found.n_repeats + found.n_contradictions
         assert len(found.runs) + lost == len(of), "what is left out is counted"
         if all_sources:
             assert (found.n_older, found.n_other_data) == (0, 0)

@@ -78,7 +78,16 @@ def test_the_view_has_every_attempt(tmp_path: Path) -> None:
     record(tmp_path, None, seed=2)
     found = results(tmp_path / "exp")
     runs = found.runs
-    assert list(runs.columns) == [*IDENTITY, "test_acc", "reach", "variant", "data_id", "tuned", "net_settings"]
+    assert list(runs.columns) == [
+        *IDENTITY,
+        "test_acc",
+        "reach",
+        "variant",
+        "data_id",
+        "tuned",
+        "conditions",
+        "net_settings",
+    ]
     assert list(runs.status) == ["ok", "diverged", "interrupted"]
     assert runs.test_acc[0] == 0.5
     assert runs.test_acc[1:].isna().all()
@@ -167,6 +176,14 @@ def test_a_run_that_is_repeated_to_measure_more_is_one_sample(tmp_path: Path) ->
     assert found.n_repeats == 2
     assert found.tables == ["alignment", "read-out"]
     assert found.table("alignment")["x"].tolist() == [1]
+
+
+def test_repeats_that_contradict_each_other_are_told(tmp_path: Path) -> None:
+    record(tmp_path, {**OK, "test_acc": 0.5, "finished_at": 1.0})
+    record(tmp_path, {**OK, "test_acc": 0.9, "finished_at": 2.0}, instruments=("alignment",))
+    found = results(tmp_path)
+    assert found.runs["test_acc"].tolist() == [0.9]
+    assert found.unshown == ["left out: 1 run that repeat another and contradict it; the last one stands"]
 
 
 def test_runs_over_changed_data_are_neither_pooled_nor_shown_beside_new_ones(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ MEASURED = {
 }
 
 
-NAMED = ("variant", "data_id", "tuned", "net_settings")
+NAMED = ("variant", "data_id", "tuned", "conditions", "net_settings")
 
 
 class Made(Results):
@@ -54,7 +54,14 @@ class Made(Results):
         of_runs = ("settings", "specs", "artifacts", "stderr")
         # in place of what cached properties would read
         vars(self).update(
-            {name: {} for name in of_runs}, searches=[], scaling=[], n_probed=0, n_older=0, n_other_data=0, n_repeats=0
+            {name: {} for name in of_runs},
+            searches=[],
+            scaling=[],
+            n_probed=0,
+            n_older=0,
+            n_other_data=0,
+            n_repeats=0,
+            n_contradictions=0,
         )
         vars(self).update(runs=runs, probed=runs, columns=columns, tables=sorted(self._own))
         vars(self).update(environments=environments or {}, curves=_no_curves() if curves is None else curves)
@@ -85,7 +92,14 @@ def run(method: str = "backprop", dataset: str = "digits", seed: int = 0, **valu
         name: values[name] for name in ("net", "variant") if name in values
     }
     plain = {"status": "ok", "reason": "", "device": "cpu", "epochs": 5, "batch_size": 128, "experiment": "e"}
-    plain |= {"net_settings": "{}", "data_id": "d", "tuned": "", "protocol": "matched", "budget": "5 epochs"}
+    plain |= {
+        "net_settings": "{}",
+        "data_id": "d",
+        "tuned": "",
+        "conditions": "",
+        "protocol": "matched",
+        "budget": "5 epochs",
+    }
     return {"run_id": "-".join(map(str, identity.values())), **identity, **plain, **measured, **values}
 
 

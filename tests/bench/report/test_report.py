@@ -182,15 +182,6 @@ def test_a_figure_published_for_a_variant_stands_beside_that_variant() -> None:
     assert not rows.duplicated().any()
 
 
-def test_what_an_earlier_report_left_goes_away(tmp_path: Path) -> None:
-    old = [tmp_path / "figures" / "sold.png", tmp_path / "tables" / "sold.csv"]
-    for path in old:
-        path.parent.mkdir()
-        path.write_bytes(b"of an earlier report")
-    write(made([run()]), tmp_path, title="one")
-    assert not any(path.exists() for path in old)
-
-
 def test_rows_that_others_disturbed_are_listed(tmp_path: Path) -> None:
     busy = {"contamination": "other processes on the cores", "other_load": 0.75}
     rows = [run("backprop"), run("backprop", seed=1), run("noprop-dt"), run("spsa", contamination="", other_load=0.0)]

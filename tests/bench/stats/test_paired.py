@@ -1,5 +1,6 @@
 """Differences to backprop against samples worked by hand."""
 
+import json
 import math
 
 import pandas as pd
@@ -12,7 +13,7 @@ def frame(*runs: tuple[str, str, int, str, float], net: str = "mlp") -> pd.DataF
     """Runs on one data set, given as (method, variant, seed, status, test_acc)."""
     columns = ["method", "variant", "seed", "status", "test_acc"]
     runs_of = pd.DataFrame(runs, columns=columns).assign(dataset="digits", net=net, net_settings="{}")
-    return runs_of.assign(protocol="matched", data_id="d", tuned="")
+    return runs_of.assign(protocol="matched", data_id="d", tuned="", conditions="")
 
 
 def test_pairs_cancel_what_the_seeds_have_in_common() -> None:
@@ -86,3 +87,20 @@ def test_the_twin_is_of_the_same_protocol() -> None:
 def test_backprop_on_another_net_is_no_twin() -> None:
     runs = pd.concat([frame(("backprop", "", 0, "ok", 0.6), net="cnn"), frame(("spsa", "", 0, "ok", 0.5))])
     assert paired_differences(runs, 0.01)["n_pairs"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "paired"),
+    [
+        ({"batch_size": 32}, {"batch_size": 32}, True),
+        ({"batch_size": 32}, {"batch_size": 16}, False),
+        ({"threads": 1, "steps": None}, {"threads": 1, "steps": 5}, False),
+        ({"numerics": 3}, {}, True),
+        ({"numerics": 3}, {"numerics": 2}, False),
+    ],
+)
+def test_no_pair_under_other_conditions(ours: dict[str, int], theirs: dict[str, int], paired: bool) -> None:
+    """Backprop in batches of 16 once stood as the twin of a rule in batches of 32, because no other form had run."""
+    rows = frame(("backprop", "", 0, "ok", 0.9), ("drtp", "", 0, "ok", 0.8))
+    rows["conditions"] = [json.dumps(theirs), json.dumps(ours)]
+    assert bool(paired_differences(rows, 0.01)["test_acc_diff_mean"].notna().all()) == paired

@@ -16,6 +16,7 @@ def run(method: str, seed: int, val_acc: float, *, status: str = "ok", **others:
         "variant": "",
         "net_settings": "{}",
         "data_id": "d",
+        "conditions": "",
         "tuned": "",
         "protocol": "matched",
     }
