@@ -134,6 +134,12 @@ class Method(ABC):
         """The expected failures of this instance, where they depend on its net or settings."""
         return self.expected_failures
 
+    def inert(self) -> Mapping[str, str]:
+        """Settings that change neither an update nor a prediction on this net, such as a number of threads: each with
+        the reason. All others are held to have an effect.
+        """
+        return {}
+
     def phase(self, progress: Progress) -> Hashable:
         """A name for the phase that a step is in: all steps of a phase do the same work. Changes nothing.
 

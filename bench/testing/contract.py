@@ -8,7 +8,7 @@ from typing import Any
 from bench.api.method import Method
 from bench.api.net import Net
 from bench.api.task import Facts
-from bench.testing import claims, interface, learning, repeating
+from bench.testing import claims, effects, interface, learning, phased, repeating
 from bench.testing.finding import Result, complaint, few, require
 from bench.testing.subject import BATCH_SIZE, Subject, small_task
 
@@ -65,6 +65,9 @@ CHECKS: Mapping[str, Check] = {
     "seed": repeating.check_seed,
     "generator": repeating.check_generator,
     "resume": repeating.check_resume,
+    "phases": phased.check_phases,
+    "effect": effects.check_effect,
+    "draws": effects.check_draws,
     "predict": repeating.check_predict,
     "inference-noise": repeating.check_inference_noise,
     "no-leak": learning.check_no_leak,

@@ -110,6 +110,9 @@ class WholeNet(Method):
         scores: Tensor = self.net.eval()(x, noise)
         return scores
 
+    def inert(self) -> Mapping[str, str]:
+        return {"checkpoint": "it computes the same again, to keep less"}
+
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.heads, "frozen": self.frozen}
 

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
+from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Progress, Role, Seeds, Task, register
 from bench.api.net import Net
 from bench.api.seeds import drawn_from
 from bench.nets.localmixer import PatchMean
@@ -65,6 +65,14 @@ class GuidedForwardGradient(Method):
     Config = GuidedForwardGradientSettings
     net: Net
 
+    @classmethod
+    def refuse(cls, task: Task, config: GuidedForwardGradientSettings, facts: Facts) -> str | None:
+        if reason := super().refuse(task, config, facts):
+            return reason
+        if config.head == "conv" and task.net.name != "cnn":
+            return f"head=conv needs outputs with space in them, which the blocks of {task.net.name} do not give"
+        return None
+
     def __init__(
         self, task: Task, config: GuidedForwardGradientSettings, *, device: torch.device, seeds: Seeds
     ) -> None:
@@ -79,6 +87,9 @@ class GuidedForwardGradient(Method):
             return self.info.claims
         once = replace(self.info.claims, forward_passes=1)
         return once if self.heads else replace(once, reverse_mode="none", weight_transport=False)
+
+    def inert(self) -> Mapping[str, str]:
+        return {} if self.net.name == "cnn" else {"pool": "there is no space to pool over"}
 
     @torch.no_grad()
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:

@@ -19,6 +19,7 @@ backprop here, so that the two differ by the cuts alone; the third paper's heads
 The first paper's code scales the output layer's cross-entropy by (1 - beta), too; here it counts whole.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -78,6 +79,9 @@ class LocalLoss(Isolated):
         if config.head == "conv" and task.net.name == "mlp":
             return "head=conv needs outputs with space in them, which an mlp has not"
         return None
+
+    def inert(self) -> Mapping[str, str]:
+        return {"pool": "vectors have no space to pool over"} if self.net.name == "mlp" else {}
 
 
 def build_target(shape: Shape, n_classes: int, config: LocalLossSettings) -> nn.Module:

@@ -115,6 +115,9 @@ class SigProp(Method):
         scores: Tensor = self.net(x)
         return scores
 
+    def inert(self) -> Mapping[str, str]:
+        return {"target": "until contexts have moved for long, the nearest one is that of the same class"}
+
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.context}
 

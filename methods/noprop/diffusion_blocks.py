@@ -147,6 +147,9 @@ class DiffusionBlocks(Method):
     def blocks(self) -> list[nn.Module]:
         return list(self.units)
 
+    def inert(self) -> Mapping[str, str]:
+        return {"execution": "blocks share nothing, so that threads compute the same"}
+
     def phase(self, progress: Progress) -> int | None:
         """The number of the block that learns; None where all do."""
         return None if self.config.order == "joint" else derive(self.seed, "block", progress.step) % len(self.units)

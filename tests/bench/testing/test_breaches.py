@@ -250,23 +250,54 @@ class WeighsPartsAlike(Sound):
 
 
 # a toy, the check made for it, and those that cannot help failing with it
+class DrawsTheSameForEverySeed(Sound):
+    def __init__(self, task: Task, config: Any, *, device: torch.device, seeds: Seeds) -> None:
+        super().__init__(task, config, device=device, seeds=seeds)
+        self.feedback = torch.randn(10, 32, generator=torch.Generator().manual_seed(0))
+
+
+class HidesAPhase(Sound):
+    """Evaluates a layer twice in every fourth step."""
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        if progress.step % 4 == 3:
+            self.net.blocks[0](batch.x)
+        return super().train_step(batch, progress)
+
+
+class ForgetsWhatItHasAtAnEdge(Sound):
+    """From its seventh step on it goes by a number that no checkpoint has."""
+
+    scale = 1.0
+
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        if progress.step == 6:
+            self.scale = 0.5
+        return super().train_step(batch._replace(x=batch.x * self.scale), progress)
+
+
+class SettingWithoutEffect(Sound):
+    class Config(Settings):
+        momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+
+
 BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (RequiredSetting, "settings", {"build"}),
     (RefusesDigits, "build", set()),
-    (UndescribedSetting, "settings", set()),
-    (UnsearchableSetting, "settings", set()),
+    (UndescribedSetting, "settings", {"effect"}),
+    (UnsearchableSetting, "settings", {"effect"}),
     (GivesLabels, "scores", {"learns", "no-leak", "inference-noise"}),
     (NeedsTwoImages, "scores", set()),
     (GivesNumber, "metrics", set()),
     (GivesGraph, "metrics", set()),
     (LearnsNonsense, "learns", set()),
     (ForgetsLayer, "moves", set()),
-    (IgnoresSeed, "seed", set()),
-    (DrawsFromTheMachine, "seed", {"resume", "predict"}),
+    (IgnoresSeed, "seed", {"draws"}),
+    (DrawsFromTheMachine, "seed", {"resume", "phases", "predict"}),
     (TrainsOnGlobalDraws, "generator", set()),
     (PredictsFromGlobalDraws, "generator", set()),
-    (ForgetsMomentum, "resume", {"weight-transport"}),
-    (SavesAnObject, "resume", {"weight-transport"}),
+    (ForgetsMomentum, "resume", {"phases", "weight-transport"}),
+    (SavesAnObject, "resume", {"phases", "weight-transport"}),
     (CountsPredictions, "predict", set()),
     (PredictsFromNoise, "predict", set()),
     (RemembersPredicting, "predict", set()),
@@ -286,6 +317,10 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (StopsAtNaN, "divergence", set()),
     (WeighsPartsAlike, "micro-batches", set()),
     (KeepsGraphs, "memory", set()),
+    (HidesAPhase, "phases", {"passes", "reverse-mode", "weight-transport"}),
+    (ForgetsWhatItHasAtAnEdge, "phases", set()),
+    (SettingWithoutEffect, "effect", set()),
+    (DrawsTheSameForEverySeed, "draws", set()),
 ]
 
 
