@@ -10,7 +10,7 @@ from bench.catalog.register import register
 
 @register
 class FlopRate(Derived):
-    """FLOPs of the whole training, and per second of it. Every step is taken to cost what the probed one did."""
+    """FLOPs of the whole training, and per second of it. A step costs the mean over those of all phases."""
 
     name = "flop-rate"
     rank: ClassVar[int] = 56
