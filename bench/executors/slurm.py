@@ -60,11 +60,13 @@ class Slurm(Executor):
         super().__init__(settings)
         if find_spec("submitit") is None:
             raise missing("slurm")
-        if self.settings.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            raise ConfigError(NO_SLURM)  # before anything is written
 
     def device(self, asked: str) -> str:
-        return device_there(asked, self.settings.gpus)
+        """Raises: ConfigError, also where this machine cannot submit: it is asked before anything is written."""
+        device = device_there(asked, self.settings.gpus)
+        if self.settings.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise ConfigError(NO_SLURM)
+        return device
 
     def run_all(
         self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
