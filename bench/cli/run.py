@@ -72,7 +72,7 @@ def run(
     channels_last: Annotated[bool | None, how("--channels-last", help="Convolutions channels-last.")] = None,
     compile_: Annotated[bool | None, how("--compile", help="Compile the nets with torch.compile.")] = None,
     instruments: Annotated[str | None, what(help="What else to measure, comma-separated.")] = None,
-    tuned: Annotated[bool | None, what("--tuned", help="Use the settings saved beside each method.")] = None,
+    tuned: Annotated[bool | None, what("--tuned", help="Use what bench tune --save kept, or what ships.")] = None,
     device: Device = None,
     assign: Assign = None,
     preset: Preset = None,

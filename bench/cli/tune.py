@@ -1,4 +1,4 @@
-"""`bench tune`: search settings, and keep what was found beside the methods."""
+"""`bench tune`: search settings, and keep what was found."""
 
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +66,12 @@ def tune(
     fresh: Fresh = False,
     retry: Retry = None,
     on_oom: OnOOM = "fail",
-    save: Annotated[bool, typer.Option("--save", help="Keep what was solved, in a file beside each method.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep what was solved, in the folder tuned or $BENCH_TUNED, for --tuned.")
+    ] = False,
+    save_beside: Annotated[
+        bool, typer.Option("--save-beside", help="Keep it beside each method instead, to ship with it.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Search settings on validation data, every method with the same number of trials."""
@@ -101,6 +106,8 @@ def tune(
     terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
+    entries = {run.method.name: run.method for run in runs}.values()
+    files = saved.files_for(entries, ship=save_beside) if save or save_beside else None  # while nothing has begun
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
     rows = road.tune(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop_on_signals(), by)
     if rows is None:
@@ -110,6 +117,6 @@ def tune(
     shown = table_of(found)
     table(shown.headers, shown.rows, least=LEAST, elsewhere=IN_REPORT)
     say(f"trials: {folder}")
-    for line in saved.save(found, catalog.methods) if save else ():
+    for line in saved.save(found, files) if files else ():
         say(line)
     return RUN_FAILED if any(row.verdict == "failed" for row in found) else 0

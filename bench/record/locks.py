@@ -69,7 +69,11 @@ def prepare(root: Path, experiment: str) -> None:
 
     Raises: StoreError where it is reached by a link, cannot be written, or has no locks; no new folder is left then.
     """
-    folder = below(root, safe_name(experiment, "an experiment"))
+    try_lock(below(root, safe_name(experiment, "an experiment")))
+
+
+def try_lock(folder: Path) -> None:
+    """Make a folder and try a lock in it. Raises: StoreError as in `prepare`; no new folder is left then."""
     missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     trial = folder / f".trial.{os.getpid()}.tmp"
     try:

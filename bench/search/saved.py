@@ -1,18 +1,21 @@
-"""Settings found by search, in a YAML file beside the method that they are of: MODULE.tuned.yaml.
+"""Settings found by search: the user's own in tuned/METHOD.yaml, shipped ones in MODULE.tuned.yaml beside the method.
 
-An entry is for one method on one net and data set, with the method's other settings as they were in the search.
+An entry is for one method on one net and data set, with the method's other settings as they were in the search. The
+user's folder is `tuned` in the working folder, beside `results` and `reports`, or $BENCH_TUNED. Its entries replace
+shipped ones of the same row. The folder of an installed method is never written to, unless its maintainer asks.
 """
 
+import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from bench.api.errors import ConfigError
 from bench.catalog.entry import Entry
-from bench.record.files import atomic_write
-from bench.record.locks import locked
+from bench.record.files import atomic_write, local
+from bench.record.locks import locked, try_lock
 from bench.record.searches import VERDICTS, Found, Provenance
 from bench.search.search import label, with_settings
 from bench.spec import strict_yaml
@@ -21,24 +24,42 @@ from bench.spec.plan import Run
 from bench.spec.validation import validate_settings
 
 HEAD = "# Settings found by search. Written by `bench tune --save`, used by `bench run --tuned`.\n"
+FOLDER = "BENCH_TUNED"  # the environment variable that names the user's folder
 _LIST = TypeAdapter(list[Provenance])
 
 
 def beside(method: Entry) -> Path:
+    """The file that ships with a method."""
     return method.file.with_suffix(".tuned.yaml")
 
 
-def save(found: Iterable[Found], methods: dict[str, Entry]) -> Iterator[str]:
+def own(method: Entry) -> Path:
+    """The user's file for a method. Raises: StoreError where $BENCH_TUNED is a URL."""
+    return local(os.environ.get(FOLDER) or "tuned", f"${FOLDER}") / f"{method.name}.yaml"
+
+
+def files_for(methods: Iterable[Entry], *, ship: bool = False) -> dict[str, Path]:
+    """By method: the file that `save` writes; ship: the one beside the method. Makes the folders that are missing.
+
+    Raises: StoreError where a folder cannot be written.
+    """
+    files = {method.name: beside(method) if ship else own(method) for method in methods}
+    for folder in {path.parent for path in files.values()}:
+        try_lock(folder)
+    return files
+
+
+def save(found: Iterable[Found], files: Mapping[str, Path]) -> Iterator[str]:
     """Keep what was solved, each in place of what an earlier search found for the same row; a line on each.
 
-    Raises: StoreError where a folder cannot be written, ConfigError where a file there is corrupt.
+    files: by method. Raises: StoreError where a folder cannot be written, ConfigError where a file there is corrupt.
     """
     for row in found:
         place = f"{_place(row)}{_aside(row.variant)}"
         if row.verdict != "solved":
             yield f"not saved: {place}: {VERDICTS[row.verdict]}"
             continue
-        path = beside(methods[row.method])
+        path = files[row.method]
         entry = Provenance.model_validate(row.model_dump(include=set(Provenance.model_fields)))
         with locked(path.with_name(f".{path.name}.lock")):
             kept = [other for other in load(path) if _row(other) != _row(entry)]
@@ -62,13 +83,14 @@ def load(path: Path) -> list[Provenance]:
 
 def applied(runs: Sequence[Run]) -> list[Run]:
     """The runs with the settings that were saved for them; as they are where there are none."""
-    found = ((run, lookup(run)) for run in runs)
-    return [with_settings(run, _checked(run, entry.best)) if entry and entry.best else run for run, entry in found]
+    found = [(run, lookup(run)) for run in runs]
+    return [with_settings(run, _checked(run, saved)) if saved else run for run, saved in found]
 
 
-def _checked(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(run: Run, saved: "Saved") -> dict[str, Any]:
     """The saved settings, held to what flags are held to. Raises: ConfigError naming the file."""
-    owner = f"{run.spec.method} in {beside(run.method)}"
+    best = saved.entry.best or {}
+    owner = f"{run.spec.method} in {saved.file}"
     complete = validate_settings(run.method.load().Config, {**run.spec.method_settings, **best}, owner)
     return {name: complete[name] for name in best}
 
@@ -76,23 +98,33 @@ def _checked(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
 def told(runs: Sequence[Run]) -> list[str]:
     """A line for each row: what is used, where it was searched otherwise, or that there is none."""
     found = [(run, lookup(run)) for run in runs]
-    chosen = {name for _, entry in found for name in (entry and entry.best) or ()}
+    chosen = {name for _, saved in found for name in (saved and saved.entry.best) or ()}
     lines = []
-    for run, entry in found:
+    for run, saved in found:
         peers = [_others(other, chosen) for other in runs if _place(other.spec) == _place(run.spec)]
         variant = label(_others(run, chosen), peers)
-        what = _provenance(run, entry) if entry else "no settings saved, those given are kept"
+        what = _provenance(run, saved) if saved else "no settings saved, those given are kept"
         lines.append(f"{_place(run.spec)}{_aside(variant)}: {what}")
     return list(dict.fromkeys(lines))
 
 
-def lookup(run: Run) -> Provenance | None:
+class Saved(NamedTuple):
+    """An entry and the file that it is in."""
+
+    entry: Provenance
+    file: Path
+
+
+def lookup(run: Run) -> Saved | None:
     """What was saved for the run's method with its other settings, net and data set.
 
-    Of several, for other settings of the net say, the one that was searched most alike; of those the last.
+    Of several, for other settings of the net say, the one that was searched most alike; of those the user's, the last.
     """
-    entries = [entry for entry in load(beside(run.method)) if entry.best and _fits(run, entry)]
-    return max(reversed(entries), key=lambda entry: -len(_differing(run, entry)), default=None)
+    mine = [Saved(entry, own(run.method)) for entry in load(own(run.method))]
+    replaced = [_row(saved.entry) for saved in mine]
+    shipped = [Saved(entry, beside(run.method)) for entry in load(beside(run.method)) if _row(entry) not in replaced]
+    fitting = [saved for saved in [*shipped, *mine] if saved.entry.best and _fits(run, saved.entry)]
+    return max(reversed(fitting), key=lambda saved: -len(_differing(run, saved.entry)), default=None)
 
 
 def _fits(run: Run, entry: Provenance) -> bool:
@@ -118,10 +150,13 @@ def _differing(run: Run, entry: Provenance) -> list[str]:
     return [name for name, (then, now) in pairs.items() if then != now]
 
 
-def _provenance(run: Run, entry: Provenance) -> str:
+def _provenance(run: Run, saved: Saved) -> str:
+    entry = saved.entry
     differing = _differing(run, entry)
     other = f"; other {', '.join(differing)} then" if differing else ""
-    return f"{_values(entry)}, the best of {entry.n_trials} trials of {entry.epochs} epochs ({entry.date}){other}"
+    source = "shipped" if saved.file == beside(run.method) else str(saved.file)
+    found = f"{_values(entry)}, the best of {entry.n_trials} trials of {entry.epochs} epochs ({source}, {entry.date})"
+    return f"{found}{other}"
 
 
 def _place(spec: RunSpec | Provenance) -> str:

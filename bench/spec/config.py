@@ -71,7 +71,7 @@ class Experiment(Compute, Budget):
         {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
     tune: Tuning | None = Field(None, description="search settings on validation data first")
-    tuned: bool = Field(False, description="use the settings that `bench tune --save` left beside each method")
+    tuned: bool = Field(False, description="use settings that `bench tune --save` kept, or that ship with a method")
 
     _basis: str = PrivateAttr("Python")
     _must_use: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -273,7 +273,7 @@ class Plugin(Method):
 
 
 @pytest.mark.slow
-def test_a_search_is_resumed_saved_beside_the_method_and_used(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_search_is_resumed_saved_and_used(bench, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "mine.py").write_text(MINE)
     rule = ("--plugin", "mine.py", "--methods", "mine", "--net", "mlp", "--jobs", "2")
     search = ("tune", *rule, "--trials", "4", "--epochs", "1", "--save", "--quiet")

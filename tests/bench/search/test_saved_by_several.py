@@ -13,10 +13,11 @@ ROWS, PROCESSES = 5, 4
 
 def _save(folder: Path, number: int, barrier: Any) -> None:
     entry = Catalog([folder / "rule.py"]).methods["rule"]
+    files = saved.files_for([entry], ship=True)
     barrier.wait()
     for k in range(ROWS):
         row = search(0.1).model_copy(update={"method": "rule", "dataset": f"d{number}-{k}"})
-        assert list(saved.save([row], {"rule": entry}))
+        assert list(saved.save([row], files))
 
 
 def test_several_processes_that_save_at_once_keep_all_rows(tmp_path: Path) -> None:
