@@ -102,7 +102,8 @@ def update_dependency(
     for j in range(last + 1) if columns is None else columns:
         _disturb(method.blocks()[j], SHIFT, seed=j)
         changes = _changes(usual, updates(), steady)
-        hearing = changes[:j] > floor[:j]
+        # no FLOOR here: what a block hears of block j may cancel with what it hears of the scores, which still move
+        hearing = changes[:j] > 0
         if j < last and hearing.any():
             _disturb(method.blocks()[j], SHIFT, seed=j)
             held = readout is not None and _hold_scores(method, batch.x, *readout)

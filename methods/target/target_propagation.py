@@ -17,6 +17,9 @@ batch mean of
 and no gradient enters F_l. dtp makes G_l an inverse of F_l: targets are then those of Gauss and Newton. l-drl makes its
 Jacobian the transpose of F_l's: for small beta (t_l - h_l) / beta is then minus backprop's gradient by h_l.
 
+Every target but the last passes through the feedback layers of all later blocks, which learn from these blocks'
+weights: updates wait for later blocks, by whichever gradient a block steps.
+
 G_l mirrors block l, whose activation is s_l: G_l(h) = s_{l-1}(V_l unpool(h) + c_l) in dtp, V_l unpool(s_l(h)) in l-drl,
 where a shift would cancel. V_l is a transposed convolution where the block is a convolution, and values go back to the
 places of the maxima that h_l was pooled from, those of noise as well. sigma_l is `sigma` times the root mean square of
