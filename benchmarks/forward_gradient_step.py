@@ -18,6 +18,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from bench.methods.backprop.backprop import Backprop
+from bench.methods.forward.forward_gradient import ForwardGradient, activity_estimate, weight_estimate
+from bench.methods.forward.guided_forward_gradient import GuidedForwardGradient
+from bench.methods.forward.local_forward_gradient import LocalForwardGradient
 from torch import Tensor
 from torch.func import functional_call, jvp
 
@@ -25,10 +29,6 @@ from bench import Batch, Method, Progress, Seeds, Task
 from bench.nets.cnn import CNN
 from bench.nets.localmixer import LocalMixer
 from bench.nets.mlp import MLP
-from methods.backprop.backprop import Backprop
-from methods.forward.forward_gradient import ForwardGradient, activity_estimate, weight_estimate
-from methods.forward.guided_forward_gradient import GuidedForwardGradient
-from methods.forward.local_forward_gradient import LocalForwardGradient
 
 ROUNDS = 15
 CPU = torch.device("cpu")

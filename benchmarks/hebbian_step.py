@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 
 import torch
+from bench.methods._shared.bilinear import weight_gradient
+from bench.methods.hebbian.softhebb import SoftHebb, filters
+from bench.methods.hebbian.triangle import Triangle
 from torch import Tensor
 
 from bench import Seeds, Task
-from methods._shared.bilinear import weight_gradient
-from methods.hebbian.softhebb import SoftHebb, filters
-from methods.hebbian.triangle import Triangle
 
 Call = Callable[[], object]
 WARM_UP_ROUNDS = 2

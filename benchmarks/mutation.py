@@ -173,12 +173,10 @@ def run_pytest(tree: Path, tests: list[str], log: Path) -> None:
     sys.path.insert(0, str(tree))
     import pytest
 
-    import bench
-    import methods
+    import bench.methods
 
-    for module in (bench, methods):
-        if not Path(str(module.__file__)).is_relative_to(tree):
-            sys.exit(f"mutation: {module.__file__} is not in {tree}")
+    if not Path(str(bench.methods.__file__)).is_relative_to(tree):
+        sys.exit(f"mutation: {bench.methods.__file__} is not in {tree}")
     sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
 
 

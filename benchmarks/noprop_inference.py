@@ -16,12 +16,12 @@ from statistics import median
 from typing import Any
 
 import torch
+from bench.methods.noprop.ct import NoPropCT
+from bench.methods.noprop.denoiser_ct import DenoiserCT
+from bench.methods.noprop.fm import NoPropFM
 from torch import Tensor
 
 from bench import Seeds, Task
-from methods.noprop.ct import NoPropCT
-from methods.noprop.denoiser_ct import DenoiserCT
-from methods.noprop.fm import NoPropFM
 
 IMAGES, STEPS, PLAIN_STEPS = 500, 1000, 20
 TASK = Task("mnist", 10, (1, 28, 28), 60_000, DenoiserCT, {"T": STEPS})

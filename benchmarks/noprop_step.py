@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.denoiser import Denoiser
+from bench.methods.noprop.schedule import coefficients, cosine
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,8 +36,6 @@ from bench import Batch, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
 from bench.measure.live_peak import live_peak_bytes
 from bench.measure.retained import retained_bytes
-from methods.noprop.denoiser import Denoiser
-from methods.noprop.schedule import coefficients, cosine
 
 IMAGE_SHAPE, N_CLASSES = (1, 28, 28), 10
 BATCH_SIZE = 128

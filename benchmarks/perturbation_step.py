@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.perturbation.evolution_strategies import EvolutionStrategies
+from bench.methods.perturbation.low_rank_evolution import LowRankEvolution
+from bench.methods.perturbation.population import apply, shaped
+from bench.methods.perturbation.weight_perturbation import WeightPerturbation
 
 from bench import Batch, Method, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
-from methods._shared.directions import draw
-from methods.perturbation.evolution_strategies import EvolutionStrategies
-from methods.perturbation.low_rank_evolution import LowRankEvolution
-from methods.perturbation.population import apply, shaped
-from methods.perturbation.weight_perturbation import WeightPerturbation
 
 BATCH_SIZE = 128
 MEMBERS = 16

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import torch
+from bench.methods.hebbian.softhebb import SoftHebb, SoftHebbSettings
 from torch import Tensor, nn
 
 from bench import Batch, Progress, Seeds, Task, data
 from bench.api.dataset import Split
 from bench.catalog.catalog import Catalog
 from bench.data import Batches
-from methods.hebbian.softhebb import SoftHebb, SoftHebbSettings
 
 UPDATE, READOUT = 10, 64  # images
 UPDATES = 4  # in a batch

@@ -1,7 +1,9 @@
 """What every test may ask for: a method by name on a small net, a small task, a small batch."""
 
 import os
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,16 @@ os.unsetenv("COLUMNS")
 
 BROWSER = (Path("/usr/bin/chromium").exists(), Path("/usr/bin/chromedriver").exists(), find_spec("selenium"))
 NO_BROWSER = "needs Chromium (Debian: chromium and chromium-driver) and selenium"
+
+
+def pytest_sessionstart() -> None:
+    """Entry points are written when the suite is installed; those of an older checkout name modules that are gone."""
+    table = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    declared = {(group, *point) for group, points in table["entry-points"].items() for point in points.items()}
+    installed = distribution(table["name"]).entry_points
+    stale = {(p.group, p.name, p.value) for p in installed if p.group.startswith("bench.")} - declared
+    if stale:
+        pytest.exit(f"installed entry points are stale, as {min(stale)}: pip install -e '.[dev]' once more", 2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -108,7 +108,7 @@ def registered(file: Path, module: str | None) -> list[type]:
 
 
 def _import_module(module: str) -> ModuleType:
-    if module in sys.modules or module.partition(".")[0] in ("bench", "methods"):
+    if module in sys.modules or module.partition(".")[0] == "bench":
         return importlib.import_module(module)
     with untouched():
         return importlib.import_module(module)

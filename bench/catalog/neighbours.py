@@ -30,7 +30,7 @@ def neighbour(name: str, folder: Path, *, absolute: bool = False) -> list[Path]:
 @cache
 def is_installed(name: str) -> bool:
     """Whether a top-level name is one of Python's, the suite's, or of an installed package."""
-    if name in sys.stdlib_module_names or name in ("bench", "methods"):
+    if name in sys.stdlib_module_names or name == "bench":
         return True
     places = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     return PathFinder.find_spec(name, places) is not None

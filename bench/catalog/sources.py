@@ -2,8 +2,8 @@
 
 Hashed is what the code does: the syntax tree, without comments and docstrings, of its file and of all that it imports,
 followed to the ends, from its own top-level package, from its own folder where it is a plugin file, and from
-`bench.nets`, whose layers methods and nets share. The rest of the harness has a version instead (NUMERICS in
-bench.spec.identity): it moves no number without being told.
+`bench.nets` and `bench.methods`, which methods and nets share. The rest of the harness has a version instead (NUMERICS
+in bench.spec.identity): it moves no number without being told.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.catalog.neighbours import neighbour
 
-HARNESS, SHARED = "bench", "bench.nets"
+HARNESS, NETS, METHODS = "bench", "bench.nets", "bench.methods"
 UNSEEN = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a syntax tree that change nothing
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -27,9 +27,9 @@ def source_hash(file: Path, module: str | None) -> str:
 
 
 def hash_of(found: dict[Path, bytes]) -> str:
-    """The hash of source texts, whatever folder they lie in."""
+    """The hash of source texts, whatever folder they lie in: a checkout and a wheel have other folders above them."""
     digest = hashlib.sha256()
-    for path in sorted(found):
+    for path in sorted(found, key=lambda path: path.parts[::-1]):
         digest.update(meaning(found[path]).encode() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -111,7 +111,7 @@ def _counting(name: str, package: str | None, folder: Path, by: Path) -> list[Pa
         return neighbour(name.lstrip("."), base) if own else []
     if package is None and (found := neighbour(name, folder, absolute=True)):
         return found
-    shared = name == SHARED or name.startswith(f"{SHARED}.")
+    shared = name == NETS or name.startswith((f"{NETS}.", f"{METHODS}."))
     own = package is not None and package != HARNESS and name.partition(".")[0] == package
     file = module_file(name) if shared or own else None
     return [file] if file else []

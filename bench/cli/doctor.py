@@ -1,12 +1,16 @@
 """`bench doctor`: what this machine can do, in lines for a person."""
 
+import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.catalog.catalog import Catalog
 from bench.cli.options import DataDir, Plugins, catalog_of
 from bench.cli.printing import BAD_INPUT, table
+
+NAME = "backprop-free-bench"  # of our distribution
 
 
 def doctor(data_dir: DataDir = None, plugin: Plugins = None) -> int:
@@ -33,6 +37,7 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
     to_put = [name for name in missing if name not in to_fetch]
     here = [name for name in sets if name not in missing]
     free = os.statvfs(Path.cwd())
+    others = others_of(importlib.metadata.packages_distributions())
     return [
         ["python", facts["python"]],
         ["torch", torch.__version__],
@@ -46,11 +51,21 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
         ["energy of a run", _energy()],
         ["others' load", "measurable" if cpu_load.load() else "not measurable here (needs /proc)"],
         ["methods", ", ".join(sorted(catalog.methods))],
+        *(
+            [["package bench", f"also of {', '.join(others)}; install the suite in a venv of its own"]]
+            if others
+            else []
+        ),
         ["data folder", str(where)],
         ["data sets here", ", ".join(here)],
         ["data sets missing", f"{', '.join(to_fetch)}; fetch with --download" if to_fetch else "none"],
         *([["data sets missing", f"{', '.join(to_put)}; put their files into the data folder"]] if to_put else []),
     ]
+
+
+def others_of(distributions: Mapping[str, Sequence[str]]) -> list[str]:
+    """Other distributions that install a package `bench`: their files and ours lie in one folder."""
+    return sorted({*distributions.get("bench", ())} - {NAME})
 
 
 def _gpus() -> list[str]:

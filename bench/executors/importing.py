@@ -1,7 +1,7 @@
 """Where the processes that we start import from: where this one did, and never from the working folder.
 
 `python -c` and `python -m`, by which the fork server, its resource tracker and jobs of clusters start, put the working
-folder first on the search path: a torch.py or a methods/ there would run in place of what is installed.
+folder first on the search path: a torch.py or a bench/ there would run in place of what is installed.
 """
 
 import contextlib

@@ -11,7 +11,8 @@ beside this one: `checkpoint`, `micro_batches`, `supervision`, `learns`.
 """
 
 from bench import Claims, MethodInfo, register
-from methods.backprop.whole_net import BackpropSettings, WholeNet
+
+from .whole_net import BackpropSettings, WholeNet
 
 
 @register

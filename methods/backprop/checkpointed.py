@@ -7,7 +7,8 @@ gains nothing on the mlp, whose blocks hold little but their inputs.
 from pydantic import Field
 
 from bench import Claims, MethodInfo, register
-from methods.backprop.whole_net import BackpropSettings, WholeNet
+
+from .whole_net import BackpropSettings, WholeNet
 
 
 class CheckpointedSettings(BackpropSettings):

@@ -7,7 +7,8 @@ Deviations: cross-entropies, where theirs are hinge losses whose weight decays.
 from pydantic import Field
 
 from bench import Claims, MethodInfo, register
-from methods.backprop.whole_net import BackpropSettings, WholeNet
+
+from .whole_net import BackpropSettings, WholeNet
 
 
 class DeepSupervisionSettings(BackpropSettings):

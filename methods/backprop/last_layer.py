@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from bench import Claims, MethodInfo, register
-from methods.backprop.whole_net import BackpropSettings, WholeNet
+
+from .whole_net import BackpropSettings, WholeNet
 
 
 class LastLayerSettings(BackpropSettings):

@@ -6,7 +6,8 @@ The same gradient but for rounding, unless the net has batch norm, whose statist
 from pydantic import Field
 
 from bench import Claims, MethodInfo, register
-from methods.backprop.whole_net import BackpropSettings, WholeNet
+
+from .whole_net import BackpropSettings, WholeNet
 
 
 class MicroBatchSettings(BackpropSettings):

@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 
 from bench import Claims, MethodInfo, Net, Task, register
-from methods.backprop.last_layer import LastLayerSettings
-from methods.backprop.whole_net import WholeNet
+
+from .last_layer import LastLayerSettings
+from .whole_net import WholeNet
 
 
 class RandomFeaturesSettings(LastLayerSettings):

@@ -24,7 +24,8 @@ from torch.autograd import Function
 from bench import Claims, Facts, MethodInfo, Net, Seeds, Task, register
 from bench.api.errors import ConfigError
 from bench.nets.reversible import Coupling
-from methods.backprop.whole_net import BackpropSettings, WholeNet
+
+from .whole_net import BackpropSettings, WholeNet
 
 
 @register

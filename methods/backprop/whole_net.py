@@ -23,7 +23,8 @@ from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, See
 from bench.api.errors import ConfigError
 from bench.api.spread import WholeGradient
 from bench.nets.layers import ReLUDropout, lend_generator
-from methods._shared.optimizers import adamw
+
+from .._shared.optimizers import adamw
 
 
 class BackpropSettings(AdamWSettings):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from methods._shared.bilinear import Gradient
-from methods.energy.layers import Chain, Memory
+from .._shared.bilinear import Gradient
+from .layers import Chain, Memory
 
 aten: Any = torch.ops.aten
 

@@ -48,11 +48,12 @@ from bench import (
     step_size,
 )
 from bench.api.artifact import Artifact, Lines
-from methods._shared.bilinear import hand_over
-from methods._shared.directions import draw
-from methods._shared.optimizers import adamw
-from methods.energy.hopfield import HopfieldSettings, Relaxation
-from methods.energy.layers import Chain, refuse_flat
+
+from .._shared.bilinear import hand_over
+from .._shared.directions import draw
+from .._shared.optimizers import adamw
+from .hopfield import HopfieldSettings, Relaxation
+from .layers import Chain, refuse_flat
 
 
 class EquilibriumPropagationSettings(HopfieldSettings, AdamWSettings):

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from methods._shared.bilinear import Gradient
-from methods.energy.layers import Chain, Linear, Memory
+from .._shared.bilinear import Gradient
+from .layers import Chain, Linear, Memory
 
 
 class HopfieldSettings(BaseModel):

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Net, Task
-from methods._shared.bilinear import Gradient, weight_gradient
-from methods.local.isolated import output_shapes
-from methods.target.mirror import Stage, pooled, stages, unpooled
+
+from .._shared.bilinear import Gradient, weight_gradient
+from ..local.isolated import output_shapes
+from ..target.mirror import Stage, pooled, stages, unpooled
 
 
 class Layer(ABC):

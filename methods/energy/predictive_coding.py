@@ -46,10 +46,11 @@ from torch import Tensor
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Seeds, Task, register
 from bench.api.artifact import Artifact, Lines
 from bench.api.errors import ConfigError
-from methods._shared.bilinear import hand_over
-from methods._shared.optimizers import adamw
-from methods.energy.coding import CodingSettings, Relaxation
-from methods.energy.layers import Chain, refuse_flat
+
+from .._shared.bilinear import hand_over
+from .._shared.optimizers import adamw
+from .coding import CodingSettings, Relaxation
+from .layers import Chain, refuse_flat
 
 
 class PredictiveCodingSettings(CodingSettings, AdamWSettings):

@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.optimizers import adamw
-from methods.feedback.direct import backward, cut, direct_feedback, error, forward
+
+from .._shared.optimizers import adamw
+from .direct import backward, cut, direct_feedback, error, forward
 
 
 class DirectFeedbackAlignmentSettings(AdamWSettings):

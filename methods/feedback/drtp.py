@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.optimizers import adamw
-from methods.feedback.direct import Stage, cut, direct_feedback, error
+
+from .._shared.optimizers import adamw
+from .direct import Stage, cut, direct_feedback, error
 
 
 @register

@@ -26,8 +26,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.optimizers import adamw
-from methods.feedback.layered import lay, sending_layers, uniform
+
+from .._shared.optimizers import adamw
+from .layered import lay, sending_layers, uniform
 
 
 class WeightMirrorSettings(AdamWSettings):

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
 from bench.api.net import Net
-from methods._shared.bilinear import Gradient, hand_over
-from methods._shared.directions import Directions, draw
-from methods._shared.optimizers import adamw
-from methods.forward.tangents import Activities, Draw, Weights, forward
+
+from .._shared.bilinear import Gradient, hand_over
+from .._shared.directions import Directions, draw
+from .._shared.optimizers import adamw
+from .tangents import Activities, Draw, Weights, forward
 
 
 class ForwardGradientSettings(AdamWSettings):

@@ -33,11 +33,12 @@ from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Progr
 from bench.api.net import Net
 from bench.api.seeds import drawn_from
 from bench.nets.localmixer import PatchMean
-from methods._shared.bilinear import Gradient, hand_over, weight_gradient
-from methods._shared.optimizers import adamw
-from methods.forward.forward_gradient import cross_entropy_gradient
-from methods.forward.tangents import Carried, Tangent, push
-from methods.local.heads import HeadSettings, build_head
+
+from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.optimizers import adamw
+from ..local.heads import HeadSettings, build_head
+from .forward_gradient import cross_entropy_gradient
+from .tangents import Carried, Tangent, push
 
 Space = Literal["activity", "weight"]
 Step = Callable[[Tensor], Gradient]  # a block's gradient, for the slopes of the examples' losses along its guess, (B,)

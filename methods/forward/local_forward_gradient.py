@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
 from bench.api.net import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
-from methods._shared.bilinear import Gradient, hand_over, weight_gradient
-from methods._shared.directions import draw
-from methods._shared.optimizers import adamw
-from methods.forward.forward_gradient import ForwardGradientSettings, cross_entropy_gradient, split, weight_directions
-from methods.forward.tangents import Activities, Draw, Site, Weights, forward
+
+from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.directions import draw
+from .._shared.optimizers import adamw
+from .forward_gradient import ForwardGradientSettings, cross_entropy_gradient, split, weight_directions
+from .tangents import Activities, Draw, Site, Weights, forward
 
 
 @register

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from bench.api.net import Net
 from bench.nets.localmixer import Normed, Patches, PatchMean, Residual, in_groups
-from methods._shared.bilinear import Gradient, along_input, along_weights, as_directions, weight_gradient
+
+from .._shared.bilinear import Gradient, along_input, along_weights, as_directions, weight_gradient
 
 Tangent = Tensor | None  # None: no direction has reached this place
 Draw = Callable[[tuple[int, ...], Tensor], Tensor]

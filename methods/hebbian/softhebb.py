@@ -59,11 +59,12 @@ from bench import (
     register,
 )
 from bench.nets.layers import lend_generator
-from methods._shared.bilinear import weight_gradient
-from methods._shared.descent import descend
-from methods._shared.optimizers import adam
-from methods._shared.schedule import fall
-from methods.hebbian.triangle import Centred, competitive
+
+from .._shared.bilinear import weight_gradient
+from .._shared.descent import descend
+from .._shared.optimizers import adam
+from .._shared.schedule import fall
+from .triangle import Centred, competitive
 
 MILESTONES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
 TINY = 1e-30

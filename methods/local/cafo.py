@@ -28,10 +28,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.optimizers import adamw
-from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
-from methods.local.heads import zero_linear
-from methods.local.isolated import output_shapes
+
+from .._shared.optimizers import adamw
+from .estimators import EstimatorSettings, claims_of, classified, learn
+from .heads import zero_linear
+from .isolated import output_shapes
 
 
 class CaFoSettings(EstimatorSettings, AdamWSettings):

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Seeds, Task, register
 from bench.api.errors import ConfigError
-from methods._shared.optimizers import adamw
-from methods.local.isolated import groups
+
+from .._shared.optimizers import adamw
+from .isolated import groups
 
 
 class CascadeSettings(AdamWSettings):

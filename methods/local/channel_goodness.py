@@ -35,9 +35,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.optimizers import adamw
-from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
-from methods.local.isolated import output_shapes
+
+from .._shared.optimizers import adamw
+from .estimators import EstimatorSettings, claims_of, classified, learn
+from .isolated import output_shapes
 
 EPS = 1e-5  # beside a variance
 

@@ -28,10 +28,11 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from bench import Claims
-from methods._shared.bilinear import Gradient, hand_over
-from methods._shared.directions import Directions, draw
-from methods.forward.forward_gradient import split, weight_directions
-from methods.forward.tangents import Draw
+
+from .._shared.bilinear import Gradient, hand_over
+from .._shared.directions import Directions, draw
+from ..forward.forward_gradient import split, weight_directions
+from ..forward.tangents import Draw
 
 Objective = Callable[[], tuple[Tensor, Tensor]]  # the loss, and the output that the next module is given
 

@@ -38,10 +38,11 @@ from torch.optim import SGD
 
 from bench import Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
-from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
-from methods.local.goodness import MOMENTUM, RECIPES, Negatives, wrong_labels
-from methods.local.heads import zero_linear
-from methods.local.isolated import output_shapes
+
+from .estimators import EstimatorSettings, claims_of, classified, learn
+from .goodness import MOMENTUM, RECIPES, Negatives, wrong_labels
+from .heads import zero_linear
+from .isolated import output_shapes
 
 MOST_UNITS = 2**20  # of a layer, over a batch: larger tensors cost more in page faults than in work (cnn: 2x the time)
 

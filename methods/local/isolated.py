@@ -25,9 +25,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds
-from methods._shared.optimizers import adamw
-from methods.local.estimators import EstimatorSettings, claims_of, learn
-from methods.local.heads import Shape
+
+from .._shared.optimizers import adamw
+from .estimators import EstimatorSettings, claims_of, learn
+from .heads import Shape
 
 MILESTONES = (0.5, 0.75, 0.89, 0.94)  # of training, in the code of Nokland and Eidnes
 

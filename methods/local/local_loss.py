@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from bench import Claims, Facts, MethodInfo, Seeds, Task, register
 from bench.api.errors import ConfigError
 from bench.api.seeds import drawn_from
-from methods.local.heads import HeadSettings, Shape, build_head
-from methods.local.isolated import Isolated, IsolatedSettings, Prediction, groups, output_shapes
+
+from .heads import HeadSettings, Shape, build_head
+from .isolated import Isolated, IsolatedSettings, Prediction, groups, output_shapes
 
 
 class LocalLossSettings(IsolatedSettings, HeadSettings):

@@ -37,10 +37,11 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
-from methods._shared.optimizers import adamw
-from methods.local.estimators import EstimatorSettings, add_gradient, claims_of, classified, learn
-from methods.local.heads import Shape
-from methods.local.isolated import output_shapes
+
+from .._shared.optimizers import adamw
+from .estimators import EstimatorSettings, add_gradient, claims_of, classified, learn
+from .heads import Shape
+from .isolated import output_shapes
 
 
 class ViewSettings(AdamWSettings):

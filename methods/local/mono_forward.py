@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from bench import Claims, MethodInfo, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
-from methods.local.isolated import Isolated, IsolatedSettings, Prediction, hidden_bodies, output_shapes
+
+from .isolated import Isolated, IsolatedSettings, Prediction, hidden_bodies, output_shapes
 
 
 class MonoForwardSettings(IsolatedSettings):

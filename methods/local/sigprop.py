@@ -31,9 +31,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register, step_size
-from methods._shared.optimizers import adam
-from methods._shared.schedule import fall
-from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
+
+from .._shared.optimizers import adam
+from .._shared.schedule import fall
+from .estimators import EstimatorSettings, claims_of, classified, learn
 
 
 class SigPropSettings(EstimatorSettings, AdamSettings):

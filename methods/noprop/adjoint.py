@@ -24,8 +24,9 @@ from torchdiffeq import odeint_adjoint
 
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Progress, Seeds, Task, register
 from bench.nets.layers import lend_generator, noise_like
-from methods._shared.optimizers import adamw
-from methods.noprop.denoiser_ct import DenoiserCT
+
+from .._shared.optimizers import adamw
+from .denoiser_ct import DenoiserCT
 
 
 class AdjointSettings(AdamWSettings):

@@ -27,13 +27,14 @@ from torch import Tensor, nn
 
 from bench import AdamSettings, Artifact, Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, Way, register
 from bench.nets.layers import lend_generator, noise_like
-from methods._shared.optimizers import adam
-from methods.noprop.denoiser_ct import DenoiserCT
-from methods.noprop.gamma import LearnedSchedule, Schedule
-from methods.noprop.labels import mean_embedding
-from methods.noprop.objective import diffuse, prior_kl, squared_error
-from methods.noprop.pictures import of_labels, of_schedule
-from methods.noprop.samplers import SHOWN_STEPS, Sampler, last, sample, shown_times, step_counts
+
+from .._shared.optimizers import adam
+from .denoiser_ct import DenoiserCT
+from .gamma import LearnedSchedule, Schedule
+from .labels import mean_embedding
+from .objective import diffuse, prior_kl, squared_error
+from .pictures import of_labels, of_schedule
+from .samplers import SHOWN_STEPS, Sampler, last, sample, shown_times, step_counts
 
 SAMPLERS: tuple[Sampler, ...] = ("ancestral", "ddim", "euler", "heun")
 

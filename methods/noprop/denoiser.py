@@ -6,7 +6,7 @@ Paper: Li, Teh, Pascanu 2025, arXiv 2503.24322, Figure 6 (left) and Eq. 17-19.
     z_0 ~ N(0, I),  z_t = (1 - g_t) z_{t-1} + g_t uhat_t(z_{t-1}, x),  g_t = tanh(w_t),  scores = log p_out(. | z_T)
 
 Where the embeddings are images (prototypes), z goes through a tower like the image's. Left open by the paper and
-chosen here: g_t starts at tanh(1), theta_out as methods.noprop.labels says (a default start of it keeps the backprop
+chosen here: g_t starts at tanh(1), theta_out as labels.py says (a default start of it keeps the backprop
 baseline from learning).
 """
 
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from bench import Net, register
 from bench.api.net import Prototypes
 from bench.nets.layers import noise_like
-from methods.noprop.labels import Labels, LabelSettings, mean_embedding
-from methods.noprop.towers import ImageTower, TowerSettings
+
+from .labels import Labels, LabelSettings, mean_embedding
+from .towers import ImageTower, TowerSettings
 
 
 class DenoiserSettings(TowerSettings, LabelSettings):

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from bench import Net, register
 from bench.api.net import Prototypes
 from bench.nets.layers import noise_like
-from methods.noprop.labels import Labels, LabelSettings
-from methods.noprop.towers import TIME_FEATURES, ImageTower, TowerSettings, sinusoids
+
+from .labels import Labels, LabelSettings
+from .towers import TIME_FEATURES, ImageTower, TowerSettings, sinusoids
 
 
 class DenoiserCTSettings(TowerSettings, LabelSettings):

@@ -1,7 +1,7 @@
 """DiffusionBlocks: every block is a denoiser of its own noise levels, and learns alone to tell the class from them.
 
 Paper: Shing, Koyama, Akiba 2026, "DiffusionBlocks: Block-wise neural network training via diffusion interpretation",
-arXiv 2506.14202, for classification; factors c, weight, partition and overlap as in methods.noprop.edm. For block b of
+arXiv 2506.14202, for classification; factors c, weight, partition and overlap as in edm.py. For block b of
 B, with sigma drawn from its interval for each example, and z = u_y + sigma eps:
 
     scores_b(z; sigma, x) = theta_out(c_skip z + c_out F_b(c_in z; c_noise, x))
@@ -50,14 +50,15 @@ from bench.api.errors import ConfigError
 from bench.api.seeds import derive
 from bench.api.spread import BlockStep, IndependentBlocks
 from bench.nets.layers import lend_generator, noise_like
-from methods._shared.optimizers import adamw
-from methods.noprop.denoiser import Denoiser, DenoiserBlock, DenoiserSettings
-from methods.noprop.edm import EDMSettings, NoiseLevels, euler_step, inference_levels, owner, precondition
-from methods.noprop.execution import in_turn, threaded
-from methods.noprop.labels import mean_embedding
-from methods.noprop.level_block import LevelBlock
-from methods.noprop.pictures import of_labels, of_schedule
-from methods.noprop.samplers import last, step_counts
+
+from .._shared.optimizers import adamw
+from .denoiser import Denoiser, DenoiserBlock, DenoiserSettings
+from .edm import EDMSettings, NoiseLevels, euler_step, inference_levels, owner, precondition
+from .execution import in_turn, threaded
+from .labels import mean_embedding
+from .level_block import LevelBlock
+from .pictures import of_labels, of_schedule
+from .samplers import last, step_counts
 
 
 class DiffusionBlocksSettings(EDMSettings, AdamWSettings):

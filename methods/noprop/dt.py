@@ -41,15 +41,16 @@ from bench import (
 from bench.api.errors import ConfigError
 from bench.api.spread import BlockStep, IndependentBlocks
 from bench.nets.layers import lend_generator, noise_like
-from methods._shared.optimizers import adamw
-from methods.noprop.denoiser import Denoiser, DenoiserBlock
-from methods.noprop.execution import Term, in_turn, threaded, train_block
-from methods.noprop.labels import mean_embedding
-from methods.noprop.objective import diffuse, prior_kl
-from methods.noprop.pictures import of_labels, of_schedule
-from methods.noprop.samplers import last
-from methods.noprop.schedule import coefficients, cosine
-from methods.noprop.stacked import StackedBlocks
+
+from .._shared.optimizers import adamw
+from .denoiser import Denoiser, DenoiserBlock
+from .execution import Term, in_turn, threaded, train_block
+from .labels import mean_embedding
+from .objective import diffuse, prior_kl
+from .pictures import of_labels, of_schedule
+from .samplers import last
+from .schedule import coefficients, cosine
+from .stacked import StackedBlocks
 
 
 class NoPropDTSettings(AdamWSettings):

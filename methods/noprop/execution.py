@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench import Batch
-from methods.noprop.labels import mean_embedding
-from methods.noprop.objective import diffuse, squared_error
+
+from .labels import mean_embedding
+from .objective import diffuse, squared_error
 
 Result = TypeVar("Result")
 

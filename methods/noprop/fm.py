@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from bench import AdamSettings, Artifact, Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, Way, register
 from bench.nets.layers import lend_generator, noise_like
-from methods._shared.optimizers import adam
-from methods.noprop.denoiser_ct import DenoiserCT
-from methods.noprop.labels import squared_distances
-from methods.noprop.objective import squared_error
-from methods.noprop.pictures import of_labels
-from methods.noprop.samplers import SHOWN_STEPS, Solver, last, shown_times, solve, step_counts
+
+from .._shared.optimizers import adam
+from .denoiser_ct import DenoiserCT
+from .labels import squared_distances
+from .objective import squared_error
+from .pictures import of_labels
+from .samplers import SHOWN_STEPS, Solver, last, shown_times, solve, step_counts
 
 SHARPEST = 0.1  # for pictures: at t = 1 the path has no spread, and every z_1 would be certain
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")

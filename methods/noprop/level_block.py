@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from methods.noprop.denoiser import DenoiserBlock
-from methods.noprop.labels import mean_embedding
-from methods.noprop.towers import TIME_FEATURES, sinusoids
+from .denoiser import DenoiserBlock
+from .labels import mean_embedding
+from .towers import TIME_FEATURES, sinusoids
 
 
 class LevelBlock(nn.Module):

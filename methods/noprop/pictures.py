@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from bench import Artifact, Batch, Images, Lines
-from methods.noprop.labels import Labels
+
+from .labels import Labels
 
 SIGNAL, WEIGHT = r"$\bar{\alpha}$: share of signal in $z_t$", "weight of the denoising loss"
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from bench.nets.layers import noise_like
-from methods.noprop.gamma import Noise
+
+from .gamma import Noise
 
 Solver = Literal["euler", "heun"]
 Sampler = Literal["ancestral", "ddim", "euler", "heun"]

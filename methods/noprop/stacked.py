@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.nets.layers import ReLUDropout
-from methods.noprop.denoiser import DenoiserBlock
-from methods.noprop.towers import ImageTower
+
+from .denoiser import DenoiserBlock
+from .towers import ImageTower
 
 
 class StackedBlocks:

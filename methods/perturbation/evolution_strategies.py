@@ -20,8 +20,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Seeds, StepSize, Task, register, step_size
-from methods._shared.directions import Directions, draw
-from methods.perturbation.population import OptimizerName, Shaping, apply, build_optimizer, population_losses, shaped
+
+from .._shared.directions import Directions, draw
+from .population import OptimizerName, Shaping, apply, build_optimizer, population_losses, shaped
 
 
 class EvolutionStrategiesSettings(StepSize):

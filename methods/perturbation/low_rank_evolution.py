@@ -27,8 +27,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Seeds, StepSize, Task, register, step_size
-from methods._shared.directions import draw
-from methods.perturbation.population import (
+
+from .._shared.directions import draw
+from .population import (
     OptimizerName,
     Shaping,
     apply,

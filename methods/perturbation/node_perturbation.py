@@ -32,9 +32,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
-from methods._shared.bilinear import weight_gradient
-from methods._shared.directions import Directions, draw
-from methods.perturbation.population import OptimizerName, apply, build_optimizer, example_losses
+
+from .._shared.bilinear import weight_gradient
+from .._shared.directions import Directions, draw
+from .population import OptimizerName, apply, build_optimizer, example_losses
 
 Layer = nn.Linear | nn.Conv2d
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Batch
-from methods._shared.bilinear import hand_over
+
+from .._shared.bilinear import hand_over
 
 OptimizerName = Literal["sgd", "momentum", "adam"]
 Shaping = Literal["centred-ranks", "z-score", "raw"]

@@ -25,7 +25,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Seeds, StepSize, Task, register, step_size
-from methods._shared.directions import Directions, draw
+
+from .._shared.directions import Directions, draw
 
 
 class SPSASettings(StepSize):

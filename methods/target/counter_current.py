@@ -40,8 +40,9 @@ from torch.optim import SGD
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
-from methods.local.estimators import EstimatorSettings, claims_of, classified, learn
-from methods.target.mirror import Mirror, mirrors, stages
+
+from ..local.estimators import EstimatorSettings, claims_of, classified, learn
+from .mirror import Mirror, mirrors, stages
 
 EPS = 1e-12  # least length of a row, so that one of zeros has a direction, 0
 

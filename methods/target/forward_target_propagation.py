@@ -35,8 +35,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
-from methods._shared.optimizers import adamw
-from methods.feedback.direct import cut, direct_feedback, error
+
+from .._shared.optimizers import adamw
+from ..feedback.direct import cut, direct_feedback, error
 
 
 class ForwardTargetPropagationSettings(AdamWSettings):

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.api.net import Net
-from methods.feedback.direct import cut
-from methods.local.isolated import output_shapes
+
+from ..feedback.direct import cut
+from ..local.isolated import output_shapes
 
 
 class Mirror(nn.Module):

@@ -33,9 +33,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register, step_size
-from methods._shared.bilinear import Gradient, hand_over, weight_gradient
-from methods._shared.schedule import fall
-from methods.feedback.direct import cut, error
+
+from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.schedule import fall
+from ..feedback.direct import cut, error
 
 
 class PepitaSettings(StepSize):

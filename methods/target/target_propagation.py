@@ -43,11 +43,12 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
-from methods._shared.directions import draw
-from methods._shared.optimizers import adamw
-from methods.feedback.direct import error
-from methods.local.estimators import EstimatorSettings, claims_of, learn
-from methods.target.mirror import mirrors, pooled, stages, unpooled
+
+from .._shared.directions import draw
+from .._shared.optimizers import adamw
+from ..feedback.direct import error
+from ..local.estimators import EstimatorSettings, claims_of, learn
+from .mirror import mirrors, pooled, stages, unpooled
 
 
 class TargetPropagationSettings(EstimatorSettings, AdamWSettings):

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+from bench.methods.noprop.denoiser import Denoiser
 
 from bench import Batch, Method, Progress, Task
 from bench.audit import alignment
 from bench.testing.subject import small_task
-from methods.noprop.denoiser import Denoiser
 
 START = Progress(0, 10, 0, 1, 0)
 

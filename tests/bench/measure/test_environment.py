@@ -33,9 +33,15 @@ def test_the_identity_follows_the_facts() -> None:
 def test_an_installed_copy_names_the_commit_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And calls itself dirty as soon as it differs from that."""
     checkout, installed = tmp_path / "checkout", tmp_path / "site-packages"
-    for top in (checkout, installed):
-        (top / "bench" / "measure").mkdir(parents=True)
-        (top / "bench" / "measure" / "environment.py").write_text("x = 1")
+    for file in (
+        checkout / "bench" / "measure" / "environment.py",
+        installed / "bench" / "measure" / "environment.py",
+        checkout / "bench" / "methods.py",
+        checkout / "methods" / "rule.py",
+        installed / "bench" / "methods" / "rule.py",
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x = 1")
     git = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, *arguments], check=True)
@@ -44,7 +50,9 @@ def test_an_installed_copy_names_the_commit_it_came_from(tmp_path: Path, monkeyp
     facts = module._git()
     assert len(facts["git_commit"]) == 40
     assert facts["git_dirty"] is False
-    (installed / "bench" / "measure" / "environment.py").write_text("x = 2")
-    assert module._git()["git_dirty"] is True
+    for file in ("measure/environment.py", "methods/rule.py"):
+        (installed / "bench" / file).write_text("x = 2")
+        assert module._git()["git_dirty"] is True
+        (installed / "bench" / file).write_text("x = 1")
     shutil.rmtree(checkout)
     assert module._git() == {"git_commit": None, "git_dirty": None}

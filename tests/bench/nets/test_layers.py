@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.towers import ImageTower, TowerSettings
 from torch import Tensor
 
 from bench.api.errors import ConfigError
 from bench.nets.layers import ReLUDropout
-from methods.noprop.towers import ImageTower, TowerSettings
 
 N = 200_000
 

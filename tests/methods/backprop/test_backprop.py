@@ -7,13 +7,13 @@ from weakref import WeakSet
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.backprop.backprop import Backprop
 from torch import Tensor, nn
 
 from bench import Batch, Progress, Seeds
 from bench.audit.passes import passes
 from bench.catalog.catalog import Catalog
 from bench.testing import small_task
-from methods.backprop.backprop import Backprop
 
 START = Progress(0, 1, 0, 1, 0)
 LAYERED = ("mlp", "cnn")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.energy.equilibrium_propagation import EquilibriumPropagation
 from torch import Tensor, nn
 
 from bench import Batch, Task
@@ -22,7 +23,6 @@ from bench.measure.retained import retained_bytes
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing.subject import small_task
-from methods.energy.equilibrium_propagation import EquilibriumPropagation
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START
 

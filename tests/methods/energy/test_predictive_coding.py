@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.energy.predictive_coding import PredictiveCoding
 from torch import Tensor
 
 from bench import Batch, Progress, Task
@@ -19,7 +20,6 @@ from bench.audit.reverse_mode import reach
 from bench.measure.retained import retained_bytes
 from bench.nets.mlp import MLP
 from bench.testing.subject import small_task
-from methods.energy.predictive_coding import PredictiveCoding
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START
 

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.feedback.direct import cut, error
+from bench.methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
+from bench.methods.feedback.drtp import DRTP
+from bench.methods.feedback.feedback_alignment import FeedbackAlignment
+from bench.methods.feedback.layered import routed
 from torch import Tensor, nn
 
 from bench import Batch, Progress, Seeds, Task
 from bench.api.net import Net
 from bench.audit.dependency import update_dependency
 from bench.nets.mlp import MLP
-from methods.feedback.direct import cut, error
-from methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
-from methods.feedback.drtp import DRTP
-from methods.feedback.feedback_alignment import FeedbackAlignment
-from methods.feedback.layered import routed
 from tests.methods.feedback.oracles import NETS, assert_same, doubled, grads, twin
 
 START = Progress(0, 1, 0, 1, 0)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.feedback.weight_mirror import WeightMirror
 from torch import Tensor
 
 from bench import Batch, Progress
 from bench.runner import compute
-from methods.feedback.weight_mirror import WeightMirror
 from tests.methods.feedback.oracles import NETS, doubled
 
 START = Progress(0, 1, 0, 1, 0)

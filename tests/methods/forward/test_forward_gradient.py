@@ -3,6 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.forward import forward_gradient, local_forward_gradient
+from bench.methods.forward.forward_gradient import activity_estimate, weight_estimate
+from bench.methods.forward.local_forward_gradient import features, slopes
+from bench.methods.forward.tangents import Weights, forward
 from torch import Tensor, nn
 
 from bench import Batch, Progress, Seeds
@@ -13,11 +18,6 @@ from bench.catalog.catalog import Catalog
 from bench.nets.localmixer import Normed, TokenLinear
 from bench.testing.claims import check_passes, check_reverse_mode
 from bench.testing.subject import CPU, Subject, small_task
-from methods._shared.directions import draw
-from methods.forward import forward_gradient, local_forward_gradient
-from methods.forward.forward_gradient import activity_estimate, weight_estimate
-from methods.forward.local_forward_gradient import features, slopes
-from methods.forward.tangents import Weights, forward
 
 PROGRESS = Progress(0, 10, 0, 1, 0)
 MIXER = {"depth": 2, "patches": 2, "channels": 8, "groups": 2}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.methods._shared.directions import draw
 
-from methods._shared.directions import draw
 from tests.methods.local.derived import Pred
 from tests.methods.rederived import (
     AdamW,

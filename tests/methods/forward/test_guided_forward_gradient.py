@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.forward import guided_forward_gradient
+from bench.methods.forward.guided_forward_gradient import estimate
 from torch import Tensor, nn
 
 from bench import Batch, Progress
@@ -12,8 +14,6 @@ from bench.api.net import Net
 from bench.catalog.catalog import Catalog
 from bench.testing.claims import check_passes, check_reverse_mode, check_waiting
 from bench.testing.subject import Subject, small_task
-from methods.forward import guided_forward_gradient
-from methods.forward.guided_forward_gradient import estimate
 
 PROGRESS = Progress(0, 10, 0, 1, 0)
 MIXER = {"depth": 3, "patches": 2, "channels": 8, "groups": 2}

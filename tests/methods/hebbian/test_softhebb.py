@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.bilinear import weight_gradient
+from bench.methods.hebbian.softhebb import SoftHebb, compete, hebbian_step
 from torch import Tensor, nn
 
 from bench import Batch, Facts, Images, Progress
@@ -14,8 +16,6 @@ from bench.audit.reverse_mode import observed
 from bench.measure.retained import Retained
 from bench.nets.mlp import MLP
 from bench.testing import small_task
-from methods._shared.bilinear import weight_gradient
-from methods.hebbian.softhebb import SoftHebb, compete, hebbian_step
 from tests.methods.gradients import watched
 from tests.methods.hebbian.oracles import slow_step
 from tests.methods.local.oracles import assert_same

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.hebbian.triangle import Triangle
 
 from bench.api.errors import ConfigError
-from methods.hebbian.triangle import Triangle
 
 
 def built(shape: tuple[int, int, int] = (1, 8, 8), **settings: object) -> Triangle:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench.methods.hebbian.triangle import Triangle
 from torch import nn
 
 from bench import Batch, Progress
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
-from methods.hebbian.triangle import Triangle
 from tests.methods.rederived import Adam, Array, conv, conv_gradient, cross_entropy, linear, max_pool, relu
 from tests.methods.whole_steps import assert_weights, batches, colour_task, in_double, number, numbers
 

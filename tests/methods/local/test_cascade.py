@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.local.cascade import Cascade
 from torch import Tensor
 
 from bench import Batch, Facts, Net, Progress, Seeds
@@ -17,7 +18,6 @@ from bench.audit.weight_transport import weight_transport
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import small_task
-from methods.local.cascade import Cascade
 from tests.methods.local.oracles import assert_same
 
 CLASSES: dict[str, type[Net]] = {"mlp": MLP, "cnn": CNN}

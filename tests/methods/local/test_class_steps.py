@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.methods.local.loco import views
 
-from methods.local.loco import views
 from tests.methods.local.derived import contrast, normalised, normalised_gradient
 from tests.methods.rederived import (
     Adam,

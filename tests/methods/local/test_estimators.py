@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.local.estimators import EstimatorSettings, estimate
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -16,8 +18,6 @@ from bench.catalog.catalog import Catalog
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
-from methods._shared.directions import draw
-from methods.local.estimators import EstimatorSettings, estimate
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same, randomise
 

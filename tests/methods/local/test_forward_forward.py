@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.local import forward_forward
+from bench.methods.local.forward_forward import ForwardForward, ForwardForwardSettings
+from bench.methods.local.goodness import RECIPES, wrong_labels
 from torch import Tensor, nn
 
 from bench import Batch, Facts, Progress, Task
@@ -17,9 +20,6 @@ from bench.measure.retained import retained_bytes
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
-from methods.local import forward_forward
-from methods.local.forward_forward import ForwardForward, ForwardForwardSettings
-from methods.local.goodness import RECIPES, wrong_labels
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same, randomise
 

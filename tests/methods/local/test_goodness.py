@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-
-from methods.local.goodness import StraightThroughReLU, wrong_labels
+from bench.methods.local.goodness import StraightThroughReLU, wrong_labels
 
 
 @pytest.mark.parametrize("kind", ["wrong", "hard"])

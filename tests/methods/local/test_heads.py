@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from bench.methods.local.heads import HeadSettings, build_head, window
 from torch import nn
-
-from methods.local.heads import HeadSettings, build_head, window
 
 
 @pytest.mark.parametrize("limit", [1, 7, 64, 2048])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bench.methods.local.isolated import groups
 from torch import Tensor, nn
 
 from bench import Batch, Progress, Seeds
@@ -13,7 +14,6 @@ from bench.measure.retained import Retained
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
-from methods.local.isolated import groups
 from tests.methods.local.oracles import START, randomise
 
 CLASSES = {"mlp": MLP, "cnn": CNN}

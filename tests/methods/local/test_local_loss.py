@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.local.local_loss import LocalLoss, LocalLossSettings, Similarity
 from torch import Tensor, nn
 
 from bench import Batch, Facts
@@ -13,7 +14,6 @@ from bench.api.errors import ConfigError
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import small_task
-from methods.local.local_loss import LocalLoss, LocalLossSettings, Similarity
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same, randomise, similarity
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.local.loco import LoCo, LoCoSettings, ViewSettings, nt_xent, views
 from torch import Tensor
 
 from bench import Batch, Facts, Net
@@ -13,7 +14,6 @@ from bench.measure.retained import Retained
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
-from methods.local.loco import LoCo, LoCoSettings, ViewSettings, nt_xent, views
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.local.sigprop import SigProp, nearest_context, similarity_loss
 from torch import Tensor
 
 from bench import Batch, Progress
 from bench.measure.retained import retained_bytes
-from methods.local.sigprop import SigProp, nearest_context, similarity_loss
 from tests.methods.gradients import watched
 
 START = Progress(0, 10, 0, 1, 0)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from bench.methods.noprop.denoiser import Denoiser
+from bench.methods.noprop.denoiser_ct import DenoiserCT
 from torch import Tensor
 
 from bench import Batch, Method, Task
-from methods.noprop.denoiser import Denoiser
-from methods.noprop.denoiser_ct import DenoiserCT
 from tests.methods.gradients import watched
 
 NETS = {"denoiser": Denoiser, "denoiser-ct": DenoiserCT}

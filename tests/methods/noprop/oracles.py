@@ -1,9 +1,8 @@
 """What several slow references of NoProp need, written from the equations alone."""
 
 import torch
+from bench.methods.noprop.labels import Labels
 from torch import Tensor
-
-from methods.noprop.labels import Labels
 
 
 def p_out(labels: Labels, z: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.adjoint import Adjoint, AdjointSettings
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from bench import Batch, Facts, Method
-from methods.noprop.adjoint import Adjoint, AdjointSettings
 
 LEARNED = {"embedding": "learned", "dim": 12}
 Make = Callable[..., Adjoint]
@@ -48,7 +48,7 @@ def test_the_gradient_is_that_of_backprop_through_the_solver(
     Both discretise the same gradient, so they agree where the steps resolve the velocity's change in time: the clock
     is slowed down to what fifty steps follow.
     """
-    monkeypatch.setattr("methods.noprop.towers.TIME_SCALE", 10.0)
+    monkeypatch.setattr("bench.methods.noprop.towers.TIME_SCALE", 10.0)
     method, batch = make({"T": 50, **net}, solver="rk4"), toy.batch(6)
     parameters = dict(method.net.named_parameters())
     loss = loss_through_the_steps(method, batch)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.ct import NoPropCT
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from bench import Batch, Method
-from methods.noprop.ct import NoPropCT
 from tests.methods.noprop.oracles import p_out
 
 LEARNED = {"embedding": "learned", "dim": 12}
@@ -132,7 +132,7 @@ def test_true_embeddings_give_the_marginals_of_the_noising_process(make: Make, m
     certain = torch.where(u > 0, 50.0, -50.0)
     monkeypatch.setattr(method.net, "along", lambda x, steps: lambda z, k: certain.expand(n, 10))
     monkeypatch.setattr(
-        "methods.noprop.ct.noise_like", lambda *of: abar_0.sqrt() * u + (1 - abar_0).sqrt() * torch.randn(n, 10)
+        "bench.methods.noprop.ct.noise_like", lambda *of: abar_0.sqrt() * u + (1 - abar_0).sqrt() * torch.randn(n, 10)
     )
     method.net.labels.readout = torch.nn.Identity()
     z_1 = method.predict(torch.empty(n, 1, 8, 8), torch.Generator().manual_seed(0))

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.denoiser import Denoiser, DenoiserBlock
+from bench.methods.noprop.towers import ImageTower
 from torch import Tensor, nn
-
-from methods.noprop.denoiser import Denoiser, DenoiserBlock
-from methods.noprop.towers import ImageTower
 
 EMBEDDINGS = ["one-hot", "learned", "prototype"]
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.denoiser_ct import DenoiserCT
+from bench.methods.noprop.towers import ImageTower, sinusoids
 from torch import Tensor
 
 from bench import Method
-from methods.noprop.denoiser_ct import DenoiserCT
-from methods.noprop.towers import ImageTower, sinusoids
 
 EMBEDDINGS = ["one-hot", "learned", "prototype"]
 

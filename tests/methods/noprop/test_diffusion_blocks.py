@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from bench.methods.noprop.diffusion_blocks import DiffusionBlocks, DiffusionBlocksSettings
+from bench.methods.noprop.towers import sinusoids
 from scipy import stats
 from torch import Tensor
 
 from bench import Batch, Facts, Method, Progress
 from bench.api.errors import ConfigError
 from bench.measure.retained import retained_bytes
-from methods.noprop.diffusion_blocks import DiffusionBlocks, DiffusionBlocksSettings
-from methods.noprop.towers import sinusoids
 
 T = 4
 LEARNED = {"embedding": "learned", "dim": 12}
@@ -148,7 +148,7 @@ def test_the_mean_over_drawn_blocks_is_the_joint_gradient(
     total = {name: torch.zeros(()) for name in names}
     for b in range(T):
         one = make(LEARNED, order="random")
-        monkeypatch.setattr("methods.noprop.diffusion_blocks.derive", lambda *of, b=b: b)
+        monkeypatch.setattr("bench.methods.noprop.diffusion_blocks.derive", lambda *of, b=b: b)
         seen = watch_gradients(*one.optimizers, one.shared_optimizer)
         one.train_step(batch, at(0))
         for name, p in one.modules()["inference"].named_parameters():
@@ -238,7 +238,9 @@ def test_the_level_s_part_starts_at_nothing(make_method: Callable[..., Method], 
 @NETS
 def test_threads_change_nothing(net: dict, make: Make, toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Block-parallel execution ends with the loop's parameters, bit for bit."""
-    monkeypatch.setattr("methods.noprop.execution.ThreadPoolExecutor", lambda n, **of: ThreadPoolExecutor(3, **of))
+    monkeypatch.setattr(
+        "bench.methods.noprop.execution.ThreadPoolExecutor", lambda n, **of: ThreadPoolExecutor(3, **of)
+    )
     loop, parallel = (make({**net, "dropout": 0.2}, execution=execution) for execution in ("loop", "parallel"))
     for step in range(3):
         batch = toy.batch(32)
@@ -303,7 +305,7 @@ def test_of_two_classes_the_flow_keeps_the_order_of_the_first_draw(make: Make, m
     method._scores = exact  # type: ignore[method-assign]
     p = (torch.arange(n) + 0.5) / n
     draw = torch.special.ndtri(p.double()).float()[:, None]
-    monkeypatch.setattr("methods.noprop.diffusion_blocks.noise_like", lambda *of: draw)
+    monkeypatch.setattr("bench.methods.noprop.diffusion_blocks.noise_like", lambda *of: draw)
     upper = method.predict(torch.empty(n, 1, 8, 8), torch.Generator()).softmax(1)[:, 5:].sum(1) > 0.5
     assert upper.diff().sum() == 1
     assert float(p[upper].min()) == pytest.approx(0.7, abs=0.01)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.methods.noprop.denoiser import Denoiser
 from scipy import stats
 
 from bench import Task
 from bench.api.seeds import derive
 from bench.nets.layers import ReLUDropout
-from methods.noprop.denoiser import Denoiser
 from tests.methods.local.derived import unit, unit_gradient
 from tests.methods.rederived import AdamW, Array, Block, linear_gradient, one_hot, softmax
 from tests.methods.whole_steps import (

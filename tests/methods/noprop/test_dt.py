@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.dt import NoPropDT, NoPropDTSettings
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.optim import AdamW
@@ -17,7 +18,6 @@ from bench import Batch, Facts, Method, Progress
 from bench.api.errors import ConfigError
 from bench.measure.retained import retained_bytes
 from bench.nets.layers import noise_like
-from methods.noprop.dt import NoPropDT, NoPropDTSettings
 from tests.methods.noprop.oracles import p_out
 
 T = 4
@@ -143,7 +143,7 @@ def test_the_weights_of_all_blocks_sum_to_the_whole_gain_of_signal(
 ) -> None:
     """With an error of 1 in every block, the mean of L_t is CE + eta/2 (SNR(T) - SNR(0)), as in continuous time."""
     method = make(eta=0.3)
-    monkeypatch.setattr("methods.noprop.execution.squared_error", lambda guess, target: 1 + 0 * guess.sum(1))
+    monkeypatch.setattr("bench.methods.noprop.execution.squared_error", lambda guess, target: 1 + 0 * guess.sum(1))
     metrics = method.train_step(batch, None)
     abar = noise_levels()
     expected = 0.15 * (abar[T] / (1 - abar[T]) - abar[0] / (1 - abar[0]))
@@ -192,7 +192,9 @@ def test_a_block_that_trains_alone_has_all_threads(make: Make, batch: Batch) -> 
 @pytest.mark.parametrize("net", [{}, LEARNED], ids=["fixed", "learned"])
 def test_threads_change_nothing(net: dict, make: Make, toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Block-parallel execution ends with the loop's parameters, bit for bit, on one intra-op thread each."""
-    monkeypatch.setattr("methods.noprop.execution.ThreadPoolExecutor", lambda n, **of: ThreadPoolExecutor(3, **of))
+    monkeypatch.setattr(
+        "bench.methods.noprop.execution.ThreadPoolExecutor", lambda n, **of: ThreadPoolExecutor(3, **of)
+    )
     loop, parallel = (make({**net, "dropout": 0.2}, execution=execution) for execution in ("loop", "parallel"))
     seen = threads_seen(parallel)
     run = parallel._run
@@ -235,7 +237,7 @@ def test_true_embeddings_give_the_marginals_of_the_noising_process(make: Make, m
     method.net.u_hat = lambda t, z, x: (seen.append(z), u.expand(n, 10))[1]  # type: ignore[method-assign]
     method.net.labels.readout = torch.nn.Identity()  # type: ignore[assignment]
     first = [z]
-    monkeypatch.setattr("methods.noprop.dt.noise_like", lambda *of: first.pop() if first else noise_like(*of))
+    monkeypatch.setattr("bench.methods.noprop.dt.noise_like", lambda *of: first.pop() if first else noise_like(*of))
     seen.append(method.predict(torch.empty(n, 1, 8, 8), torch.Generator().manual_seed(1)))
     assert len(seen) == T + 1
     for t, z_t in enumerate(seen):

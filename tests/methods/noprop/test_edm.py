@@ -7,10 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
-from torch import Tensor
-
-from methods.noprop.edm import (
+from bench.methods.noprop.edm import (
     EDMSettings,
     Interval,
     NoiseLevels,
@@ -19,6 +16,8 @@ from methods.noprop.edm import (
     owner,
     precondition,
 )
+from scipy import integrate, stats
+from torch import Tensor
 
 PAPER = {}
 NARROW = {"sigma_min": 0.2, "sigma_max": 0.6}  # where truncation takes most of the mass away

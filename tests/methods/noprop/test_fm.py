@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.fm import NoPropFM
+from bench.methods.noprop.samplers import last
 from torch import Tensor
 
 from bench import Batch, Method
-from methods.noprop.fm import NoPropFM
-from methods.noprop.samplers import last
 from tests.methods.noprop.oracles import p_out
 
 LEARNED = {"embedding": "learned", "dim": 12}
@@ -87,7 +87,7 @@ def test_the_scores_are_of_the_nearest_embedding(make: Make, toy, monkeypatch) -
     method = make(LEARNED)
     method.net.labels.readout = None
     z_0, W = torch.randn(8, 12), method.net.labels.weight
-    monkeypatch.setattr("methods.noprop.fm.noise_like", lambda *of: z_0)
+    monkeypatch.setattr("bench.methods.noprop.fm.noise_like", lambda *of: z_0)
     monkeypatch.setattr(method.net, "along", lambda x, steps: lambda z, k: torch.zeros(8, 10))
     expected = torch.stack([torch.stack([-((z - u) ** 2).sum() for u in W]) for z in z_0])
     torch.testing.assert_close(method.predict(toy.batch(8).x), expected)

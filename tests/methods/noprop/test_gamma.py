@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.noprop.ct import NoPropCTSettings
+from bench.methods.noprop.gamma import LearnedSchedule, Schedule
 from torch import Tensor
 
 from bench.runner import compute
-from methods.noprop.ct import NoPropCTSettings
-from methods.noprop.gamma import LearnedSchedule, Schedule
 
 TIMES = torch.linspace(0, 1, 21, dtype=torch.float64)
 INSIDE = TIMES[1:-1]

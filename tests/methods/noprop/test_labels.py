@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 import torch
+from bench.methods.noprop.denoiser import Denoiser
+from bench.methods.noprop.denoiser_ct import DenoiserCT
+from bench.methods.noprop.labels import Labels, LabelSettings, mean_embedding, squared_distances
+from bench.methods.noprop.pictures import of_labels
 from pydantic import ValidationError
 from torch import Tensor
 
 from bench import Batch, Task
 from bench.api.errors import ConfigError
 from bench.runner import compute
-from methods.noprop.denoiser import Denoiser
-from methods.noprop.denoiser_ct import DenoiserCT
-from methods.noprop.labels import Labels, LabelSettings, mean_embedding, squared_distances
-from methods.noprop.pictures import of_labels
 
 SHAPE = (2, 3, 4)
 

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from bench.methods.noprop.objective import diffuse, prior_kl, squared_error
+from bench.methods.noprop.schedule import coefficients, cosine
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
-
-from methods.noprop.objective import diffuse, prior_kl, squared_error
-from methods.noprop.schedule import coefficients, cosine
 
 N = 400_000
 

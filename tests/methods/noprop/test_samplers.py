@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from bench.methods.noprop.gamma import LearnedSchedule, Noise, Schedule
+from bench.methods.noprop.samplers import Sampler, last, sample, solve, step_counts
 from torch import Tensor
-
-from methods.noprop.gamma import LearnedSchedule, Noise, Schedule
-from methods.noprop.samplers import Sampler, last, sample, solve, step_counts
 
 U = torch.tensor([0.8, -0.6], dtype=torch.float64)
 N = 100_000

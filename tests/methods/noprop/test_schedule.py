@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from bench.methods.noprop.schedule import Coefficients, coefficients, cosine
 from torch import Tensor
-
-from methods.noprop.schedule import Coefficients, coefficients, cosine
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-13}
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from bench.methods.noprop.denoiser import Denoiser
+from bench.methods.noprop.dt import NoPropDT
 
 from bench import Method, Task
 from bench.runner import compute
-from methods.noprop.denoiser import Denoiser
-from methods.noprop.dt import NoPropDT
 
 EMBEDDINGS = ["one-hot", "learned", "prototype"]
 Make = Callable[..., NoPropDT]

@@ -1,18 +1,18 @@
 """Both evolution strategies against slow loops over members and against smoothed gradients in closed form."""
 
+import bench.methods.perturbation.evolution_strategies
+import bench.methods.perturbation.low_rank_evolution
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.perturbation.evolution_strategies import antithetic
+from bench.methods.perturbation.population import shaped
 from torch import Tensor, nn
 
-import methods.perturbation.evolution_strategies
-import methods.perturbation.low_rank_evolution
 from bench import Batch, Progress, Task
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
-from methods._shared.directions import draw
-from methods.perturbation.evolution_strategies import antithetic
-from methods.perturbation.population import shaped
 
 START = Progress(0, 1, 0, 1, 0)
 NAMES = ["evolution-strategies", "low-rank-evolution"]
@@ -43,7 +43,7 @@ def on_point(make_method, monkeypatch, loss, **settings):
     method.net = Point()
     method.optimizer = torch.optim.SGD(method.net.parameters(), lr=1.0)
     of_members = lambda net, members, batch: loss(members["theta"])  # noqa: E731
-    monkeypatch.setattr(methods.perturbation.evolution_strategies, "population_losses", of_members)
+    monkeypatch.setattr(bench.methods.perturbation.evolution_strategies, "population_losses", of_members)
     return method
 
 
@@ -77,7 +77,7 @@ def test_expected_low_rank_step_is_the_smoothed_gradient_of_a_quadratic(make_met
     method.net.double()
     x, t = torch.tensor([[1.0, -1.0, 0.5], [0.0, 1.0, 2.0]]).double(), torch.tensor([[1.0, 0.0], [-1.0, 1.0]]).double()
     squares = lambda scores, y: (scores - t).square().sum(-1) / 2  # noqa: E731
-    monkeypatch.setattr(methods.perturbation.low_rank_evolution, "example_losses", squares)
+    monkeypatch.setattr(bench.methods.perturbation.low_rank_evolution, "example_losses", squares)
     mean, stderr = mean_and_stderr(method, Batch(x.view(2, 1, 1, 3), torch.zeros(2)), 2000)
     residual = method.predict(x.view(2, 1, 1, 3)) - t
     expected = torch.cat([(residual.T @ x / 2).flatten(), residual.mean(0)])

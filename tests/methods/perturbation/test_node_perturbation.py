@@ -1,18 +1,18 @@
 """Node perturbation against a slow loop over examples, and against the true gradient."""
 
+import bench.methods.perturbation.node_perturbation
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.perturbation.node_perturbation import second_moment
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-import methods.perturbation.node_perturbation
 from bench import Batch, Progress, Task
 from bench.audit.passes import passes
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
-from methods._shared.directions import draw
-from methods.perturbation.node_perturbation import second_moment
 
 START = Progress(0, 1, 0, 1, 0)
 DOTS = Batch(torch.tensor([[[[1.0, -1.0], [0.5, 2.0]]], [[[0.0, 1.0], [-2.0, 1.0]]]]).double(), torch.tensor([2, 0]))
@@ -66,7 +66,7 @@ def test_an_orthogonal_basis_of_noise_gives_the_gradient(make_method, monkeypatc
         taken += units
         return row[taken - units : taken].view(shape[1:]).expand(shape).clone()
 
-    monkeypatch.setattr(methods.perturbation.node_perturbation, "draw", next_columns)
+    monkeypatch.setattr(bench.methods.perturbation.node_perturbation, "draw", next_columns)
     total = [torch.zeros_like(p) for p in method.net.parameters()]
     for signs in hadamard(16):
         row, taken = torch.tensor(signs).double(), 0

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.methods._shared.directions import draw
 from scipy.stats import rankdata
 
-from methods._shared.directions import draw
 from tests.methods.rederived import SGD, Adam, Array, Block, conv, cross_entropy, linear, max_pool, relu
 from tests.methods.whole_steps import (
     ON,

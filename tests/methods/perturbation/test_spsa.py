@@ -1,20 +1,20 @@
 """SPSA, and what all perturbation methods share, against what is known without them."""
 
+import bench.methods.perturbation.spsa
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.perturbation.population import shaped
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-import methods.perturbation.spsa
 from bench import Batch, Progress, Task
 from bench.api.net import Net
 from bench.audit import reverse_mode
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
-from methods._shared.directions import draw
-from methods.perturbation.population import shaped
 
 START = Progress(0, 1, 0, 1, 0)
 FAMILY = ["spsa", "weight-perturbation", "node-perturbation", "evolution-strategies", "low-rank-evolution"]
@@ -54,7 +54,9 @@ def test_mean_step_is_the_gradient_of_a_quadratic(make_method, sides, n, directi
 def test_steps_along_an_orthogonal_basis_add_up_to_the_gradient(make_method, monkeypatch) -> None:
     """Four rows of a Hadamard matrix: mean (g . h) h = g, without any sampling error."""
     rows = iter(hadamard(4)[:, 1:].repeat(3, axis=0))  # each row is drawn three times a step
-    monkeypatch.setattr(methods.perturbation.spsa, "draw", lambda shape, like, *_: torch.as_tensor(next(rows)).to(like))
+    monkeypatch.setattr(
+        bench.methods.perturbation.spsa, "draw", lambda shape, like, *_: torch.as_tensor(next(rows)).to(like)
+    )
     spsa = on_quadratic(make_method("spsa", lr=1.0, eps=1e-2), torch.zeros(3, dtype=torch.float64))
     total = torch.zeros(3, dtype=torch.float64)
     for _ in range(4):

@@ -1,17 +1,17 @@
 """Weight perturbation against a slow loop over directions and against the true gradient."""
 
+import bench.methods.perturbation.weight_perturbation
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.directions import draw
+from bench.methods.perturbation.population import population_losses
 from scipy.linalg import hadamard
 from torch import Tensor
 
-import methods.perturbation.weight_perturbation
 from bench import Batch, Progress, Task
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
-from methods._shared.directions import draw
-from methods.perturbation.population import population_losses
 
 START = Progress(0, 1, 0, 1, 0)
 SMALL = Task("dots", 3, (1, 2, 2), 100, MLP, {"width": 3, "depth": 1, "activation": "tanh"})  # 27 weights
@@ -81,7 +81,7 @@ def test_an_orthogonal_basis_of_directions_gives_the_gradient(make_method, monke
         first, taken = taken, taken + torch.Size(shape[1:]).numel()
         return rows[:, first:taken].reshape(shape)
 
-    monkeypatch.setattr(methods.perturbation.weight_perturbation, "draw", next_columns)
+    monkeypatch.setattr(bench.methods.perturbation.weight_perturbation, "draw", next_columns)
     method = make_method("weight-perturbation", task=SMALL, k=32, sigma=1e-6, optimizer="sgd", lr=1.0)
     method.net.double()
     expected = torch.cat([g.flatten() for g in gradient(method.net, DOTS)])

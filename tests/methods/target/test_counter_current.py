@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.target.counter_current import CounterCurrent, cosine_loss, dot_loss
 from torch import Tensor, nn
 
 from bench import Batch
 from bench.measure.retained import retained_bytes
-from methods.target.counter_current import CounterCurrent, cosine_loss, dot_loss
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.target.forward_target_propagation import ForwardTargetPropagation
 from torch import Tensor
 
 from bench import Batch, Net, Progress
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
-from methods.target.forward_target_propagation import ForwardTargetPropagation
 from tests.methods.gradients import watched
 
 START = Progress(0, 10, 0, 1, 0)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.target.pepita import Pepita
 from torch import Tensor
 
 from bench import Batch, Progress
 from bench.measure.retained import retained_bytes
-from methods.target.pepita import Pepita
 
 START = Progress(0, 10, 0, 1, 0)
 Make = Callable[..., Any]

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods.target import target_propagation
+from bench.methods.target.mirror import stages
+from bench.methods.target.target_propagation import TargetPropagation
 from torch import Tensor, nn
 
 from bench import Batch
 from bench.measure.retained import retained_bytes
-from methods.target import target_propagation
-from methods.target.mirror import stages
-from methods.target.target_propagation import TargetPropagation
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same
 
