@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.api.column import Column
     from bench.api.dataset import DataSet, DataSetInfo, Source, Split
     from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
+    from bench.api.listener import Listener, RunInfo
     from bench.api.method import Claims, Method, MethodInfo, Role, Way
     from bench.api.net import Net
     from bench.api.seeds import Seeds
@@ -36,6 +37,7 @@ _NAMES = {
     "bench.api.column": ("Column",),
     "bench.api.dataset": ("DataSet", "DataSetInfo", "Source", "Split"),
     "bench.api.instrument": ("Derived", "EdgeProbe", "EndProbe", "Gauge", "Instrument", "Probe", "Trial"),
+    "bench.api.listener": ("Listener", "RunInfo"),
     "bench.api.method": ("Claims", "Method", "MethodInfo", "Role", "Way"),
     "bench.api.net": ("Net",),
     "bench.api.seeds": ("Seeds",),
@@ -66,12 +68,14 @@ __all__ = [
     "Images",
     "Instrument",
     "Lines",
+    "Listener",
     "Method",
     "MethodInfo",
     "Net",
     "Probe",
     "Progress",
     "Role",
+    "RunInfo",
     "Seeds",
     "Source",
     "Split",

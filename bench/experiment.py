@@ -15,6 +15,7 @@ from bench.executors import isolate
 from bench.executors.executor import Executor, Listener, Options, device_here
 from bench.executors.isolate import Summary
 from bench.executors.local import Local
+from bench.listeners.fan_out import FanOut
 from bench.record import locks, searches
 from bench.record.folder import last_end
 from bench.record.results import MARGIN, Results
@@ -124,23 +125,26 @@ def execute(
     listening: Listening,
     stop: threading.Event,
     executor: Executor | None = None,
+    listeners: FanOut | None = None,
 ) -> Outcome:
     """Bring all runs to their end, after the search that the experiment may ask for, on this machine unless told.
 
-    listening: opens the display, once for the whole. Raises: StoreError where results cannot be written.
+    listening: opens the display, once for the whole. listeners: hear the same events.
+    Raises: StoreError where results cannot be written.
     """
     executor = executor or Local()
     folder = options.root / options.experiment
     locks.prepare(options.root, options.experiment)
     options = _after_all(options)
     rows = _searches(experiment, runs, options)
-    with listening([*_trials(rows, experiment), *map(_named, runs)]) as begin:
+    with listening([*_trials(rows, experiment), *map(_named, runs)]) as begin, listeners or FanOut() as heard:
         if experiment.tune is not None:
-            if not _search(experiment, rows, options, begin, stop, executor):
+            if not _search(experiment, rows, options, begin, stop, executor, heard):
                 return Outcome(runs, [None] * len(runs), folder)
             runs = search.tuned(runs, rows)
         save_plan(folder, map(_named, runs))
-        return Outcome(runs, executor.run_all(runs, options, begin(runs), stop), folder)
+        hear = heard.beside(begin(runs), options.root, options.experiment)
+        return Outcome(runs, executor.run_all(runs, options, hear, stop), folder)
 
 
 def tune(
@@ -150,6 +154,7 @@ def tune(
     listening: Listening,
     stop: threading.Event,
     executor: Executor | None = None,
+    listeners: FanOut | None = None,
 ) -> list[Search] | None:
     """The search for the settings of these runs, written beside their folder; None where it was stopped.
 
@@ -157,8 +162,8 @@ def tune(
     """
     locks.prepare(options.root, searches.beside(Path(options.experiment)).name)
     rows = _searches(experiment, runs, options)
-    with listening(_trials(rows, experiment)) as begin:
-        return rows if _search(experiment, rows, options, begin, stop, executor or Local()) else None
+    with listening(_trials(rows, experiment)) as begin, listeners or FanOut() as heard:
+        return rows if _search(experiment, rows, options, begin, stop, executor or Local(), heard) else None
 
 
 def _searches(experiment: Experiment, runs: list[Run], options: Options) -> list[Search]:
@@ -193,6 +198,7 @@ def _search(
     begin: Begin,
     stop: threading.Event,
     executor: Executor,
+    heard: FanOut,
 ) -> bool:
     assert experiment.tune is not None
     aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
@@ -200,7 +206,8 @@ def _search(
 
     def work(trials: list[Run]) -> list[Summary | None]:
         save_plan(there.root / there.experiment, map(_named, trials))
-        ended = executor.run_all(trials, there, begin(trials), stop)
+        hear = heard.beside(begin(trials), there.root, there.experiment)
+        ended = executor.run_all(trials, there, hear, stop)
         cut = [end["reason"] for end in ended if end is not None and end["status"] == "interrupted"]
         if cut and not stop.is_set():
             raise StoreError(f"a trial of the search was interrupted: {cut[0]}")

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from bench.api.errors import PluginError
+from bench.api.listener import Listener
 from bench.catalog.catalog import Catalog
+from bench.cli.printing import fail
 from bench.cli.progress import listening
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, make
 from bench.experiment import execute, prepare, write_report
+from bench.listeners import fan_out
 from bench.record.files import local
 from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
@@ -128,6 +131,7 @@ def run(
     fresh: bool = False,
     retry: Sequence[str] = (),
     on_oom: str = "fail",
+    log: Sequence[str | Listener] | str | None = None,
     quiet: bool = False,
     **experiment: Any,
 ) -> Study:
@@ -136,19 +140,29 @@ def run(
     settings: by method or net name, as {"mlp": {"width": 512}}. experiment: any other key of an experiment, such as
     net, seeds, epochs, batch_size, instruments, tune (see bench.spec.config.Experiment). data_dir: else $BENCH_DATA.
     executor: local, ray, slurm or a plugin's; its settings as {"address": "auto"} (`bench show ray` lists them).
+    log: listeners, by name as ["tensorboard", "csv:logs"], or objects of your own subclass of bench.Listener.
     retry: failures to be run again, as ["crashed"]. on_oom: "fail", or "shrink" for the same update from micro-batches.
     Raises: ConfigError, DataError, PluginError, StoreError. A run that fails is a row of the results that says how.
     """
-    given = {"methods": methods, "datasets": datasets, "settings": settings, **experiment}
+    names, objects = _by_kind(log)
+    given = {"methods": methods, "datasets": datasets, "settings": settings, "log": names, **experiment}
     asked = resolve(preset, None if config is None else Path(config), given, [])
     terms = Terms.asked(timeout, fresh=fresh, retry=retry, on_oom=on_oom)
     catalog = _catalog(plugins)
     where = None if data_dir is None else Path(data_dir)
     by = make(catalog, executor, executor_settings or {})
+    listeners = fan_out.FanOut([*fan_out.make(catalog, asked.log), *objects], fail)
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
     options = Options(local(results, "results"), asked.experiment, device, jobs, where, download, terms)
-    outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), threading.Event(), by)
+    outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), threading.Event(), by, listeners)
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
+
+
+def _by_kind(log: Sequence[str | Listener] | str | None) -> tuple[list[str] | str | None, list[Listener]]:
+    """Names of listeners, as the experiment has them, and listeners themselves."""
+    if log is None or isinstance(log, str):
+        return log, []
+    return [of for of in log if isinstance(of, str)], [of for of in log if isinstance(of, Listener)]
 
 
 def _catalog(plugins: Sequence[str | Path]) -> Catalog:

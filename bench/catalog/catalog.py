@@ -1,4 +1,4 @@
-"""Discovery by entry points and plugin files: methods, nets, data sets, instruments and executors, ours like anybody's.
+"""Discovery by entry points and plugin files: all kinds of things that plugins may bring, ours like anybody's.
 
 Finding and describing a thing reads its source without running it; its class is imported on first use.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "methods": "method", "nets": "net", "datasets": "data set", "instruments": "instrument", "executors": "executor",
+    "listeners": "listener",
 }  # fmt: skip
 OURS = "bench"  # our only top-level package
 
@@ -71,6 +72,10 @@ class Catalog:
     @property
     def executors(self) -> Shelf:
         return self._shelves["executors"]
+
+    @property
+    def listeners(self) -> Shelf:
+        return self._shelves["listeners"]
 
     def of_file(self, path: Path) -> list[Entry]:
         """What a plugin file has brought."""

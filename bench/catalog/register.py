@@ -14,10 +14,13 @@ Class = TypeVar("Class", bound=type)
 
 
 def register(cls: Class) -> Class:
-    """Make a method, net, data set, instrument or executor known. Raises: PluginError where it breaks its interface."""
+    """Make a method, net, data set, instrument, executor or listener known.
+
+    Raises: PluginError where it breaks its interface.
+    """
     if not isinstance(cls, type) or kind_of(cls) is None:
         raise PluginError(
-            f"@register needs a subclass of bench.Method, Net, DataSet, Instrument or Executor, not {cls!r}"
+            f"@register needs a subclass of bench.Method, Net, DataSet, Instrument, Executor or Listener, not {cls!r}"
         )
     if complaint := _complaint(cls):
         raise PluginError(f"{inspect.getfile(cls)}: {cls.__name__} {complaint}")
@@ -41,6 +44,7 @@ _BASES = {
     "datasets": ("bench.api.dataset", "DataSet"),
     "instruments": ("bench.api.instrument", "Instrument"),
     "executors": ("bench.executors.executor", "Executor"),
+    "listeners": ("bench.api.listener", "Listener"),
 }
 _CARDS = {"methods": "MethodInfo", "datasets": "DataSetInfo"}
 _SETTINGS = {"methods": "Config", "nets": "Settings", "executors": "Settings"}
@@ -56,7 +60,7 @@ def _complaint(cls: Any) -> str | None:
         return 'lacks `name = "..."`'
     if not NAME.fullmatch(name_of(cls)):
         return f"is named '{name_of(cls)}'; a name has lower-case letters, digits and hyphens only"
-    if missing := sorted(cls.__abstractmethods__):
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         return f"does not implement {', '.join(missing)}"
     if settings := _SETTINGS.get(kind):
         from pydantic import BaseModel

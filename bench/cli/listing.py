@@ -16,7 +16,8 @@ from bench.cli.printing import BAD_INPUT, say, table
 SETTINGS = ["setting", "default", "bounds", "search", "what it is"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="List what there is: methods, datasets, nets, instruments, executors or presets."
+    no_args_is_help=True,
+    help="List what there is: methods, datasets, nets, executors, instruments, listeners or presets.",
 )
 
 
@@ -71,6 +72,12 @@ def list_executors(plugin: Plugins = None) -> int:
     return _titles("executors", plugin)
 
 
+@app.command("listeners", cls=Command)
+def list_listeners(plugin: Plugins = None) -> int:
+    """What can hear runs (`bench run --log NAME`)."""
+    return _titles("listeners", plugin)
+
+
 @app.command("presets", cls=Command)
 def list_presets() -> None:
     """Experiments that come with the suite."""
@@ -86,7 +93,7 @@ def list_presets() -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A method, net, data set, instrument or executor.")],
+    name: Annotated[str, typer.Argument(help="A method, net, data set, instrument, executor or listener.")],
     plugin: Plugins = None,
 ) -> int:
     """A method's paper, claims and settings with units, bounds and defaults; a net's settings; what is measured."""
@@ -97,14 +104,14 @@ def show(
         (catalog.datasets, _show_dataset),
         (catalog.instruments, _show_instrument),
         (catalog.executors, _show_executor),
+        (catalog.listeners, _show_listener),
     ]
     for shelf, show_it in printers:
         if name in shelf:
             show_it(shelf[name])
             return BAD_INPUT if broken else 0
-    raise ConfigError(
-        unknown("method, net, data set, instrument or executor", name, [n for shelf, _ in printers for n in shelf])
-    )
+    kinds = "method, net, data set, instrument, executor or listener"
+    raise ConfigError(unknown(kinds, name, [n for shelf, _ in printers for n in shelf]))
 
 
 def _show_method(entry: Entry) -> None:
@@ -150,6 +157,12 @@ def _show_executor(entry: Entry) -> None:
         ["option", "default", "bounds", "what it is"],
         [[f"--{name.replace('_', '-')}", default, bounds, what] for name, default, bounds, _, what in settings],
     )
+
+
+def _show_listener(entry: Entry) -> None:
+    cls = entry.load()
+    say(f"{entry.name}: {(sys.modules[cls.__module__].__doc__ or '').strip()}\n")
+    say(f"bench run --log {entry.name}" + (f", or --log {entry.name}:{cls.argument}" if cls.argument else ""))
 
 
 def _titles(kind: str, plugin: list[Path] | None) -> int:

@@ -64,6 +64,9 @@ AllSources = Annotated[
     bool,
     how("--all-sources", help="Show also rows made by older code of a method or net."),
 ]
+Log = Annotated[
+    str | None, how(metavar="NAME[:TO]", help="Log to tensorboard, wandb, mlflow, csv or a plugin's; comma-separated.")
+]
 Quiet = Annotated[bool, how("--quiet", help="Print the result table only.")]
 
 

@@ -11,7 +11,7 @@ from bench.cli.tally import Tally
 from bench.executors.executor import Listener
 from bench.experiment import Begin, Listening, Whole
 from bench.record.schema import CUT
-from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
+from bench.runner.events import Ended, EpochEnded, Event, Kept, Resumed, Shrunk, Started, Stepped
 from bench.spec.plan import Run
 
 
@@ -103,6 +103,8 @@ def _words(run: Run, event: Event) -> str:
             return "started"
         case Shrunk(micro_batches):
             return f"out of memory; again with each batch in {micro_batches} parts"
+        case Resumed(curve):
+            return f"continued after epoch {curve[-1]['epoch']:.4g}"
         case Stepped(step, steps, train_s):
             return f"step {step}/{steps}" if run.spec.seconds is None else f"step {step}, {_seconds(run, train_s)}"
         case EpochEnded(row):

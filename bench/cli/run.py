@@ -21,6 +21,7 @@ from bench.cli.options import (
     ExperimentName,
     Fresh,
     JobsIfTold,
+    Log,
     Methods,
     NetName,
     OnOOM,
@@ -92,6 +93,7 @@ def run(
     fresh: Fresh = False,
     retry: Retry = None,
     on_oom: OnOOM = "fail",
+    log: Log = None,
     all_sources: AllSources = False,
     dry_run: Annotated[bool, how("--dry-run", help="List the runs and how long they take; run none.")] = False,
     quiet: Quiet = False,
@@ -121,6 +123,7 @@ def run(
         "tuned": tuned,
         "device": device,
         "experiment": experiment,
+        "log": log,
     }
     part_of_plan = None if shard is None else Shard.parse(shard)
     asked = resolve(preset, config, flags, assign or [])
@@ -132,11 +135,13 @@ def run(
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, results_of, write_report
+    from bench.listeners import fan_out
     from bench.report import place, terminal_table
     from bench.search.saved import told
 
     terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
+    listeners = fan_out.FanOut(fan_out.make(catalog, asked.log), fail)
     if not dry_run:
         place.check(reports / asked.experiment)  # while nothing has begun
     runs, device_name = prepare(asked, catalog, data_dir=data_dir, download=download, executor=by, shard=part_of_plan)
@@ -147,7 +152,7 @@ def run(
         dry.show(asked, runs, options)
         return BAD_INPUT if broken else 0
     stop = stop_on_signals()
-    outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop, by)
+    outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop, by, listeners)
     if not outcome.has_begun:
         return stopped()
     measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)

@@ -19,6 +19,7 @@ from bench.cli.options import (
     ExperimentName,
     Fresh,
     JobsIfTold,
+    Log,
     Methods,
     NetName,
     OnOOM,
@@ -34,7 +35,7 @@ from bench.cli.options import (
     catalog_of,
     names_in,
 )
-from bench.cli.printing import IN_REPORT, say, table
+from bench.cli.printing import IN_REPORT, fail, say, table
 
 LEAST = ("range", "near", "search, s", "epochs", "trials")  # of what the terminal shows
 
@@ -66,6 +67,7 @@ def tune(
     fresh: Fresh = False,
     retry: Retry = None,
     on_oom: OnOOM = "fail",
+    log: Log = None,
     save: Annotated[
         bool, typer.Option("--save", help="Keep what was solved, in the folder tuned or $BENCH_TUNED, for --tuned.")
     ] = False,
@@ -88,6 +90,7 @@ def tune(
         "precision": precision,
         "device": device,
         "experiment": experiment,
+        "log": log,
         "tune": {key: value for key, value in search.items() if value is not None},
     }
     asked = resolve(preset, config, flags, assign or [])
@@ -99,17 +102,19 @@ def tune(
     from bench.cli.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
+    from bench.listeners import fan_out
     from bench.record import searches
     from bench.report.sections.tuning import table_of
     from bench.search import saved
 
     terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
     by = executor_of(catalog, executor, ctx)
+    listeners = fan_out.FanOut(fan_out.make(catalog, asked.log), fail)
     runs, device_name = road.prepare(asked, catalog, data_dir=data_dir, download=download, executor=by)
     entries = {run.method.name: run.method for run in runs}.values()
     files = saved.files_for(entries, ship=save_beside) if save or save_beside else None  # while nothing has begun
     options = Options(results, asked.experiment, device_name, jobs, data_dir, download, terms)
-    rows = road.tune(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop_on_signals(), by)
+    rows = road.tune(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop_on_signals(), by, listeners)
     if rows is None:
         return stopped()
     folder = searches.beside(results / asked.experiment)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from bench.api.errors import ConfigError
+from bench.api.listener import missing_package
 from bench.catalog.catalog import Catalog
 from bench.executors.attempt import Terms
 from bench.executors.isolate import Summary
@@ -78,7 +79,7 @@ def make(catalog: Catalog, name: str, settings: Mapping[str, Any]) -> Executor:
 
 def missing(name: str) -> ConfigError:
     """To be raised where an executor's package is not installed."""
-    return ConfigError(f"executor {name} needs a package: pip install 'backprop-free-bench[{name}]'")
+    return missing_package(f"executor {name}", name)
 
 
 def cpus_of(asked: int | None, runs: Sequence[Run]) -> int:

@@ -1,6 +1,6 @@
 """What is told of a run while it goes on; typed, and fit to be sent between processes and machines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,13 @@ class Shrunk:
     """The run has come to the end of the memory, and begins again with each batch cut into so many parts."""
 
     micro_batches: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run continues from its checkpoint. curve: its learning curve up to there, never empty."""
+
+    curve: Sequence[Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
@@ -50,5 +57,5 @@ class Ended:
     summary: Mapping[str, Any]
 
 
-Event = Started | Shrunk | Stepped | EpochEnded | Kept | Ended
+Event = Started | Shrunk | Resumed | Stepped | EpochEnded | Kept | Ended
 Tell = Callable[[Event], None]

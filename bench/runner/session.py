@@ -12,7 +12,7 @@ from bench.record.folder import RunFolder
 from bench.record.schema import CUT
 from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
 from bench.runner.cost import Row
-from bench.runner.events import EpochEnded, Stepped, Tell
+from bench.runner.events import EpochEnded, Resumed, Stepped, Tell
 from bench.runner.state import Place, Training
 from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts, refusal
@@ -53,6 +53,8 @@ class Session:
         with compute.precision(spec.precision, device):
             made = setup.set_up(spec, parts, task, loaded, device, micro_batches=self.micro_batches)
             run = checkpoint.resumed(made, self.folder)
+            if run.state.curve:
+                self.tell(Resumed(list(run.state.curve)))
             if run.micro_batches > 1 and not run.taken:
                 self.folder.write_curve([])  # in place of that of whole batches
             reason = budget.refusal(run)

@@ -70,6 +70,9 @@ class Experiment(Compute, Budget):
     variants: dict[str, list[dict[str, Any]]] = Field(
         {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
+    log: list[str] = Field(
+        [], description="listeners that hear the runs, as tensorboard or csv:FOLDER; no part of a run"
+    )
     tune: Tuning | None = Field(None, description="search settings on validation data first")
     tuned: bool = Field(False, description="use settings that `bench tune --save` kept, or that ship with a method")
 
@@ -100,7 +103,7 @@ class Experiment(Compute, Budget):
         is_count = isinstance(value, (str, int)) and not isinstance(value, bool)
         return parse_seeds(value) if is_count else value
 
-    @field_validator("methods", "datasets", "instruments", "protocols", mode="before")
+    @field_validator("methods", "datasets", "instruments", "protocols", "log", mode="before")
     @classmethod
     def _comma_list(cls, value: Any, info: ValidationInfo) -> Any:
         names = comma_list(value) if isinstance(value, str) else value
@@ -111,7 +114,7 @@ class Experiment(Compute, Budget):
     def _in_no_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(value))  # in another order they measure the same
 
-    @field_validator("methods", "datasets", "instruments", "protocols", "seeds")
+    @field_validator("methods", "datasets", "instruments", "protocols", "log", "seeds")
     @classmethod
     def _once_each(cls, value: Any) -> Any:
         return type(value)(dict.fromkeys(value))

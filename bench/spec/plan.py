@@ -83,6 +83,8 @@ def check(experiment: Experiment, catalog: Catalog) -> None:
     for name in experiment.instruments:
         if not is_asked_for(catalog.instruments[name]):
             raise ConfigError(f"instrument '{name}' is part of every run; leave it out")
+    for name in experiment.log:
+        catalog.listeners[name.partition(":")[0]]
     owners = {*catalog.methods, *catalog.nets}
     for owner in experiment.settings:
         if owner not in owners:
