@@ -112,7 +112,10 @@ class WholeNet(Method):
         return scores
 
     def inert(self) -> Mapping[str, str]:
-        return {"checkpoint": "it computes the same again, to keep less"}
+        inert = {"checkpoint": "it computes the same again, to keep less"}
+        if len(self.net.blocks) < 2:
+            inert["supervision"] = "the net has one block, and no hidden one for a head"
+        return inert
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.heads, "frozen": self.frozen}
