@@ -129,6 +129,10 @@ class NoPropDT(Method):
     def claims(self) -> Claims:
         return replace(self.info.claims, stochastic_inference=self.config.inference_noise)
 
+    def inert(self) -> Mapping[str, str]:
+        sequential = self.config.order == "sequential"
+        return {"execution": "one block learns in a step, alone in each of the modes"} if sequential else {}
+
     def phase(self, progress: Progress) -> int | None:
         """The number t of the block that learns; None where all do."""
         return None if self.config.order == "joint" else 1 + progress.data_pass % self.steps.T
