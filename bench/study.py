@@ -10,6 +10,7 @@ bench.load("results/default").curves
 """
 
 import html
+import inspect
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from bench.report.latex import results_tex
 from bench.report.sections import Section, accuracy, answer, curves
 from bench.report.style import theme
 from bench.report.summary import differences_of, ordered, results_table, summary_frame
-from bench.spec.config import resolve
+from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,7 +139,7 @@ def run(
     """Train and measure as `bench run` does, and return what came of it. Finished runs are kept.
 
     settings: by method or net name, as {"mlp": {"width": 512}}. experiment: any other key of an experiment, such as
-    net, seeds, epochs, batch_size, instruments, tune (see bench.spec.config.Experiment). data_dir: else $BENCH_DATA.
+    net, seeds, epochs, batch_size, instruments, tune; all are listed below. data_dir: else $BENCH_DATA.
     executor: local, ray, slurm or a plugin's; its settings as {"address": "auto"} (`bench show ray` lists them).
     log: listeners, by name as ["tensorboard", "csv:logs"], or objects of your own subclass of bench.Listener.
     retry: failures to be run again, as ["crashed"]. on_oom: "fail", or "shrink" for the same update from micro-batches.
@@ -163,6 +164,20 @@ def _by_kind(log: Sequence[str | Listener] | str | None) -> tuple[list[str] | st
     if log is None or isinstance(log, str):
         return log, []
     return [of for of in log if isinstance(of, str)], [of for of in log if isinstance(of, Listener)]
+
+
+def _name_keywords() -> None:
+    """Name the fields of an experiment in the signature and the docstring of `run`, for help and completion."""
+    own = inspect.signature(run)
+    named = {name: of for name, of in own.parameters.items() if of.kind is not of.VAR_KEYWORD}
+    fields = {name: field for name, field in Experiment.model_fields.items() if name not in named}
+    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in fields]
+    run.__signature__ = own.replace(parameters=[*named.values(), *keywords])  # type: ignore[attr-defined]  # as functools does
+    told = "\n".join(f"        {name}: {field.description}" for name, field in fields.items())
+    run.__doc__ = f"{run.__doc__}\n    Keys of an experiment, each left out where it is None:\n{told}\n    "
+
+
+_name_keywords()
 
 
 def _catalog(plugins: Sequence[str | Path]) -> Catalog:

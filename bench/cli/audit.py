@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.ending import exit_code, stop_on_signals, stopped
+from bench.cli.flags import Flags, takes
 from bench.cli.options import (
     Assign,
     DataDir,
-    Datasets,
-    Device,
     Download,
-    ExperimentName,
     Fresh,
     Jobs,
-    Methods,
-    NetName,
     Plugins,
     Quiet,
     ReportsFolder,
@@ -27,12 +23,12 @@ from bench.cli.options import (
     catalog_of,
 )
 from bench.cli.printing import IN_REPORT, say, table
+from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
     from bench.record.results import Results
     from bench.report.blocks import Table
-    from bench.spec.config import Experiment
 
 
 AUDITED = (
@@ -45,17 +41,14 @@ AUDITED = (
 )
 
 
+@takes(Experiment, "methods", "datasets", "net", "device", "experiment")
 def audit(
-    methods: Methods = None,
-    datasets: Datasets = None,
-    net: NetName = None,
-    device: Device = None,
+    flags: Flags,
     assign: Assign = None,
     plugin: Plugins = None,
     data_dir: DataDir = None,
     results: ResultsFolder = Path("results"),
     reports: ReportsFolder = Path("reports"),
-    experiment: ExperimentName = None,
     timeout: Timeout = None,
     jobs: Jobs = 2,
     download: Download = False,
@@ -67,17 +60,9 @@ def audit(
 
     Without --methods: all. Nothing is timed or trained to the end, so two runs at a time do no harm.
     """
-    from bench.spec.config import resolve
-
     catalog, broken = catalog_of(plugin)
-    flags = {
-        "methods": methods or list(catalog.methods),
-        "datasets": datasets,
-        "net": net,
-        "device": device,
-        "experiment": experiment,
-    }
-    asked = _on_small_nets(resolve("audit", None, flags, assign or []), catalog)
+    asked = resolve("audit", None, {"methods": list(catalog.methods), **flags}, assign or [])
+    asked = _on_small_nets(asked, catalog)
 
     from bench.cli.progress import listening
     from bench.executors.attempt import Terms
@@ -103,7 +88,7 @@ def audit(
     return exit_code(all_ok=outcome.all_ok, broken=broken)
 
 
-def _on_small_nets(asked: "Experiment", catalog: "Catalog") -> "Experiment":
+def _on_small_nets(asked: Experiment, catalog: "Catalog") -> Experiment:
     """Every net at the size at which checks are quick, unless the experiment says otherwise."""
     small = {name: {**entry.load().small, **asked.settings.get(name, {})} for name, entry in catalog.nets.items()}
     return asked.model_copy(update={"settings": {**asked.settings, **small}})

@@ -6,20 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import (
-    Assign,
-    BatchSize,
-    Config,
-    DataDir,
-    Datasets,
-    Methods,
-    NetName,
-    Plugins,
-    Preset,
-    ValFraction,
-    catalog_of,
-)
+from bench.cli.flags import Flags, takes
+from bench.cli.options import Assign, Config, DataDir, Plugins, Preset, catalog_of
 from bench.cli.printing import BAD_INPUT, note, say, table
+from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.api.column import Value
@@ -33,12 +23,9 @@ AS_MEASURED = "as measured, s"
 NOTE_MEASURED = "as measured: at the rate that runs of the method on the net reached in {folder}"
 
 
+@takes(Experiment, "methods", "datasets", "net", "batch_size", "val_fraction")
 def estimate(
-    methods: Methods = None,
-    datasets: Datasets = None,
-    net: NetName = None,
-    batch_size: BatchSize = None,
-    val_fraction: ValFraction = None,
+    flags: Flags,
     assign: Assign = None,
     preset: Preset = None,
     config: Config = None,
@@ -47,10 +34,7 @@ def estimate(
     results: Annotated[Path | None, typer.Option(help="Run records, for the rates that methods reached there.")] = None,
 ) -> int:
     """What a training would take: parameters, memory by kind, FLOPs, time; nothing is allocated, any size will do."""
-    from bench.spec.config import resolve
-
-    flags = {"methods": methods, "datasets": datasets, "net": net, "batch_size": batch_size}
-    asked = resolve(preset, config, {**flags, "val_fraction": val_fraction, "device": "cpu"}, assign or [])
+    asked = resolve(preset, config, {**flags, "device": "cpu"}, assign or [])
     catalog, broken = catalog_of(plugin)
 
     import torch

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from typer.core import TyperOption
 
 from bench.api.errors import ConfigError
@@ -13,6 +12,8 @@ from bench.cli.command import Command
 from bench.cli.options import how
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from bench.catalog.catalog import Catalog
     from bench.executors.executor import Executor
 

@@ -16,6 +16,7 @@ from bench.cli.printing import BAD_INPUT, say, table
 SETTINGS = ["setting", "default", "bounds", "search", "what it is"]
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     help="List what there is: methods, datasets, nets, executors, instruments, listeners or presets.",
 )

@@ -10,17 +10,16 @@ import typer
 
 from bench import __version__
 from bench.api.errors import BenchError
-from bench.cli import audit, check, doctor, estimate, listing, memory, report, run, scale, status, tune
-from bench.cli.command import Command
 from bench.cli.ending import CTRL_C
-from bench.cli.executor import WithExecutor
 from bench.cli.outlet import steady
 from bench.cli.printing import fail, say
+from bench.cli.verbs import Verbs
 from bench.record.files import cause
 
 INSTALLATION = "the installation must be readable by this user as long as the command runs"
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -39,23 +38,6 @@ def _top(
     ] = False,
 ) -> None:
     """Benchmark of learning with and without backprop."""
-
-
-app.command("run", cls=WithExecutor)(run.run)
-app.command("tune", cls=WithExecutor)(tune.tune)
-app.command("estimate", cls=Command)(estimate.estimate)
-app.command("memory", cls=Command)(memory.memory)
-app.command("scale", cls=Command)(scale.scale)
-app.command("audit", cls=Command)(audit.audit)
-app.add_typer(listing.app, name="list")
-app.command("show", cls=Command)(listing.show)
-app.command("status", cls=Command)(status.status)
-app.command("report", cls=Command)(report.report)
-app.command("compare", cls=Command)(report.compare)
-app.command("merge", cls=Command)(report.merge)
-app.command("pack", cls=Command)(report.pack)
-app.command("check", cls=Command)(check.check)
-app.command("doctor", cls=Command)(doctor.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

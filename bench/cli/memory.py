@@ -7,19 +7,14 @@ from typing import Annotated
 import typer
 
 from bench.cli.ending import exit_code, stop_on_signals, stopped
+from bench.cli.flags import Flags, takes
 from bench.cli.options import (
     AllSources,
     DataDir,
-    Datasets,
-    Device,
     Download,
-    ExperimentName,
     Fresh,
     Jobs,
-    Methods,
-    NetName,
     Plugins,
-    Precision,
     Quiet,
     ReportsFolder,
     ResultsFolder,
@@ -28,26 +23,23 @@ from bench.cli.options import (
     names_in,
 )
 from bench.cli.printing import IN_REPORT, say, table
+from bench.spec.config import Experiment, resolve
 
 PRESET = "memory"
 
 
+@takes(Experiment, "methods", "datasets", "net", "precision", "device", "experiment")
 def memory(
-    methods: Methods = None,
-    datasets: Datasets = None,
-    net: NetName = None,
+    flags: Flags,
     batch_size: Annotated[str, typer.Option(help="Examples per step, comma-separated.")] = "32,128,512",
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME.KEY=VALUE,...", help="Values to sweep span a grid; repeatable."),
     ] = None,
-    precision: Precision = None,
-    device: Device = None,
     plugin: Plugins = None,
     data_dir: DataDir = None,
     results: ResultsFolder = Path("results"),
     reports: ReportsFolder = Path("reports"),
-    experiment: ExperimentName = None,
     timeout: Timeout = None,
     jobs: Jobs = 1,
     download: Download = False,
@@ -56,16 +48,6 @@ def memory(
     quiet: Quiet = False,
 ) -> int:
     """Measure the memory of a training step, against batch size and any setting, without training."""
-    from bench.spec.config import resolve
-
-    flags = {
-        "methods": methods,
-        "datasets": datasets,
-        "net": net,
-        "precision": precision,
-        "device": device,
-        "experiment": experiment,
-    }
     sizes = [_typed(size) for size in names_in("--batch-size", batch_size)]
     asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
     catalog, broken = catalog_of(plugin)

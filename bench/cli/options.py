@@ -16,19 +16,9 @@ length = partial(typer.Option, rich_help_panel="How long")
 how = partial(typer.Option, rich_help_panel="How to run it")
 where = partial(typer.Option, rich_help_panel="Where")
 
-Methods = Annotated[str | None, what(help="Names, comma-separated.")]
-Datasets = Annotated[str | None, what(help="Names, npz:PATH or imagefolder:PATH, comma-separated.")]
-NetName = Annotated[str | None, what(help="One net for all methods, or auto.")]
-SeedList = Annotated[str | None, what(help="A count (3) or a list (0,1,7).")]
-BatchSize = Annotated[int | None, what(help="Examples per step.")]
-ValFraction = Annotated[float | None, what(help="Part of the training data held out.")]
-Threads = Annotated[int | None, how(help="CPU threads of a step; else OMP_NUM_THREADS, else 1.")]
-Precision = Annotated[str | None, how(help="float32, tf32 or bfloat16.")]
-Device = Annotated[str | None, how(help="auto, cpu, cuda or cuda:N.")]
 Assign = Annotated[list[str] | None, what("--set", metavar="NAME.KEY=VALUE", help="Repeatable.")]
 Preset = Annotated[str | None, what(help="A shipped experiment; see `bench list presets`.")]
 Config = Annotated[Path | None, what(help="An experiment in YAML.")]
-ExperimentName = Annotated[str | None, where(help="Name of the results folder.")]
 Plugins = Annotated[
     list[Path] | None,
     what(
@@ -63,9 +53,6 @@ OnOOM = Annotated[
 AllSources = Annotated[
     bool,
     how("--all-sources", help="Show also rows made by older code of a method or net."),
-]
-Log = Annotated[
-    str | None, how(metavar="NAME[:TO]", help="Log to tensorboard, wandb, mlflow, csv or a plugin's; comma-separated.")
 ]
 Quiet = Annotated[bool, how("--quiet", help="Print the result table only.")]
 

@@ -9,72 +9,40 @@ from bench.api.errors import ConfigError
 from bench.cli import dry_run as dry
 from bench.cli.ending import exit_code, stop_on_signals, stopped
 from bench.cli.executor import LOCAL, ExecutorName, executor_of
+from bench.cli.flags import Flags, takes
 from bench.cli.options import (
     AllSources,
     Assign,
-    BatchSize,
     Config,
     DataDir,
-    Datasets,
-    Device,
     Download,
-    ExperimentName,
     Fresh,
     JobsIfTold,
-    Log,
-    Methods,
-    NetName,
     OnOOM,
     Plugins,
-    Precision,
     Preset,
     Quiet,
     ReportsFolder,
     ResultsFolder,
     Retry,
-    SeedList,
-    Threads,
     Timeout,
-    ValFraction,
     catalog_of,
     how,
-    length,
     names_in,
-    what,
 )
 from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, note, say, table
+from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
-    from bench.spec.config import Experiment
 
 LEAST = ("step_ms_p50", "cpu_peak_rss_bytes", "gpu_peak_alloc_bytes")  # of what the terminal shows
 
 
+@takes(Experiment)
 def run(
     ctx: typer.Context,
-    methods: Methods = None,
-    datasets: Datasets = None,
-    net: NetName = None,
-    seeds: SeedList = None,
-    epochs: Annotated[int | None, length(help="Passes over the training data.")] = None,
-    steps: Annotated[int | None, length(help="Training steps, in place of epochs.")] = None,
-    seconds: Annotated[float | None, length(help="Seconds of training, within the epochs.")] = None,
-    flops: Annotated[float | None, length(help="FLOPs of training, within the epochs.")] = None,
-    patience: Annotated[
-        int | None,
-        length(help="Epochs without better validation, within the epochs; the best is tested."),
-    ] = None,
-    protocols: Annotated[str | None, length(help="matched, convergence, or both: each row under each.")] = None,
-    batch_size: BatchSize = None,
-    val_fraction: ValFraction = None,
-    threads: Threads = None,
-    precision: Precision = None,
-    channels_last: Annotated[bool | None, how("--channels-last", help="Convolutions channels-last.")] = None,
-    compile_: Annotated[bool | None, how("--compile", help="Compile the nets with torch.compile.")] = None,
-    instruments: Annotated[str | None, what(help="What else to measure, comma-separated.")] = None,
-    tuned: Annotated[bool | None, what("--tuned", help="Use what bench tune --save kept, or what ships.")] = None,
-    device: Device = None,
+    flags: Flags,
     assign: Assign = None,
     preset: Preset = None,
     config: Config = None,
@@ -82,7 +50,6 @@ def run(
     data_dir: DataDir = None,
     results: ResultsFolder = Path("results"),
     reports: ReportsFolder = Path("reports"),
-    experiment: ExperimentName = None,
     timeout: Timeout = None,
     jobs: JobsIfTold = None,
     executor: ExecutorName = LOCAL,
@@ -93,38 +60,13 @@ def run(
     fresh: Fresh = False,
     retry: Retry = None,
     on_oom: OnOOM = "fail",
-    log: Log = None,
     all_sources: AllSources = False,
     dry_run: Annotated[bool, how("--dry-run", help="List the runs and how long they take; run none.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
-    from bench.spec.config import resolve
     from bench.spec.shard import Shard
 
-    flags = {
-        "methods": methods,
-        "datasets": datasets,
-        "net": net,
-        "seeds": seeds,
-        "epochs": epochs,
-        "steps": steps,
-        "seconds": seconds,
-        "flops": flops,
-        "patience": patience,
-        "protocols": protocols,
-        "batch_size": batch_size,
-        "val_fraction": val_fraction,
-        "threads": threads,
-        "precision": precision,
-        "channels_last": channels_last,
-        "compile": compile_,
-        "instruments": instruments,
-        "tuned": tuned,
-        "device": device,
-        "experiment": experiment,
-        "log": log,
-    }
     part_of_plan = None if shard is None else Shard.parse(shard)
     asked = resolve(preset, config, flags, assign or [])
     catalog, broken = catalog_of(plugin)
@@ -170,7 +112,7 @@ def run(
     return exit_code(all_ok=outcome.all_ok, broken=broken or outcome.has_unreadable)
 
 
-def _without_broken(asked: "Experiment", catalog: "Catalog") -> "Experiment":
+def _without_broken(asked: Experiment, catalog: "Catalog") -> Experiment:
     """The experiment without the names that only a broken plugin could have given."""
     there = [name for name in asked.methods if name in catalog.methods]
     if not there:

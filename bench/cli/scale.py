@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from bench.api.errors import ConfigError
 from bench.cli.ending import exit_code, stop_on_signals, stopped
+from bench.cli.flags import Flags, takes
 from bench.cli.options import (
     Assign,
-    BatchSize,
     DataDir,
-    Device,
     Download,
-    ExperimentName,
     Fresh,
-    NetName,
     Plugins,
-    Precision,
     Quiet,
     ReportsFolder,
     ResultsFolder,
@@ -28,6 +24,7 @@ from bench.cli.options import (
 )
 from bench.cli.printing import fail, say, table
 from bench.record.scaling import WAYS, WayName
+from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.scale.model import Wire
@@ -35,12 +32,12 @@ if TYPE_CHECKING:
 PRESET = "scale"
 
 
+@takes(Experiment, "net", "batch_size", "precision", "device", "experiment")
 def scale(
+    flags: Flags,
     method: Annotated[str | None, what(help="A rule whose blocks learn independently of each other.")] = None,
     against: Annotated[str | None, what(help="What is spread by data and as a pipeline.")] = None,
     dataset: Annotated[str | None, what(help="One data set.")] = None,
-    net: NetName = None,
-    batch_size: BatchSize = None,
     assign: Assign = None,
     workers: Annotated[str, how(help="Numbers of workers, comma-separated; one is always among them.")] = "1,2,4",
     ways: Annotated[str, how(help="Of blocks, data and pipeline, comma-separated.")] = ",".join(WAYS),
@@ -50,21 +47,15 @@ def scale(
     oversubscribe: Annotated[bool, how("--oversubscribe", help="Measure also more workers than cores.")] = False,
     steps: Annotated[int, length(min=1, max=1_000_000, help="Steps that are timed.")] = 20,
     warm_up: Annotated[int, length(min=1, max=1_000_000, help="Steps before them.")] = 3,
-    precision: Precision = None,
-    device: Device = None,
     plugin: Plugins = None,
     data_dir: DataDir = None,
     results: ResultsFolder = Path("results"),
     reports: ReportsFolder = Path("reports"),
-    experiment: ExperimentName = None,
     download: Download = False,
     fresh: Fresh = False,
     quiet: Quiet = False,
 ) -> int:
     """Spread training over workers: by blocks that learn alone, and backprop by data and as a pipeline."""
-    from bench.spec.config import resolve
-
-    flags = {"net": net, "batch_size": batch_size, "precision": precision, "device": device, "experiment": experiment}
     asked = resolve(PRESET, None, {**flags, "datasets": dataset}, assign or [])
     usual = asked.methods
     counts, chosen = _counts(workers), _ways(ways)

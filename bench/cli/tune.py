@@ -8,58 +8,44 @@ import typer
 from bench.api.errors import ConfigError
 from bench.cli.ending import RUN_FAILED, stop_on_signals, stopped
 from bench.cli.executor import LOCAL, ExecutorName, executor_of
+from bench.cli.flags import Flags, takes
 from bench.cli.options import (
     Assign,
-    BatchSize,
     Config,
     DataDir,
-    Datasets,
-    Device,
     Download,
-    ExperimentName,
     Fresh,
     JobsIfTold,
-    Log,
-    Methods,
-    NetName,
     OnOOM,
     Plugins,
-    Precision,
     Preset,
     Quiet,
     ResultsFolder,
     Retry,
-    Threads,
     Timeout,
-    ValFraction,
     catalog_of,
     names_in,
 )
 from bench.cli.printing import IN_REPORT, fail, say, table
+from bench.spec.config import Experiment, Tuning, resolve
+from bench.spec.identity import Compute
 
 LEAST = ("range", "near", "search, s", "epochs", "trials")  # of what the terminal shows
+OF_TRIALS = [name for name in Compute.model_fields if name != "instruments"]  # a trial is read by its validation alone
 
 
+@takes(Experiment, "methods", "datasets", "net", *OF_TRIALS, "device", "log", "experiment")
+@takes(Tuning, into="search")
 def tune(
     ctx: typer.Context,
-    methods: Methods = None,
-    datasets: Datasets = None,
-    net: NetName = None,
-    settings: Annotated[str | None, typer.Option(help="What to search, comma-separated, or all.")] = None,
-    trials: Annotated[int | None, typer.Option(min=2, help="Runs for each method, net and data set.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Length of a trial, by default that of the runs.")] = None,
-    batch_size: BatchSize = None,
-    val_fraction: ValFraction = None,
-    threads: Threads = None,
-    precision: Precision = None,
-    device: Device = None,
+    flags: Flags,
+    search: Flags,
     assign: Assign = None,
     preset: Preset = None,
     config: Config = None,
     plugin: Plugins = None,
     data_dir: DataDir = None,
     results: ResultsFolder = Path("results"),
-    experiment: ExperimentName = None,
     timeout: Timeout = None,
     jobs: JobsIfTold = None,
     executor: ExecutorName = LOCAL,
@@ -67,7 +53,6 @@ def tune(
     fresh: Fresh = False,
     retry: Retry = None,
     on_oom: OnOOM = "fail",
-    log: Log = None,
     save: Annotated[
         bool, typer.Option("--save", help="Keep what was solved, in the folder tuned or $BENCH_TUNED, for --tuned.")
     ] = False,
@@ -77,23 +62,7 @@ def tune(
     quiet: Quiet = False,
 ) -> int:
     """Search settings on validation data, every method with the same number of trials."""
-    from bench.spec.config import resolve
-
-    search = {"settings": settings, "trials": trials, "epochs": epochs}
-    flags = {
-        "methods": methods,
-        "datasets": datasets,
-        "net": net,
-        "batch_size": batch_size,
-        "val_fraction": val_fraction,
-        "threads": threads,
-        "precision": precision,
-        "device": device,
-        "experiment": experiment,
-        "log": log,
-        "tune": {key: value for key, value in search.items() if value is not None},
-    }
-    asked = resolve(preset, config, flags, assign or [])
+    asked = resolve(preset, config, {**flags, "tune": search}, assign or [])
     catalog, broken = catalog_of(plugin)
     if broken:
         raise ConfigError("a search is for all methods alike; mend the plugin or leave it out")

@@ -1,23 +1,14 @@
 """The command that repeats runs, from what they were asked to do."""
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-OPTIONS = {  # fields of a spec that are options of `bench run`, by their names
-    "epochs": "epochs",
-    "steps": "steps",
-    "seconds": "seconds",
-    "flops": "flops",
-    "patience": "patience",
-    "batch_size": "batch-size",
-    "val_fraction": "val-fraction",
-    "threads": "threads",
-    "precision": "precision",
-    "device": "device",
-}
-FLAGS = {"channels_last": "--channels-last", "compile": "--compile"}
+from bench.spec import flag
+from bench.spec.config import Experiment
+
+# what a run's record does not have, or means otherwise: settings that a search chose are spelt out
+NOT_OF_A_RUN = ("experiment", "tuned", "protocols", "log")
 
 
 def command(spec: Mapping[str, Any], seeds: Iterable[int], *, plugin: bool = False) -> str:
@@ -27,22 +18,10 @@ def command(spec: Mapping[str, Any], seeds: Iterable[int], *, plugin: bool = Fal
     """
     if spec.get("probe_only"):
         return ""
+    asked = {name: value for name, value in spec.items() if name not in NOT_OF_A_RUN}
+    asked |= {"methods": [spec["method"]], "datasets": [spec["dataset"]], "seeds": sorted(seeds)}
+    if spec.get("steps") is not None:  # epochs follow from them
+        del asked["epochs"]
+    settings = {spec["net"]: spec.get("net_settings", {}), spec["method"]: spec.get("method_settings", {})}
     words = ["bench", "run", *(["--plugin", "FILE"] if plugin else [])]
-    listed = ",".join(map(str, sorted(seeds)))
-    words += ["--methods", spec["method"], "--datasets", spec["dataset"], "--net", spec["net"]]
-    words += ["--seeds", listed if "," in listed else f"{listed},"]  # a number by itself is a count
-    for field, option in OPTIONS.items():
-        if spec.get(field) is not None and not (field == "epochs" and spec.get("steps") is not None):
-            words += [f"--{option}", _plain(spec[field])]
-    words += [flag for field, flag in FLAGS.items() if spec.get(field)]
-    if spec.get("instruments"):
-        words += ["--instruments", ",".join(spec["instruments"])]
-    for owner, settings in ((spec["net"], "net_settings"), (spec["method"], "method_settings")):
-        for name, value in sorted(spec.get(settings, {}).items()):
-            words += ["--set", f"{owner}.{name}={_plain(value)}"]
-    return shlex.join(map(str, words))
-
-
-def _plain(value: Any) -> str:
-    """As the command line reads it: words bare, everything else as JSON, which is YAML."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return shlex.join([*words, *flag.words(Experiment, asked), *flag.assignments(settings)])

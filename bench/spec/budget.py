@@ -1,9 +1,11 @@
 """How long a run trains: a budget that is the same for all, or until validation no longer gets better."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
+
+from bench.spec.flag import Flag
 
 Protocol = Literal["matched", "convergence"]
 
@@ -11,22 +13,26 @@ MATCHED = ("steps", "seconds", "flops")  # what may end a run before its epochs 
 PATIENCE = 10  # epochs, under own convergence where none is given
 LONGEST = 10  # times the matched epochs: the bound of own convergence where both protocols stand side by side
 
+LONG = Flag("How long")
+
 
 class Budget(BaseModel):
     """What may end training before `epochs` are over: in a run at most one, and none where epochs are its budget."""
 
-    steps: int | None = Field(None, ge=1, le=1_000_000_000, description="training steps; epochs follow from them")
-    seconds: float | None = Field(
+    steps: Annotated[int | None, LONG] = Field(
+        None, ge=1, le=1_000_000_000, description="training steps, in place of epochs, which follow from them"
+    )
+    seconds: Annotated[float | None, LONG] = Field(
         None, gt=0, le=1e9, allow_inf_nan=False, description="seconds in training steps (train_s), within the epochs"
     )
-    flops: float | None = Field(
+    flops: Annotated[float | None, LONG] = Field(
         None,
         gt=0,
         le=1e30,
         allow_inf_nan=False,
-        description="floating-point operations in training steps, within the epochs",
+        description="FLOPs in training steps, within the epochs",
     )
-    patience: int | None = Field(
+    patience: Annotated[int | None, LONG] = Field(
         None,
         ge=1,
         le=1_000_000,

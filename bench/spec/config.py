@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 
 from bench.api.errors import ConfigError
 from bench.spec import strict_yaml, threads
-from bench.spec.budget import MATCHED, Budget, Protocol
-from bench.spec.identity import Compute
+from bench.spec.budget import LONG, MATCHED, Budget, Protocol
+from bench.spec.flag import Flag, spelling
+from bench.spec.identity import HOW, WHAT, Compute
 from bench.spec.reading import load_preset, load_yaml
 from bench.spec.validation import shown, validated
 
@@ -32,12 +33,18 @@ class Tuning(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    settings: list[str] | Literal["all"] = Field(["lr"], description="what to search, by name; each declares its range")
-    trials: int = Field(
-        12, ge=2, le=100_000, description="runs per method, net and data set, before a range is widened"
+    settings: Annotated[list[str] | Literal["all"], WHAT] = Field(
+        ["lr"], description="settings to search, or all; each declares its range"
     )
-    epochs: Epochs | None = Field(None, description="passes over the data in a trial; left out: as in reported runs")
-    seed: Seed = Field(1000, description="seed of the trials and of their choice; not among those reported")
+    trials: Annotated[int, LONG] = Field(
+        12, ge=2, le=100_000, description="runs for each method, net and data set, before a range is widened"
+    )
+    epochs: Annotated[Epochs | None, LONG] = Field(
+        None, description="passes over the data in a trial; left out: as in reported runs"
+    )
+    seed: Annotated[Seed, WHAT] = Field(
+        1000, description="seed of the trials and of their choice; not among those reported"
+    )
 
     @field_validator("settings", mode="before")
     @classmethod
@@ -46,35 +53,53 @@ class Tuning(BaseModel):
 
 
 class Experiment(Compute, Budget):
-    """A set of runs: every method on every data set with every seed. What its runs share it has from Compute."""
+    """A set of runs: every method on every data set with every seed. What its runs share it has from Compute.
+
+    A field declares a setting, and nothing else does: its key in YAML, its keyword in Python, its option on the command
+    line (with a Flag) and its part of the command that repeats a run all follow from it.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    experiment: str = Field(
+    experiment: Annotated[str, Flag("Where")] = Field(
         "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,91}$", description="name of the results folder"
     )
-    methods: list[str] = Field(min_length=1, description="learning rules, by name")
-    datasets: list[str] = Field(["digits"], min_length=1, description="data sets, by name")
-    net: str = Field("auto", description="the net for all methods; auto gives each method its own and its twin")
-    nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
-    threads: Count = Field(default_factory=threads.default, description=Compute.model_fields["threads"].description)
-    seeds: list[Seed] = Field([0], min_length=1, description="one run per seed, each from 0 to 2^32 - 1")
-    epochs: Epochs = Field(10, description="passes over the training data, for all runs, or by data set or method")
-    protocols: list[Protocol] = Field(
-        [], description="matched, convergence, or both side by side: which budgets each row is trained under"
+    methods: Annotated[list[str], WHAT] = Field(min_length=1, description="learning rules, by name")
+    datasets: Annotated[list[str], WHAT] = Field(
+        ["digits"], min_length=1, description="data sets, by name, npz:PATH or imagefolder:PATH"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
+    net: Annotated[str, WHAT] = Field(
+        "auto", description="the net for all methods; auto gives each method its own and its twin"
+    )
+    nets: dict[str, list[str]] = Field({}, description="by method: its nets, where auto would choose others")
+    threads: Annotated[Count, HOW] = Field(
+        default_factory=threads.default, description=Compute.model_fields["threads"].description
+    )
+    seeds: Annotated[list[Seed], Flag("What to run", "N|N,...")] = Field(
+        [0], min_length=1, description="how many (3) or which (0,1,7; one alone: 7,), each from 0 to 2^32 - 1"
+    )
+    epochs: Annotated[Epochs, LONG] = Field(
+        10, description="passes over the training data; in a file also a table by data set or method"
+    )
+    protocols: Annotated[list[Protocol], LONG] = Field(
+        [], description="budgets that each row is trained under: matched, convergence, or both side by side"
+    )
+    device: Annotated[str, HOW] = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="where to compute: auto, cpu, cuda or cuda:N"
+    )
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="settings by method or net name; lists of values span a grid of rows"
     )
     variants: dict[str, list[dict[str, Any]]] = Field(
         {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
-    log: list[str] = Field(
-        [], description="listeners that hear the runs, as tensorboard or csv:FOLDER; no part of a run"
+    log: Annotated[list[str], Flag("How to run it", "NAME[:TO],...")] = Field(
+        [], description="log to tensorboard, wandb, mlflow, csv or a plugin's listener; no part of a run"
     )
     tune: Tuning | None = Field(None, description="search settings on validation data first")
-    tuned: bool = Field(False, description="use settings that `bench tune --save` kept, or that ship with a method")
+    tuned: Annotated[bool, WHAT] = Field(
+        False, description="use settings that `bench tune --save` kept, or that ship with a method"
+    )
 
     _basis: str = PrivateAttr("Python")
     _must_use: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -198,7 +223,8 @@ def resolve(preset: str | None, config: Path | None, flags: Mapping[str, Any], a
         bases.append(str(config))
         if not given.keys() & {"methods", "net", "nets", "datasets"}:  # flags may leave out some of a file's runs
             must_use |= dict.fromkeys(_owners(values), str(config))
-    sources |= {key: f"--{key.replace('_', '-')}" for key in given}
+    sources |= {key: spelling(key) for key in given}
+    sources |= {f"tune.{key}": spelling(key) for key in Tuning.model_fields if isinstance(given.get("tune"), Mapping)}
     must_use |= dict.fromkeys(_owners(given), "settings")
     merged = _layered(merged, given)
     for assignment in assignments:
@@ -222,7 +248,7 @@ def _owners(values: Mapping[str, Any]) -> Iterable[str]:
 def _one_or_several(text: str) -> Any:
     """A setting's value, or a list of values where commas part them."""
     value = strict_yaml.parse(text)
-    if isinstance(value, str) and "," in value:
+    if isinstance(value, str) and "," in value and text.strip()[:1] not in ("'", '"'):
         parts = text.split(",")
         if not all(part.strip() for part in parts):
             raise ValueError("nothing stands between two commas")

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.spec.budget import Budget, protocol
+from bench.spec.flag import Flag
 
 NUMERICS = 3
 """Version of all code that decides numbers and is hashed by nobody: loop, data, evaluation, instruments. Raise it by
@@ -16,21 +17,25 @@ one when a change there moves a recorded number, also one of measurement, and sa
 3: FLOPs, passes, bytes and what updates wait for are those of all phases of training, not of the first.
 """
 
+WHAT, HOW = Flag("What to run"), Flag("How to run it")
+
 
 class Compute(BaseModel):
     """How a run computes: settings of the experiment that pass to its runs as they are. One line each."""
 
-    batch_size: int = Field(128, ge=2, le=10_000_000, description="examples per training step")
-    val_fraction: float = Field(0.1, ge=0, le=0.5, description="part of the training data held out for validation")
-    threads: int = Field(
-        1, ge=1, description="threads of the CPU that compute a step; left out: OMP_NUM_THREADS, else 1"
+    batch_size: Annotated[int, WHAT] = Field(128, ge=2, le=10_000_000, description="examples per training step")
+    val_fraction: Annotated[float, WHAT] = Field(
+        0.1, ge=0, le=0.5, description="part of the training data held out for validation"
     )
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    threads: Annotated[int, HOW] = Field(
+        1, ge=1, description="CPU threads of a training step; left out: OMP_NUM_THREADS, else 1"
+    )
+    precision: Annotated[Literal["float32", "tf32", "bfloat16"], HOW] = Field(
         "float32", description="arithmetic of matrix products; bfloat16 by autocast"
     )
-    channels_last: bool = Field(False, description="images and convolutions in channels-last memory format")
-    compile: bool = Field(False, description="compile the blocks of each net with torch.compile")
-    instruments: tuple[str, ...] = Field((), description="what else to measure between epochs, by name")
+    channels_last: Annotated[bool, HOW] = Field(False, description="images and convolutions in channels-last format")
+    compile: Annotated[bool, HOW] = Field(False, description="compile the blocks of each net with torch.compile")
+    instruments: Annotated[tuple[str, ...], WHAT] = Field((), description="what else to measure, between epochs")
 
     def steps_per_epoch(self, n_train: int) -> int:
         """Whole batches only, so that every step has one shape; the rest has its turn in another epoch's order."""

@@ -62,7 +62,7 @@ def explain(error: ValidationError, model: type[BaseModel], sources: Mapping[str
     of_root = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
     first = max(of_root, key=lambda one: len(one["loc"]))  # of a union's branches the one that came farthest
     key = ".".join(part for part in map(str, first["loc"]) if not _BRANCH.fullmatch(part))
-    place = _place(sources, root)
+    place = _place(sources, key if key in sources else root)
     if first["type"] == "extra_forbidden":
         return f"{place}: {unknown('key', key, model.model_fields)}"
     if first["type"] == "missing":

@@ -214,7 +214,7 @@ def test_ctrl_c_before_the_first_run_is_no_traceback(bench, monkeypatch: pytest.
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.spec.config.resolve", interrupted)
+    monkeypatch.setattr("bench.cli.run.resolve", interrupted)
     assert bench("run") == (130, "", "")
 
 
