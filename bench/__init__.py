@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from bench.api.column import Column
     from bench.api.dataset import DataSet, DataSetInfo, Source, Split
     from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
+    from bench.api.kinds import Input, Output
     from bench.api.listener import Listener, RunInfo
     from bench.api.method import Claims, Method, MethodInfo, Role, Way
+    from bench.api.metric import Metric
     from bench.api.net import Net
+    from bench.api.objective import Objective
     from bench.api.seeds import Seeds
     from bench.api.settings import AdamSettings, AdamWSettings, StepSize, step_size
     from bench.api.task import Batch, Facts, Progress, Task
@@ -39,7 +42,10 @@ _NAMES = {
     "bench.api.instrument": ("Derived", "EdgeProbe", "EndProbe", "Gauge", "Instrument", "Probe", "Trial"),
     "bench.api.listener": ("Listener", "RunInfo"),
     "bench.api.method": ("Claims", "Method", "MethodInfo", "Role", "Way"),
+    "bench.api.kinds": ("Input", "Output"),
+    "bench.api.metric": ("Metric",),
     "bench.api.net": ("Net",),
+    "bench.api.objective": ("Objective",),
     "bench.api.seeds": ("Seeds",),
     "bench.api.settings": ("AdamSettings", "AdamWSettings", "StepSize", "step_size"),
     "bench.api.task": ("Batch", "Facts", "Progress", "Task"),
@@ -66,12 +72,16 @@ __all__ = [
     "Gauge",
     "HeatMap",
     "Images",
+    "Input",
     "Instrument",
     "Lines",
     "Listener",
     "Method",
     "MethodInfo",
+    "Metric",
     "Net",
+    "Objective",
+    "Output",
     "Probe",
     "Progress",
     "Role",

@@ -237,7 +237,7 @@ def _at_chance(runs: list[Run], options: Options) -> dict[str, float]:
     found = {}
     for run in {run.spec.dataset: run for run in runs}.values():
         loaded = data.load(run.load().dataset, data_dir=options.data_dir, val_fraction=run.spec.val_fraction)
-        found[run.spec.dataset] = search.at_chance(loaded.n_classes, len(loaded.val.y))
+        found[run.spec.dataset] = search.at_chance(loaded.output.size, len(loaded.val.y))
     return found
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from bench import Batch, Method, Progress, Seeds, Task
+from bench import Batch, Method, Progress, Seeds
 from bench.catalog.catalog import Catalog
 from bench.measure.clock import synchronize
 from bench.runner import compute
+from bench.testing.subject import image_task
 
 IMAGE_SHAPE, N_CLASSES, BATCH_SIZE = (1, 28, 28), 10, 128
 START = Progress(0, 1, 0, 1, 0)
@@ -43,7 +44,7 @@ def methods(width: int, hidden: int) -> dict[str, tuple[str, str, dict[str, Any]
 
 
 def made(name: str, net: str, size: dict[str, Any], settings: dict[str, Any], device: torch.device) -> Method:
-    task = Task("mnist", N_CLASSES, IMAGE_SHAPE, 60_000, CATALOG.nets[net].load(), size)
+    task = image_task("mnist", N_CLASSES, IMAGE_SHAPE, 60_000, CATALOG.nets[net].load(), size)
     cls = CATALOG.methods[name].load()
     return cls(task, cls.Config(**settings), device=device, seeds=Seeds(0, device, method=name))
 

@@ -21,6 +21,7 @@ from bench.catalog.catalog import Catalog
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.nets.reversible import Reversible
+from bench.testing.subject import image_task
 
 BATCH_SIZE = 128
 WARM_UP_STEPS = 3
@@ -43,7 +44,7 @@ ON_REVERSIBLE: Rows = (("backprop", {}), ("backprop-checkpointed", {}), ("backpr
 
 
 def task_of(net: type[Net], **settings: Any) -> Task:
-    return Task("mnist", 10, (1, 28, 28), 50_000, net, settings)
+    return image_task("mnist", 10, (1, 28, 28), 50_000, net, settings)
 
 
 def make(task: Task, name: str, settings: dict[str, Any]) -> Method:
@@ -62,8 +63,8 @@ def compare(task: Task, rows: Rows, rounds: int) -> None:
     """Print the table of one net; its first row is what the others are compared with."""
     generator = torch.Generator().manual_seed(0)
     batch = Batch(
-        torch.randn(BATCH_SIZE, *task.image_shape, generator=generator),
-        torch.randint(task.n_classes, (BATCH_SIZE,), generator=generator),
+        torch.randn(BATCH_SIZE, *task.input.shape, generator=generator),
+        torch.randint(task.output.size, (BATCH_SIZE,), generator=generator),
     )
     methods = [make(task, name, settings) for name, settings in rows]
     for _ in range(WARM_UP_STEPS):

@@ -53,8 +53,8 @@ def made(method: type[Method], task: Task, **settings: Any) -> Any:
 
 def images(task: Task, size: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(size, *task.image_shape, generator=generator)
-    return Batch(x, torch.randint(task.n_classes, (size,), generator=generator))
+    x = torch.randn(size, *task.input.shape, generator=generator)
+    return Batch(x, torch.randint(task.output.size, (size,), generator=generator))
 
 
 def steps_against_backprop(task: Task, batch: Batch) -> None:
@@ -66,13 +66,13 @@ def steps_against_backprop(task: Task, batch: Batch) -> None:
     for space in ("weight", "activity"):
         methods[f"guided-forward-gradient {space}"] = made(GuidedForwardGradient, task, space=space)
     ms = medians({name: partial(m.train_step, batch, PROGRESS) for name, m in methods.items()})
-    print(f"\n{task.net} {task.image_shape}, batch {len(batch.y)}, k = 1: ms per training step, times backprop's")
+    print(f"\n{task.net} {task.input.shape}, batch {len(batch.y)}, k = 1: ms per training step, times backprop's")
     for name, value in ms.items():
         print(f"  {name:<45}{value:9.2f}{value / ms['backprop']:8.2f}")
 
 
 def together_against_loop(task: Task, batch: Batch, k: int) -> None:
-    print(f"\n{task.net} {dict(task.net_settings)} {task.image_shape}, batch {len(batch.y)}, k = {k}: ms per estimate")
+    print(f"\n{task.net} {dict(task.net_settings)} {task.input.shape}, batch {len(batch.y)}, k = {k}: ms per estimate")
     print(f"  {'':<25}{'together':>10}{'jvp loop':>10}{'own loop':>10}{'jvp gain':>10}{'own gain':>10}{'draws':>10}")
     for space, estimate in (("weight", weight_estimate), ("activity", activity_estimate)):
         for directions in ("gaussian", "rademacher"):

@@ -23,6 +23,8 @@ from torch import Tensor
 from bench import Progress
 from bench.catalog.catalog import Catalog
 from bench.data import load
+from bench.metrics.accuracy import Accuracy
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.runner import loop, setup
 from bench.runner.state import Training
 from bench.spec.identity import RunSpec
@@ -42,7 +44,9 @@ def start(method: str, net: str, dataset: str, folder: Path | None) -> Training:
     catalog, device = Catalog(), torch.device("cpu")
     cls = catalog.methods[method].load()
     instruments = [entry.load() for name, entry in catalog.instruments.items() if name not in ASKED_FOR]
-    parts = Parts(cls, catalog.nets[net].load(), catalog.dataset(dataset), tuple(instruments))
+    parts = Parts(
+        cls, catalog.nets[net].load(), catalog.dataset(dataset), tuple(instruments), CrossEntropy, (Accuracy,)
+    )
     spec = RunSpec(
         method=method, method_settings=cls.Config().model_dump(), method_source="", net=net, net_settings={},
         net_source="", dataset=dataset, data_id="", seed=0, epochs=1, eval_draws=1, device="cpu",

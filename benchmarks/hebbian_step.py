@@ -20,7 +20,8 @@ from bench.methods.hebbian.softhebb import SoftHebb, filters
 from bench.methods.hebbian.triangle import Triangle
 from torch import Tensor
 
-from bench import Seeds, Task
+from bench import Seeds
+from bench.testing.subject import image_task
 
 Call = Callable[[], object]
 WARM_UP_ROUNDS = 2
@@ -53,10 +54,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    task = Task("shape", 10, (3, args.side, args.side), 50_000, Triangle, {"width": args.width})
+    task = image_task("shape", 10, (3, args.side, args.side), 50_000, Triangle, {"width": args.width})
     method = SoftHebb(task, SoftHebb.Config(), device=torch.device("cpu"), seeds=Seeds(0, method="softhebb"))
     method.layers.train()
-    h = torch.randn(args.batch_size, *task.image_shape, generator=torch.Generator().manual_seed(0))
+    h = torch.randn(args.batch_size, *task.input.shape, generator=torch.Generator().manual_seed(0))
     acts: list[list[Call]] = []
     for k in range(len(method.layers)):
         of_layer, h = calls(method, k, h)

@@ -30,6 +30,7 @@ from bench import Batch, Facts, Method, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
 from bench.measure.flops import counted
 from bench.measure.retained import Retained
+from bench.testing.subject import image_task
 
 BATCH_SIZE = 128
 WARM_UP_STEPS = 3
@@ -64,7 +65,7 @@ class Cost(NamedTuple):
 
 
 def task_on(net: str) -> Task:
-    return Task("mnist", 10, (1, 28, 28), 50_000, CATALOG.nets[net].load(), NETS[net])
+    return image_task("mnist", 10, (1, 28, 28), 50_000, CATALOG.nets[net].load(), NETS[net])
 
 
 def rows(task: Task, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -120,8 +121,8 @@ def forward_flops(backprop: Method, batch: Batch) -> int:
 def table(net: str, wanted: list[str], rounds: int) -> None:
     task = task_on(net)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(BATCH_SIZE, *task.image_shape, generator=generator)
-    batch = Batch(images, torch.randint(task.n_classes, (BATCH_SIZE,), generator=generator))
+    images = torch.randn(BATCH_SIZE, *task.input.shape, generator=generator)
+    batch = Batch(images, torch.randint(task.output.size, (BATCH_SIZE,), generator=generator))
     backprop = make("backprop", {}, task)
     of_backprop = cost(backprop, batch)
     size = ", ".join(f"{key} {value}" for key, value in NETS[net].items())

@@ -21,10 +21,11 @@ from bench.methods.noprop.denoiser_ct import DenoiserCT
 from bench.methods.noprop.fm import NoPropFM
 from torch import Tensor
 
-from bench import Seeds, Task
+from bench import Seeds
+from bench.testing.subject import image_task
 
 IMAGES, STEPS, PLAIN_STEPS = 500, 1000, 20
-TASK = Task("mnist", 10, (1, 28, 28), 60_000, DenoiserCT, {"T": STEPS})
+TASK = image_task("mnist", 10, (1, 28, 28), 60_000, DenoiserCT, {"T": STEPS})
 
 
 def plain_ct(method: NoPropCT, x: Tensor, steps: int, noise: torch.Generator) -> Tensor:
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    x = torch.randn(IMAGES, *TASK.image_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(IMAGES, *TASK.input.shape, generator=torch.Generator().manual_seed(0))
     print(
         f"{IMAGES} images, {STEPS} steps (plain: {PLAIN_STEPS}, scaled), {args.threads} threads, {args.rounds} rounds"
     )

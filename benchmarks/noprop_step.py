@@ -32,10 +32,11 @@ from bench.methods.noprop.schedule import coefficients, cosine
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import Batch, Progress, Seeds, Task
+from bench import Batch, Progress, Seeds
 from bench.catalog.catalog import Catalog
 from bench.measure.live_peak import live_peak_bytes
 from bench.measure.retained import retained_bytes
+from bench.testing.subject import image_task
 
 IMAGE_SHAPE, N_CLASSES = (1, 28, 28), 10
 BATCH_SIZE = 128
@@ -119,7 +120,7 @@ def check_same_function(plain: PlainLoop, net: Denoiser, batch: Batch) -> None:
 
 
 def made(method: str, settings: Mapping[str, int], T: int, **choices: Any) -> Any:
-    task = Task("mnist", N_CLASSES, IMAGE_SHAPE, 60_000, Denoiser, {"T": T, **settings})
+    task = image_task("mnist", N_CLASSES, IMAGE_SHAPE, 60_000, Denoiser, {"T": T, **settings})
     cls = Catalog().methods[method].load()
     return cls(task, cls.Config(**choices), device=torch.device("cpu"), seeds=Seeds(0, method=method))
 

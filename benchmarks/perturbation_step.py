@@ -26,6 +26,7 @@ from bench.methods.perturbation.weight_perturbation import WeightPerturbation
 
 from bench import Batch, Method, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
+from bench.testing.subject import image_task
 
 BATCH_SIZE = 128
 MEMBERS = 16
@@ -51,12 +52,12 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 
 def task_of(net: str, side: int, **settings: Any) -> Task:
-    return Task("noise", 10, (1, side, side), 1000, Catalog().nets[net].load(), settings)
+    return image_task("noise", 10, (1, side, side), 1000, Catalog().nets[net].load(), settings)
 
 
 def batch_of(task: Task) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(BATCH_SIZE, *task.image_shape, generator=generator)
+    x = torch.randn(BATCH_SIZE, *task.input.shape, generator=generator)
     return Batch(x, torch.randint(10, (BATCH_SIZE,), generator=generator))
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import Seeds, Task
+from bench import Seeds
 from bench.catalog.catalog import Catalog
 from bench.nets.mlp import MLP
+from bench.testing.subject import image_task
 
 BATCH_SIZE, N_CLASSES = 64, 10
-TASK = Task("mnist", N_CLASSES, (1, 28, 28), 50_000, MLP, {"width": 256, "depth": 3})
+TASK = image_task("mnist", N_CLASSES, (1, 28, 28), 50_000, MLP, {"width": 256, "depth": 3})
 WARM_UP_ROUNDS = 3
 ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("predictive-coding", {}),
@@ -44,7 +45,7 @@ def relaxation_of(name: str, settings: dict[str, Any], steps: int) -> tuple[Act,
     """A start of the states, a relaxation of so many steps, nudged where there is a choice, and the net's layers."""
     cls = Catalog().methods[name].load()
     method: Any = cls(TASK, cls.Config(**settings), device=torch.device("cpu"), seeds=Seeds(0, method=name))
-    x, y = torch.randn(BATCH_SIZE, *TASK.image_shape), torch.randint(N_CLASSES, (BATCH_SIZE,))
+    x, y = torch.randn(BATCH_SIZE, *TASK.input.shape), torch.randint(N_CLASSES, (BATCH_SIZE,))
     states = method._relaxation(x)
     if name == "predictive-coding":
 

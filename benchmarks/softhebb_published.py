@@ -18,10 +18,11 @@ import torch
 from bench.methods.hebbian.softhebb import SoftHebb, SoftHebbSettings
 from torch import Tensor, nn
 
-from bench import Batch, Progress, Seeds, Task, data
+from bench import Batch, Progress, Seeds, data
 from bench.api.dataset import Split
 from bench.catalog.catalog import Catalog
 from bench.data import Batches
+from bench.testing.subject import image_task
 
 UPDATE, READOUT = 10, 64  # images
 UPDATES = 4  # in a batch
@@ -61,7 +62,9 @@ def main() -> None:
     loaded = data.load(catalog.dataset(args.dataset), data_dir=args.data_dir)
     whole = Split(*(torch.cat(pair) for pair in zip(loaded.train, loaded.val, strict=True)))
     train, test = (Batches(split, loaded.mean, loaded.std, cpu, 500) for split in (whole, loaded.test))
-    task = Task(args.dataset, loaded.n_classes, loaded.image_shape, train.n_images, catalog.nets["triangle"].load(), {})
+    task = image_task(
+        args.dataset, loaded.output.size, loaded.input.shape, train.n_images, catalog.nets["triangle"].load(), {}
+    )
     seeds = Seeds(args.seed, cpu, method="softhebb")
     epochs = 1 + args.epochs
     settings = SoftHebbSettings(

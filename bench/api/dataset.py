@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from bench.api.errors import DataError
+from bench.api.kinds import Input, Output
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Images with their labels. Shape: x (N, C, H, W) uint8, y (N,) int64."""
+    """Examples with their labels.
+
+    Shape: images x (N, C, H, W), uint8 or float32; vectors (N, F), sequences (N, T, F), float32; tokens (N, T), int64.
+    y (N,) int64 classes, (N, n) float32 values or class probabilities, (N, T) int64 next tokens.
+    """
 
     x: "Tensor"
     y: "Tensor"
@@ -22,21 +27,27 @@ class Split(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A data set as its files give it. None where the files leave a split to be drawn from train."""
+    """A data set as its files give it. None where the files leave a split to be drawn from train.
 
-    n_classes: int
+    output: what is to be predicted; a number stands for so many classes. vocabulary: of tokens.
+    """
+
+    output: Output | int
     train: Split
     test: Split | None = None
     val: Split | None = None
+    vocabulary: int = 0
 
 
 @dataclass(frozen=True)
 class DataSetInfo:
     """A data set's identity card. None where a figure depends on the user's own files.
 
-    image_shape is (C, H, W). n_train and n_test count images as published: validation is drawn from n_train.
+    image_shape (C, H, W) and n_classes say what an image classifier needs; `input` and `output` say it of any other
+    task. n_train and n_test count images as published: validation is drawn from n_train.
     paper is the BibTeX key of its source, in the references.bib nearest above. size is that of the download. argument
-    names what follows a colon after the name, as PATH in npz:PATH.
+    names what follows a colon after the name, as PATH in npz:PATH. objective, metrics: by name; those of the kind of
+    output where it names none.
     """
 
     name: str
@@ -45,10 +56,24 @@ class DataSetInfo:
     paper: str = ""
     image_shape: tuple[int, int, int] | None = None
     n_classes: int | None = None
+    input: Input | None = None
+    output: Output | None = None
     n_train: int | None = None
     n_test: int | None = None
     size: str = ""
     argument: str = ""
+    objective: str = ""
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> Input | None:
+        """The input of an example, where the card knows it."""
+        return Input("image", self.image_shape) if self.image_shape else self.input
+
+    @property
+    def wanted(self) -> Output | None:
+        """The output of an example, where the card knows it."""
+        return Output.classes(self.n_classes) if self.n_classes else self.output
 
 
 class DataSet(ABC):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.api.errors import MethodError
+from bench.api.kinds import Output
 
 
 def loss_of(metrics: Any, device: torch.device | None = None) -> Tensor:
@@ -38,12 +39,11 @@ def check_metric(name: str, value: Any) -> None:
         raise MethodError(f"metric '{name}' is not detached: it keeps the whole graph alive")
 
 
-def check_scores(scores: Any, n_images: int, n_classes: int, name: str = "predict") -> None:
-    """Raises: MethodError where what a method has predicted are no scores, (n_images, n_classes)."""
-    if not isinstance(scores, Tensor):
-        raise MethodError(f"{name} returns {type(scores).__name__}, not a tensor")
-    if scores.shape != (n_images, n_classes):
-        shapes = f"shape {tuple(scores.shape)} for {n_images} images, not {(n_images, n_classes)}"
-        raise MethodError(f"{name} gives {shapes}")
-    if not scores.is_floating_point():
-        raise MethodError(f"{name} gives {scores.dtype}, not a floating-point type")
+def check_output(out: Any, n: int, output: Output, name: str = "predict") -> None:
+    """Raises: MethodError where what a method has predicted for n examples are no outputs of the task."""
+    if not isinstance(out, Tensor):
+        raise MethodError(f"{name} returns {type(out).__name__}, not a tensor")
+    if out.shape != (n, *output.shape):
+        raise MethodError(f"{name} gives shape {tuple(out.shape)} for {n} examples, not {(n, *output.shape)}")
+    if not out.is_floating_point():
+        raise MethodError(f"{name} gives {out.dtype}, not a floating-point type")

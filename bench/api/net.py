@@ -1,4 +1,4 @@
-"""What every shared net is: ordered blocks, the last of which ends in class scores."""
+"""What every shared net is: ordered blocks, the last of which ends in the output."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from bench.api.errors import ConfigError
+from bench.api.kinds import Input, InputKind, Output, OutputKind
 from bench.api.seeds import drawn_from
 
 # gives one training image of each class, (m, C, H, W), normalised; computed when first asked for
@@ -16,47 +17,52 @@ Prototypes = Callable[[], Tensor]
 
 
 class Net(nn.Module, ABC):
-    """A classifier made of `blocks`. Shape: (B, C, H, W) to (B, n_classes) scores.
+    """A net made of `blocks`. Shape: (B, *inputs.shape) to (B, *outputs.shape), class scores for instance.
 
-    Subclasses set `name` and `Settings` and fill `blocks`. `__init__` raises ConfigError for images that do not fit.
+    Subclasses set `name` and `Settings` and fill `blocks`. `__init__` raises ConfigError for inputs that do not fit.
+    takes, gives: the kinds of input and output that it is made for.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[BaseModel]]
+    takes: ClassVar[tuple[InputKind, ...]] = ("image",)
+    gives: ClassVar[tuple[OutputKind, ...]] = ("classes", "class probabilities", "values")
     stochastic: ClassVar[bool] = False  # whether `forward` draws from `noise`
     small: ClassVar[Mapping[str, Any]] = {}  # settings at which checks and tests are quick
     passes: int = 1  # evaluations of the busiest layer in one forward pass
     blocks: nn.ModuleList
 
     @abstractmethod
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: Any) -> None:
+    def __init__(self, inputs: Input, outputs: Output, settings: Any) -> None:
         super().__init__()
 
     @classmethod
-    def build(
-        cls, image_shape: tuple[int, int, int], n_classes: int, settings: Mapping[str, Any], init: torch.Generator
-    ) -> Self:
+    def build(cls, inputs: Input, outputs: Output, settings: Mapping[str, Any], init: torch.Generator) -> Self:
         """A net on the CPU whose weights depend on `init`, the class and the settings alone."""
         with drawn_from(init):
-            return cls(image_shape, n_classes, cls.Settings(**settings))
+            return cls(inputs, outputs, cls.Settings(**settings))
 
     @classmethod
-    def misfit(cls, image_shape: tuple[int, int, int], n_classes: int, settings: Mapping[str, Any]) -> str | None:
-        """Why images of this shape do not fit the net, None where they do: a run on it is then `skipped` with it.
+    def misfit(cls, inputs: Input, outputs: Output, settings: Mapping[str, Any]) -> str | None:
+        """Why the net is not made for this input or output, None where it is: a run on it is then `skipped` with it.
 
-        Default: what `__init__` says in a ConfigError, asked without memory or time, on the meta device.
+        Default: what `takes` and `gives` say, then `__init__` in a ConfigError, asked without memory or time, on the
+        meta device.
         """
+        for found, made_for in ((inputs.kind, cls.takes), (outputs.kind, cls.gives)):
+            if found not in made_for:
+                return f"{cls.name} is made for {', '.join(made_for)}, not for {found}"
         try:
             with torch.device("meta"):
-                cls(image_shape, n_classes, cls.Settings(**settings))
+                cls(inputs, outputs, cls.Settings(**settings))
         except ConfigError as error:
             return str(error)
-        except Exception:  # an `__init__` that the meta device cannot follow says nothing about images
+        except Exception:  # an `__init__` that the meta device cannot follow says nothing about inputs
             return None
         return None
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Class scores. `noise` feeds the draws of a stochastic net; without it they are at their mean."""
+        """The output. `noise` feeds the draws of a stochastic net; without it they are at their mean."""
         h = self.enter(x, noise)
         for k in range(len(self.blocks)):
             h = self.through(k, h, x)
@@ -69,12 +75,12 @@ class Net(nn.Module, ABC):
         return x
 
     def through(self, k: int, h: Tensor, x: Tensor) -> Tensor:
-        """What follows block k, k = 0, 1, ..., from what goes before it and the images."""
+        """What follows block k, k = 0, 1, ..., from what goes before it and the input."""
         out: Tensor = self.blocks[k](h)
         return out
 
     def leave(self, h: Tensor) -> Tensor:
-        """Class scores, from what follows the last block."""
+        """The output, from what follows the last block."""
         return h
 
     def start_from(self, prototypes: Prototypes) -> None:

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor
 
 from bench.api.errors import ConfigError
+from bench.api.kinds import Input, Output
+from bench.api.metric import Metric
 from bench.api.net import Net, Prototypes
+from bench.api.objective import Objective
 
 
 class Batch(NamedTuple):
-    """One mini-batch on the device. Shape: x (B, C, H, W) float32, y (B,) int64."""
+    """One mini-batch on the device, as the task's `input` and `output` say.
+
+    Shape: for image classifiers x (B, C, H, W) float32, y (B,) int64.
+    """
 
     x: Tensor
     y: Tensor
@@ -44,23 +50,41 @@ class Facts:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learnt: a classification problem, and the net that methods share.
+    """What is to be learnt: from which input which output, under which objective, and the net that methods share.
 
-    image_shape is (C, H, W). prototypes gives one training image of each class, for nets that start from them.
+    metrics: how predictions are judged; the first is the primary one. prototypes gives one training image of each
+    class, for nets that start from them.
     """
 
     name: str
-    n_classes: int
-    image_shape: tuple[int, int, int]
+    input: Input
+    output: Output
+    objective: Objective
     n_train: int
     net: type[Net]
     net_settings: Mapping[str, Any] = field(default_factory=dict)
     prototypes: Prototypes | None = None
+    metrics: tuple[type[Metric], ...] = ()
 
     @property
-    def n_features(self) -> int:
-        channels, height, width = self.image_shape
-        return channels * height * width
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a task on images. Raises: ConfigError on any other."""
+        if self.input.kind != "image":
+            raise ConfigError(f"the task '{self.name}' has {self.input.kind} inputs, not images")
+        channels, height, width = self.input.shape
+        return channels, height, width
+
+    @property
+    def n_classes(self) -> int:
+        """Of a task on classes. Raises: ConfigError on any other."""
+        if self.output.kind == "values":
+            raise ConfigError(f"the task '{self.name}' has values for outputs, not classes")
+        return self.output.size
+
+    @property
+    def primary(self) -> type[Metric]:
+        """The metric that selection, search and statistics follow."""
+        return self.metrics[0]
 
     @property
     def net_config(self) -> Any:
@@ -72,7 +96,7 @@ class Task:
 
         Raises: ConfigError where it starts from training images and the task has none.
         """
-        net = self.net.build(self.image_shape, self.n_classes, {**self.net_settings, **settings}, init)
+        net = self.net.build(self.input, self.output, {**self.net_settings, **settings}, init)
         net.start_from(self._prototypes)
         return net
 

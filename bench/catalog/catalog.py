@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KINDS = {
     "methods": "method", "nets": "net", "datasets": "data set", "instruments": "instrument", "executors": "executor",
     "listeners": "listener",
+    "objectives": "objective", "metrics": "metric",
 }  # fmt: skip
 OURS = "bench"  # our only top-level package
 
@@ -76,6 +77,14 @@ class Catalog:
     @property
     def listeners(self) -> Shelf:
         return self._shelves["listeners"]
+
+    @property
+    def objectives(self) -> Shelf:
+        return self._shelves["objectives"]
+
+    @property
+    def metrics(self) -> Shelf:
+        return self._shelves["metrics"]
 
     def of_file(self, path: Path) -> list[Entry]:
         """What a plugin file has brought."""

@@ -14,13 +14,11 @@ Class = TypeVar("Class", bound=type)
 
 
 def register(cls: Class) -> Class:
-    """Make a method, net, data set, instrument, executor or listener known.
-
-    Raises: PluginError where it breaks its interface.
-    """
+    """Make a subclass of one of the public base classes known. Raises: PluginError where it breaks its interface."""
     if not isinstance(cls, type) or kind_of(cls) is None:
         raise PluginError(
-            f"@register needs a subclass of bench.Method, Net, DataSet, Instrument, Executor or Listener, not {cls!r}"
+            "@register needs a subclass of bench.Method, Net, DataSet, Instrument, Objective, Metric, Executor "
+            f"or Listener, not {cls!r}"
         )
     if complaint := _complaint(cls):
         raise PluginError(f"{inspect.getfile(cls)}: {cls.__name__} {complaint}")
@@ -43,6 +41,8 @@ _BASES = {
     "nets": ("bench.api.net", "Net"),
     "datasets": ("bench.api.dataset", "DataSet"),
     "instruments": ("bench.api.instrument", "Instrument"),
+    "objectives": ("bench.api.objective", "Objective"),
+    "metrics": ("bench.api.metric", "Metric"),
     "executors": ("bench.executors.executor", "Executor"),
     "listeners": ("bench.api.listener", "Listener"),
 }

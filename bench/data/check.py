@@ -42,9 +42,10 @@ def check_source(name: str, source: Source) -> None:
             )
         if part != "train":
             _check_beside_train(name, part, split, source.train)
-        outside = split.y[(split.y < 0) | (split.y >= source.n_classes)]
+        n_classes = source.output if isinstance(source.output, int) else source.output.size
+        outside = split.y[(split.y < 0) | (split.y >= n_classes)]
         if len(outside):
-            last = source.n_classes - 1
+            last = n_classes - 1
             raise DataError(
                 f"{name}: {part} has label {int(outside[0])}, outside the classes 0 to {last}; "
                 "number them from 0 and keep every class in train"

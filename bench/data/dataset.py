@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bench.api.dataset import Split
+from bench.api.kinds import Input, Output
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,18 +17,14 @@ class Dataset:
     """
 
     name: str
-    n_classes: int
+    input: Input
+    output: Output
     train: Split
     val: Split
     test: Split
     mean: Tensor
     std: Tensor
     fingerprint: str
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self.train.x.shape
-        return channels, height, width
 
     @property
     def n_train(self) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bench.api.dataset import DataSet, Source, Split
 from bench.api.errors import ConfigError
+from bench.api.kinds import Input, Output
 from bench.data.check import check_source, check_train
 from bench.data.dataset import Dataset
 from bench.data.place import default_data_dir, require
@@ -36,9 +37,11 @@ def load(
     source = dataset.read(folder)
     check_source(name, source)
     train, val, test = _splits(source, val_fraction)
-    check_train(name, train.y, source.n_classes)
+    output = source.output if isinstance(source.output, Output) else Output.classes(source.output)
+    check_train(name, train.y, output.size)
     mean, std = _statistics(train.x)
-    return Dataset(name, source.n_classes, train, val, test, mean, std, _fingerprint(train, val, test))
+    given = Input("image", tuple(train.x.shape[1:]))
+    return Dataset(name, given, output, train, val, test, mean, std, _fingerprint(train, val, test))
 
 
 def _splits(source: Source, val_fraction: float) -> tuple[Split, Split, Split]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.api.dataset import DataSet
+from bench.api.kinds import Input, Output
 from bench.data.loading import load
 
 
@@ -12,9 +13,9 @@ class Outlined(Protocol):
     """n_train, n_val: images that train, that validate. fingerprint: of the arrays, empty where none were read."""
 
     @property
-    def n_classes(self) -> int: ...
+    def input(self) -> Input: ...
     @property
-    def image_shape(self) -> tuple[int, int, int]: ...
+    def output(self) -> Output: ...
     @property
     def n_train(self) -> int: ...
     @property
@@ -27,8 +28,8 @@ class Outlined(Protocol):
 class Outline:
     """A data set that was not read."""
 
-    n_classes: int
-    image_shape: tuple[int, int, int]
+    input: Input
+    output: Output
     n_train: int
     n_val: int = 0
     fingerprint: str = ""
@@ -37,7 +38,7 @@ class Outline:
 def outline(dataset: DataSet, *, data_dir: Path | None, val_fraction: float) -> Outlined:
     """By its card where that says all, else by its files. Raises: ConfigError, DataError."""
     card = dataset.card()
-    if card.image_shape is None or card.n_classes is None or card.n_train is None:
+    if card.given is None or card.wanted is None or card.n_train is None:
         return load(dataset, data_dir=data_dir, val_fraction=val_fraction)
     n_val = round(val_fraction * card.n_train)
-    return Outline(card.n_classes, card.image_shape, card.n_train - n_val, n_val)
+    return Outline(card.given, card.wanted, card.n_train - n_val, n_val)

@@ -18,7 +18,7 @@ def class_prototypes(data: Dataset, device: torch.device | str = "cpu") -> Tenso
     Shape: (m, C, H, W) float32 on the device. Raises: ValueError for a class without a training image.
     """
     chosen = []
-    for label in range(data.n_classes):
+    for label in range(data.output.size):
         images = data.train.x[data.train.y == label].to(device).float()
         if not len(images):
             raise ValueError(f"{data.name} has no training image of class {label}")

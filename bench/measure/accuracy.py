@@ -8,8 +8,8 @@ from torch import Tensor
 
 from bench.api.column import Column
 from bench.api.instrument import Instrument
-from bench.api.interface import check_scores
-from bench.api.task import Batch
+from bench.api.interface import check_output
+from bench.api.task import Batch, Task
 from bench.catalog.register import register
 
 
@@ -59,19 +59,19 @@ class Accuracy(Instrument):
     )
 
 
-def accuracy(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], n_classes: int) -> float:
-    """Fraction of examples whose highest score is the label's.
+def judge(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], task: Task) -> dict[str, float]:
+    """The task's metrics over all batches, by key.
 
-    Raises: Diverged on scores that are not finite, MethodError on what are no scores.
+    Raises: Diverged on outputs that are not finite, MethodError on what are no outputs of the task.
     """
-    hits, count, finite = [], 0, []
+    metrics, finite = [cls(task.output) for cls in task.metrics], []
     with torch.no_grad():
         for x, y in batches:
-            scores = predict(x)
-            check_scores(scores, len(x), n_classes)
-            hits.append((scores.argmax(dim=1) == y).sum())
-            finite.append(scores.isfinite().all())
-            count += len(y)
+            out = predict(x)
+            check_output(out, len(x), task.output)
+            for metric in metrics:
+                metric.add(out, y)
+            finite.append(out.isfinite().all())
     if not torch.stack(finite).all():
-        raise Diverged("the class scores are not finite")
-    return float(torch.stack(hits).sum()) / count
+        raise Diverged("what the method predicts is not finite")
+    return {metric.key: metric.value() for metric in metrics}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 from torch import nn
 
+from bench.api.kinds import Input, Output
 from bench.api.net import Net
 from bench.catalog.register import register
 
@@ -23,9 +24,9 @@ class CNN(Net):
     small: ClassVar[Mapping[str, Any]] = {"width": 8}
     Settings = CNNSettings
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: CNNSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
-        channels, height, width = image_shape
+    def __init__(self, inputs: Input, outputs: Output, settings: CNNSettings) -> None:
+        super().__init__(inputs, outputs, settings)
+        channels, height, width = inputs.shape
         blocks: list[nn.Module] = []
         for k in range(settings.depth):
             out = settings.width * 2**k
@@ -35,5 +36,5 @@ class CNN(Net):
                 height, width = height // 2, width // 2
             blocks.append(nn.Sequential(*layers))
             channels = out
-        blocks.append(nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, n_classes)))
+        blocks.append(nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, outputs.size)))
         self.blocks = nn.ModuleList(blocks)

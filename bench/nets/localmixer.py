@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from bench.api.errors import ConfigError
+from bench.api.kinds import Input, Output
 from bench.api.net import Net
 from bench.catalog.register import register
 
@@ -64,9 +65,9 @@ class LocalMixer(Net):
     small: ClassVar[Mapping[str, Any]] = {"depth": 2, "patches": 2, "channels": 32, "groups": 4}
     Settings = LocalMixerSettings
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: LocalMixerSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
-        cut = Patches(settings.patches, image_shape)
+    def __init__(self, inputs: Input, outputs: Output, settings: LocalMixerSettings) -> None:
+        super().__init__(inputs, outputs, settings)
+        cut = Patches(settings.patches, inputs)
         C, P, G = settings.channels, settings.patches**2, settings.groups
         first = nn.Sequential(cut, Normed(nn.Linear(cut.dim, C)), nn.ReLU(), Normed(GroupedLinear(C, G), G), nn.ReLU())
         later = [
@@ -82,7 +83,7 @@ class LocalMixer(Net):
             )
             for _ in range(settings.depth - 1)
         ]
-        readout = nn.Linear(C, n_classes)
+        readout = nn.Linear(C, outputs.size)
         nn.init.zeros_(readout.weight)
         nn.init.zeros_(readout.bias)
         self.blocks = nn.ModuleList([first, *later, nn.Sequential(PatchMean(), readout)])
@@ -91,9 +92,9 @@ class LocalMixer(Net):
 class Patches(nn.Module):
     """An image as non-overlapping square patches. Shape: (B, C, H, W) to (B, side**2, C H W / side**2)."""
 
-    def __init__(self, side: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, side: int, image: Input) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels, height, width = image.shape
         self.side, self.dim = side, channels * height * width // side**2
         if height % side or width % side:
             raise ConfigError(f"localmixer: {side} patches per side do not divide an image of {height}x{width}")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 from torch import nn
 
+from bench.api.kinds import Input, InputKind, Output
 from bench.api.net import Net
 from bench.catalog.register import register
 
@@ -24,19 +25,19 @@ class MLP(Net):
     """Blocks: `depth` times linear and activation, then linear."""
 
     name = "mlp"
+    takes: ClassVar[tuple[InputKind, ...]] = ("image", "vector", "sequence")
     small: ClassVar[Mapping[str, Any]] = {"width": 32}
     Settings = MLPSettings
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: MLPSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
-        channels, height, width = image_shape
-        sizes = [channels * height * width, *[settings.width] * settings.depth]
+    def __init__(self, inputs: Input, outputs: Output, settings: MLPSettings) -> None:
+        super().__init__(inputs, outputs, settings)
+        sizes = [inputs.n_features, *[settings.width] * settings.depth]
         hidden = [
             nn.Sequential(nn.Linear(n_in, n_out), ACTIVATIONS[settings.activation]())
             for n_in, n_out in itertools.pairwise(sizes)
         ]
-        self.blocks = nn.ModuleList([*hidden, nn.Linear(sizes[-1], n_classes)])
-        # the first block sees images, so that a method may walk the blocks without knowing the net
+        self.blocks = nn.ModuleList([*hidden, nn.Linear(sizes[-1], outputs.size)])
+        # the first block flattens, so that a method may walk the blocks without knowing the net
         self.blocks[0] = nn.Sequential(nn.Flatten(), *_layers(self.blocks[0]))
 
 

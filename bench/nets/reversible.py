@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from bench.api.kinds import Input, Output
 from bench.api.net import Net
 from bench.catalog.register import register
 from bench.nets.mlp import ACTIVATIONS
@@ -38,9 +39,9 @@ class Reversible(Net):
     small: ClassVar[Mapping[str, Any]] = {"width": 32, "depth": 3}
     Settings = ReversibleSettings
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: ReversibleSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
-        channels, height, width = image_shape
+    def __init__(self, inputs: Input, outputs: Output, settings: ReversibleSettings) -> None:
+        super().__init__(inputs, outputs, settings)
+        channels, height, width = inputs.shape
         units, activation = settings.width, ACTIVATIONS[settings.activation]
         conv = settings.layers == "conv"
 
@@ -54,7 +55,7 @@ class Reversible(Net):
         shrink = conv and min(height, width) >= 2
         pooling = [nn.MaxPool2d(2)] if shrink else []
         flat = units * (height // 2) * (width // 2) if shrink else units * (height * width if conv else 1)
-        last = nn.Sequential(activation(), *pooling, nn.Flatten(), nn.Linear(flat, n_classes))
+        last = nn.Sequential(activation(), *pooling, nn.Flatten(), nn.Linear(flat, outputs.size))
         self.blocks = nn.ModuleList([first, *(Coupling(residual(), residual()) for _ in range(settings.depth)), last])
 
 

@@ -37,10 +37,12 @@ def steps_ahead(run: Training) -> int:
 
 
 def best_epoch(run: Training) -> int | None:
-    """The row of the curve, from 1, that has the highest validation accuracy, the first of equals; None without any."""
-    scores = [row["val_acc"] for row in run.state.curve]
+    """The row of the curve, from 1, that has the best validation metric, the first of equals; None without any."""
+    primary = run.task.primary
+    scores = [row[f"val_{primary.key}"] for row in run.state.curve]
     found = [score for score in scores if isinstance(score, float)]
-    return 1 + scores.index(max(found)) if found else None
+    best = max if primary.better == "higher" else min
+    return 1 + scores.index(best(found)) if found else None
 
 
 def stopped_by(run: Training) -> str | None:

@@ -98,7 +98,9 @@ def _state(run: Training, kept: Mapping[str, Any]) -> State:
     if not (steps and 0 <= state.epoch <= run.spec.epochs):
         raise ValueError(f"it stands at epoch {state.epoch}, step {state.step}")
     rows = [row for of in (state.curve, *state.tables.values()) for row in of]
-    if not all(isinstance(row, dict) for row in rows) or not all("val_acc" in row for row in state.curve):
+    if not all(isinstance(row, dict) for row in rows) or not all(
+        f"val_{run.task.primary.key}" in row for row in state.curve
+    ):
         raise ValueError("its curve is none")
     if not isinstance(state.stopped_by, str | None):
         raise ValueError("what stopped it is no text")

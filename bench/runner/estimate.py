@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from bench.api.column import Column
 from bench.api.errors import ConfigError
 from bench.api.instrument import Probe
-from bench.api.task import Task
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined
 from bench.measure.live_peak import alive
@@ -38,10 +37,7 @@ def estimate(spec: RunSpec, parts: Parts, shape: Outlined) -> Row:
 
     Raises: ConfigError where the method cannot be followed without values.
     """
-    classes, image = shape.n_classes, shape.image_shape
-    task = Task(
-        spec.dataset, classes, image, shape.n_train, parts.net, spec.net_settings, lambda: torch.zeros(classes, *image)
-    )
+    task = parts.task(spec, shape, lambda: shape.input.zeros(shape.output.size))
     probes = [cls() for cls in parts.instruments if issubclass(cls, Probe) and cls.by_shapes]
     outside = list(alive())
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.api.artifact import Artifact
 from bench.api.column import Value
 from bench.api.task import Batch
-from bench.measure.accuracy import Diverged, accuracy
+from bench.measure.accuracy import Diverged, judge
 from bench.runner.cost import Row
 from bench.runner.state import Training
 
@@ -24,28 +24,31 @@ END_IMAGES = 10_000  # training images at most that an end probe is shown
 WAYS_FIELDS = ("sampler", "steps", "accuracy", "n_images")
 SHOWN_IMAGES = 6
 
+Predict = Callable[[Tensor, torch.Generator | None], Tensor]
+
 
 def validation(run: Training) -> Row:
-    """Accuracy on the validation images, and with every draw at its mean; None where there are none."""
+    """The metrics of the validation split, the primary one also with every draw at its mean; None where it is empty."""
+    primary = run.task.primary.key
     if not len(run.val):
-        return {"val_acc": None, "val_acc_noise_free": None}
+        empty: Row = {f"val_{metric.key}": None for metric in run.task.metrics}
+        return {**empty, f"val_{primary}_noise_free": None}
     run.seeds.for_inference("val", len(run.state.curve) + 1)
-    noisy = _accuracy(run, _predict(run), run.val)
-    free = _accuracy(run, run.method.predict, run.val) if is_stochastic(run) else noisy
-    return {"val_acc": noisy, "val_acc_noise_free": free}
+    noisy = judge(_predict(run), run.val, run.task)
+    free = judge(run.method.predict, run.val, run.task) if is_stochastic(run) else noisy
+    return {**{f"val_{key}": value for key, value in noisy.items()}, f"val_{primary}_noise_free": free[primary]}
 
 
 def test(run: Training) -> Row:
     """The only look at the test split; a tuning trial, which has no draws, never takes it."""
-    draws = []
+    primary, draws = run.task.primary.key, []
     for draw in range(run.spec.eval_draws if is_stochastic(run) else 1):
         run.seeds.for_inference("test", draw)
-        draws.append(_accuracy(run, _predict(run), run.test))
-    return {
-        "test_acc": statistics.fmean(draws),
-        "test_acc_std": statistics.stdev(draws) if len(draws) > 1 else None,
-        "test_acc_noise_free": _accuracy(run, run.method.predict, run.test) if is_stochastic(run) else draws[0],
-    }
+        draws.append(judge(_predict(run), run.test, run.task))
+    free = judge(run.method.predict, run.test, run.task) if is_stochastic(run) else draws[0]
+    means: Row = {f"test_{key}": statistics.fmean(draw[key] for draw in draws) for key in draws[0]}
+    spread = statistics.stdev(draw[primary] for draw in draws) if len(draws) > 1 else None
+    return {**means, f"test_{primary}_std": spread, f"test_{primary}_noise_free": free[primary]}
 
 
 def looks(run: Training) -> dict[str, list[Row]]:
@@ -77,7 +80,7 @@ def by_steps(run: Training) -> list[Row]:
         batches = itertools.starmap(Batch, zip(*(of.split(EVAL_BATCH) for of in images), strict=True))
         reached: float | None = None  # a sampler that fails in few steps is no failure of the run
         with suppress(Diverged):
-            reached = _accuracy(run, lambda x, of=predict: of(x, run.seeds.inference), batches)  # type: ignore[misc]
+            reached = judge(_drawing(predict, run), batches, run.task)[run.task.primary.key]
         rows.append({"sampler": sampler, "steps": steps, "accuracy": reached, "n_images": len(images.y)})
     return rows
 
@@ -117,10 +120,8 @@ def is_stochastic(run: Training) -> bool:
 
 def _predict(run: Training) -> Callable[[Tensor], Tensor]:
     """Prediction with its draws, where there are any."""
-    if not is_stochastic(run):
-        return run.method.predict
-    return lambda x: run.method.predict(x, run.seeds.inference)
+    return _drawing(run.method.predict, run) if is_stochastic(run) else run.method.predict
 
 
-def _accuracy(run: Training, predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> float:
-    return accuracy(predict, batches, run.task.n_classes)
+def _drawing(predict: Predict, run: Training) -> Callable[[Tensor], Tensor]:
+    return lambda x: predict(x, run.seeds.inference)

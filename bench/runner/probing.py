@@ -42,8 +42,8 @@ def warm_up(
     Its prediction is of as many images as a step takes at once. Phases that no rule declares are searched for.
     """
     size = spec.batch_size if spec.probe_only else min(spec.batch_size, task.n_train)
-    x = torch.randn(size, *task.image_shape, device=device)
-    batch, seen = Batch(x, torch.arange(size, device=device) % task.n_classes), x[: -(-size // micro_batches)]
+    x = task.input.draw(size, device)
+    batch, seen = Batch(x, task.output.draw(size, device)), x[: -(-size // micro_batches)]
     course = planned(spec, task.n_train)
 
     def looked_at(twin: Method, phase_of: PhaseOf) -> Cost:

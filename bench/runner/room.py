@@ -29,7 +29,7 @@ def parameters(run: Run, shape: Outlined) -> tuple[int, int]:
     net = run.load().net
     try:
         with torch.device("meta"):
-            found = list(net(shape.image_shape, shape.n_classes, net.Settings(**run.spec.net_settings)).parameters())
+            found = list(net(shape.input, shape.output, net.Settings(**run.spec.net_settings)).parameters())
     except Exception:  # a stranger's net may not bear the meta device, or not these images: its run will say so
         return 0, 0
     return sum(p.numel() for p in found), sum(p.numel() * p.element_size() for p in found)

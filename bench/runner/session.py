@@ -156,7 +156,7 @@ def _closing(run: Training, status: Status, reason: str | None) -> dict[str, Any
     shown = best if run.spec.patience is not None else len(run.state.curve)
     row = run.state.curve[shown - 1] if shown else {}
     read = {name: value for gauge in run.gauges for name, value in gauge.read().items()}
-    of_row = {name: row.get(name) for name in ("val_acc", "train_loss")}
+    of_row = {name: row.get(name) for name in (*(f"val_{metric.key}" for metric in run.task.metrics), "train_loss")}
     end = {"epochs_done": run.passes, "best_epoch": best, "stopped_by": run.state.stopped_by}
     cut = {CUT: run.micro_batches if run.micro_batches > 1 else None}
     tried = {} if status == "interrupted" else run.examine()

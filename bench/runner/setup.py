@@ -37,15 +37,7 @@ def load(spec: RunSpec, parts: Parts, place: Place) -> Dataset:
 
 
 def task_of(spec: RunSpec, parts: Parts, loaded: Dataset, device: torch.device) -> Task:
-    return Task(
-        spec.dataset,
-        loaded.n_classes,
-        loaded.image_shape,
-        loaded.n_train,
-        parts.net,
-        spec.net_settings,
-        prototypes=cache(lambda: data.class_prototypes(loaded, device).cpu()),
-    )
+    return parts.task(spec, loaded, cache(lambda: data.class_prototypes(loaded, device).cpu()))
 
 
 def set_up(

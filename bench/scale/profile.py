@@ -31,7 +31,7 @@ def profile(work: Work, link: Link) -> dict[str, Any]:
             return _of_blocks(spread, [next(steps) for _ in range(WARM_UP + work.steps)], link.device)
         assert isinstance(spread, WholeGradient)
         data = [next(steps)[0] for _ in range(WARM_UP + work.steps)]
-        return _of_parts(work, method, spread, data) | _of_stages(work, spread, data, task.image_shape)
+        return _of_parts(work, method, spread, data) | _of_stages(work, spread, data, task.input.shape)
 
 
 def _of_blocks(blocks: IndependentBlocks, steps: Sequence[Any], device: torch.device) -> dict[str, Any]:

@@ -122,4 +122,4 @@ def _way(work: Work, method: Method, task: Task, link: Link) -> Way:
     assert isinstance(spread, WholeGradient)
     if work.way == "data":
         return ByData(method, spread, link)
-    return ByStages(method, spread, link, work.n_micro, task.image_shape)
+    return ByStages(method, spread, link, work.n_micro, task.input.shape)

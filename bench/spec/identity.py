@@ -36,6 +36,10 @@ class Compute(BaseModel):
     channels_last: Annotated[bool, HOW] = Field(False, description="images and convolutions in channels-last format")
     compile: Annotated[bool, HOW] = Field(False, description="compile the blocks of each net with torch.compile")
     instruments: Annotated[tuple[str, ...], WHAT] = Field((), description="what else to measure, between epochs")
+    objective: Annotated[str, WHAT] = Field("", description="the loss to learn by; left out: the usual one of the task")
+    metrics: Annotated[tuple[str, ...], WHAT] = Field(
+        (), description="what judges predictions, the primary metric first"
+    )
 
     def steps_per_epoch(self, n_train: int) -> int:
         """Whole batches only, so that every step has one shape; the rest has its turn in another epoch's order."""
@@ -55,6 +59,7 @@ class RunSpec(Compute, Budget):
     net_source: str
     dataset: str
     data_id: str
+    judged_by: dict[str, str] = {}  # source hashes of an objective and metrics that are not the suite's
     seed: int
     epochs: int
     eval_draws: int

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, get_origin
 from pydantic import BaseModel
 
 from bench.api.errors import ConfigError, unknown
-from bench.catalog.catalog import Catalog
+from bench.catalog.catalog import Catalog, is_ours
 from bench.catalog.entry import Entry
 from bench.spec.budget import LONGEST, MATCHED, PATIENCE
 from bench.spec.config import Experiment, epochs_for
 from bench.spec.identity import Compute, RunSpec
+from bench.spec.judging import judges
 from bench.spec.ranges import spaces
 from bench.spec.validation import shown, validate_settings
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from bench.api.dataset import DataSet
     from bench.api.instrument import Instrument
     from bench.api.method import Method
-    from bench.api.net import Net
+    from bench.api.metric import Metric
+    from bench.api.net import Net, Prototypes
+    from bench.api.objective import Objective
+    from bench.api.task import Task
     from bench.data.outline import Outlined
 
 OF_NET = "net."  # in a variant: a setting of the net that the row runs on
@@ -36,6 +40,18 @@ class Parts:
     net: "type[Net]"
     dataset: "DataSet"
     instruments: "tuple[type[Instrument], ...]"
+    objective: "type[Objective]"
+    metrics: "tuple[type[Metric], ...]"
+
+    def task(self, spec: RunSpec, shape: "Outlined", prototypes: "Prototypes | None" = None) -> "Task":
+        """What is to be learnt in a run of these parts."""
+        from bench.api.task import Task
+
+        objective = self.objective(shape.output)
+        return Task(
+            spec.dataset, shape.input, shape.output, objective, shape.n_train, self.net, spec.net_settings, prototypes,
+            self.metrics,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Run:
     net: Entry
     dataset: Entry
     instruments: tuple[Entry, ...]
+    objective: Entry
+    metrics: tuple[Entry, ...]
 
     def load(self) -> Parts:
         """Raises: PluginError where a part cannot be imported, SourceError where its code is not that of the spec."""
@@ -55,7 +73,12 @@ class Run:
         method, net = self.method.load(), self.net.load()
         self.method.check(method, self.spec.method_source)
         self.net.check(net, self.spec.net_source)
-        return Parts(method, net, self.dataset.load()(argument), instruments)
+        judges = (self.objective, *self.metrics)
+        objective, *metrics = (entry.load() for entry in judges)
+        for entry, cls in zip(judges, (objective, *metrics), strict=True):
+            if not is_ours(entry):
+                entry.check(cls, self.spec.judged_by[entry.name])
+        return Parts(method, net, self.dataset.load()(argument), instruments, objective, tuple(metrics))
 
 
 @dataclass(frozen=True)
@@ -124,7 +147,13 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
         e for name, e in catalog.instruments.items() if not asked[name] or name in experiment.instruments
     )
     runs = []
+    judged = {
+        name: judges(experiment, catalog.dataset(name).info, datasets[name].output, catalog)
+        for name in experiment.datasets
+    }
     for seed, dataset, row in product(experiment.seeds, experiment.datasets, rows):
+        objective, metrics = judged[dataset]
+        judged_by = {entry.name: entry.source_hash() for entry in (objective, *metrics) if not is_ours(entry)}
         method, net = catalog.methods[row.method], catalog.nets[row.net]
         for budget in _budgets(experiment, dataset, row.method, datasets[dataset]):
             spec = RunSpec(
@@ -136,13 +165,16 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
                 net_source=net.source_hash(),
                 dataset=dataset,
                 data_id=datasets[dataset].fingerprint,
+                judged_by=judged_by,
                 seed=seed,
                 eval_draws=EVAL_DRAWS,
                 device=device.partition(":")[0],
                 **budget,
                 **shared,
             )
-            runs.append(Run(spec, method, net, catalog.datasets[dataset.partition(":")[0]], instruments))
+            runs.append(
+                Run(spec, method, net, catalog.datasets[dataset.partition(":")[0]], instruments, objective, metrics)
+            )
     for run in runs[: len(runs) // len(experiment.seeds)]:
         refusal(run.spec, run.load(), datasets[run.spec.dataset])
     return runs
@@ -174,12 +206,12 @@ def refusal(spec: RunSpec, parts: Parts, loaded: "Outlined") -> str | None:
 
     Raises: ConfigError where the method's settings contradict each other or what is known of the run.
     """
-    from bench.api.task import Facts, Task
+    from bench.api.task import Facts
 
-    task = Task(spec.dataset, loaded.n_classes, loaded.image_shape, loaded.n_train, parts.net, spec.net_settings)
+    task = parts.task(spec, loaded)
     facts = Facts(spec.device, spec.epochs, spec.batch_size, spec.compile)
     return parts.method.refuse(task, parts.method.Config(**spec.method_settings), facts) or parts.net.misfit(
-        task.image_shape, task.n_classes, spec.net_settings
+        task.input, task.output, spec.net_settings
     )
 
 

@@ -3,8 +3,7 @@
 import torch
 
 from bench.api.errors import ConfigError
-from bench.api.interface import check_metric, loss_of
-from bench.api.interface import check_scores as check_interface
+from bench.api.interface import check_metric, check_output, loss_of
 from bench.api.task import Batch
 from bench.spec import ranges
 from bench.testing.finding import ContractViolation, require
@@ -26,11 +25,11 @@ def check_scores(subject: Subject) -> None:
     """predict gives finite floating-point scores of shape (B, classes), for whatever B."""
     trainee = subject.start()
     trainee.train(2)
-    x, classes = validation_batch().x, subject.task.n_classes
+    x = validation_batch().x
     for size in (1, 7, 33):
         for name, noise in (("predict", None), ("predict with noise", trainee.seeds.inference)):
             scores = trainee.scores(x[:size], noise)
-            check_interface(scores, size, classes, name)
+            check_output(scores, size, subject.task.output, name)
             require(bool(scores.isfinite().all()), f"{name} gives scores that are not finite")
 
 

@@ -20,7 +20,7 @@ LEAK_TRIALS = 10  # the heaps of short-lived threads show 13 kB a step in one tr
 def check_learns(subject: Subject) -> None:
     """Validation accuracy on the digits rises clearly above chance."""
     trainee, (x, y) = subject.start(steps=LEARN_STEPS), validation_batch()
-    needed, best = 1 / subject.task.n_classes + ABOVE_CHANCE, 0.0
+    needed, best = 1 / subject.task.output.size + ABOVE_CHANCE, 0.0
     while best < needed and trainee.done < LEARN_STEPS:
         trainee.train(LEARN_EVERY)
         best = max(best, _accuracy(trainee.predict(x), y))
@@ -42,14 +42,14 @@ def check_no_leak(subject: Subject) -> None:
     x, y = training_batch(0)
     noise = torch.randn(5, *x.shape, generator=torch.Generator().manual_seed(0))
     # as many of each class, so that a constant answer is at chance exactly
-    y = (torch.arange(len(y)) % subject.task.n_classes)[
+    y = (torch.arange(len(y)) % subject.task.output.size)[
         torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     ]
     hits = []
     for images in noise:
         trainee.step(Batch(x.clone(), y.clone()))
         hits.append(_accuracy(trainee.predict(images), y))
-    chance, found = 1 / subject.task.n_classes, sum(hits) / len(hits)
+    chance, found = 1 / subject.task.output.size, sum(hits) / len(hits)
     require(
         found < chance + ABOVE_CHANCE,
         f"guesses {found:.0%} of labels on random images; chance is {chance:.0%}",

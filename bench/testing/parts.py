@@ -12,6 +12,7 @@ import torch
 
 from bench import data
 from bench.api.dataset import DataSet
+from bench.api.kinds import Input, Output
 from bench.api.net import Net
 from bench.testing.finding import ContractViolation, Result, complaint, require
 from bench.testing.subject import digits, training_batch
@@ -84,9 +85,10 @@ def check_net_blocks(net: type[Net]) -> None:
 def check_net_shapes(net: type[Net]) -> None:
     """Images of any shape give scores, or the reason why they do not fit, as a ConfigError of `__init__`."""
     for shape in SHAPES:
-        if net.misfit(shape, 3, net.small) is None:
+        image, classes = Input("image", shape), Output.classes(3)
+        if net.misfit(image, classes, net.small) is None:
             try:
-                built = net.build(shape, 3, net.small, torch.Generator().manual_seed(0)).eval()
+                built = net.build(image, classes, net.small, torch.Generator().manual_seed(0)).eval()
                 with torch.no_grad():
                     scores = built(torch.zeros(2, *shape))
             except (RuntimeError, ValueError) as error:
@@ -101,8 +103,8 @@ def check_dataset(dataset: DataSet, folder: Path) -> None:
     require(first.fingerprint == again.fingerprint, "two readings differ")
     info = dataset.info
     for what, said, found in (
-        ("image_shape", info.image_shape, first.image_shape),
-        ("n_classes", info.n_classes, first.n_classes),
+        ("input", info.given, first.input),
+        ("output", info.wanted, first.output),
         ("n_train", info.n_train, len(first.train.y) + len(first.val.y)),
         ("n_test", info.n_test, len(first.test.y)),
     ):
@@ -117,8 +119,7 @@ def _run(checks: Mapping[str, Callable[[], None]]) -> Iterator[Result]:
 
 
 def _small(net: type[Net], seed: int = 0) -> Any:
-    shape, n_classes = digits().image_shape, digits().n_classes
-    return net.build(shape, n_classes, net.small, torch.Generator().manual_seed(seed))
+    return net.build(digits().input, digits().output, net.small, torch.Generator().manual_seed(seed))
 
 
 def _weights(net: Net) -> torch.Tensor:

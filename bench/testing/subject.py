@@ -10,11 +10,14 @@ from torch import Tensor
 
 from bench import data
 from bench.api.instrument import FEW_IMAGES
+from bench.api.kinds import Input, Output
 from bench.api.method import ANY_NET, Method
-from bench.api.net import Net
+from bench.api.net import Net, Prototypes
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Progress, Task
 from bench.data.digits import Digits
+from bench.metrics.accuracy import Accuracy
+from bench.objectives.cross_entropy import CrossEntropy
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 32
@@ -30,7 +33,26 @@ def small_task(net: type[Net], settings: Mapping[str, Any] | None = None) -> Tas
     """The digits, to be learnt by a net small enough for tests."""
     loaded = digits()
     chosen = net.small if settings is None else settings
-    return Task("digits", loaded.n_classes, loaded.image_shape, len(loaded.train.y), net, chosen, _prototypes)
+    objective = CrossEntropy(loaded.output)
+    return Task(
+        "digits", loaded.input, loaded.output, objective, len(loaded.train.y), net, chosen, _prototypes, (Accuracy,)
+    )
+
+
+def image_task(
+    name: str,
+    n_classes: int,
+    shape: tuple[int, int, int],
+    n_train: int,
+    net: type[Net],
+    net_settings: Mapping[str, Any] | None = None,
+    prototypes: Prototypes | None = None,
+    kind: type[Task] = Task,
+) -> Task:
+    """A made-up task of image classification. shape: (C, H, W)."""
+    classes = Output.classes(n_classes)
+    given = Input("image", shape)
+    return kind(name, given, classes, CrossEntropy(classes), n_train, net, net_settings or {}, prototypes, (Accuracy,))
 
 
 @cache

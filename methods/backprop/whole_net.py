@@ -132,8 +132,8 @@ def _all_but_the_last_layer(net: Net) -> list[nn.Module]:
 def _heads(net: Net, task: Task, device: torch.device) -> nn.ModuleList:
     """A linear head for each hidden block, at zero: it draws nothing, and the net starts as without it."""
     with torch.no_grad(), _outputs(net.blocks[:-1]) as hidden:
-        net.eval()(torch.zeros(1, *task.image_shape, device=device))
-    heads = nn.ModuleList(nn.Linear(h.numel(), task.n_classes, device="meta").to_empty(device=device) for h in hidden)
+        net.eval()(task.input.zeros(1, device))
+    heads = nn.ModuleList(nn.Linear(h.numel(), task.output.size, device="meta").to_empty(device=device) for h in hidden)
     for p in heads.parameters():
         nn.init.zeros_(p)
     return heads

@@ -92,9 +92,9 @@ class EquilibriumPropagation(Method):
     def __init__(
         self, task: Task, config: EquilibriumPropagationSettings, *, device: torch.device, seeds: Seeds
     ) -> None:
-        self.config, self.noise, self.n_classes = config, seeds.noise, task.n_classes
+        self.config, self.noise, self.n_classes = config, seeds.noise, task.output.size
         self.net = task.build_net(seeds.init)
-        self.chain = Chain(self.net, task.image_shape)
+        self.chain = Chain(self.net, task.input)
         self.net.to(device)
         self.optimizer = adamw(self.net.parameters(), config)
         self.relaxation: Relaxation | None = None

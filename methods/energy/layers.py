@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Net, Task
+from bench.api.kinds import Input
 
 from .._shared.bilinear import Gradient, weight_gradient
 from ..local.isolated import output_shapes
@@ -111,8 +112,8 @@ class Convolution(Layer):
 class Chain:
     """A net's layers, what each gives for an image, and the activation of hidden ones. Made of a net on the CPU."""
 
-    def __init__(self, net: Net, image_shape: tuple[int, int, int]) -> None:
-        self.shapes = output_shapes(net.blocks, image_shape)
+    def __init__(self, net: Net, inputs: Input) -> None:
+        self.shapes = output_shapes(net.blocks, inputs)
         of = stages(net)
         self.activation = type(of[0].activation)
         self.layers = [_layer(stage) for stage in of]

@@ -95,7 +95,7 @@ class PredictiveCoding(Method):
     def __init__(self, task: Task, config: PredictiveCodingSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config = config
         self.net = task.build_net(seeds.init)
-        self.chain = Chain(self.net, task.image_shape)
+        self.chain = Chain(self.net, task.input)
         self.net.to(device)
         self.optimizer = adamw(self.net.parameters(), config)
         self.relaxation: Relaxation | None = None

@@ -13,6 +13,7 @@ from math import prod, sqrt
 import torch
 from torch import Tensor, nn
 
+from bench.api.kinds import Input
 from bench.api.net import Net
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -40,17 +41,15 @@ def _cut(block: nn.Module) -> Stage:
 
 
 @torch.no_grad()
-def direct_feedback(
-    stages: list[Stage], image_shape: tuple[int, int, int], n_classes: int, init: torch.Generator
-) -> list[nn.Parameter]:
-    """B_l^T for each stage, on the CPU as the net still is. Shape: (n_classes, *units of stage l)."""
-    h = torch.zeros(1, *image_shape)
+def direct_feedback(stages: list[Stage], inputs: Input, n_outputs: int, init: torch.Generator) -> list[nn.Parameter]:
+    """B_l^T for each stage, on the CPU as the net still is. Shape: (n_outputs, *units of stage l)."""
+    h = inputs.zeros(1)
     feedback = []
     for stage in stages:
         h = stage.learn(h)
         units = h.shape[1:]
         b = 1 / sqrt(prod(units))
-        B = torch.empty(n_classes, *units).uniform_(-b, b, generator=init)
+        B = torch.empty(n_outputs, *units).uniform_(-b, b, generator=init)
         feedback.append(nn.Parameter(B, requires_grad=False))
         h = stage.pool(h)
     return feedback

@@ -55,7 +55,7 @@ class DirectFeedbackAlignment(Method):
         self.config = config
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
-        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.image_shape, task.n_classes, seeds.init))
+        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.input, task.output.size, seeds.init))
         self.net.to(device)
         self.feedback.to(device)
         self.optimizer = adamw(self.net.parameters(), config)

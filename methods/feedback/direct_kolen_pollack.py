@@ -53,7 +53,7 @@ class DirectKolenPollack(Method):
     def __init__(self, task: Task, config: DirectKolenPollackSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
-        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.image_shape, task.n_classes, seeds.init))
+        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.input, task.output.size, seeds.init))
         self.net.to(device)
         self.feedback.to(device)
         self.optimizer = adamw(self.net.parameters(), config)

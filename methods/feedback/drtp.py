@@ -47,7 +47,7 @@ class DRTP(Method):
     def __init__(self, task: Task, config: AdamWSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
-        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.image_shape, task.n_classes, seeds.init))
+        self.feedback = nn.ParameterList(direct_feedback(self.stages, task.input, task.output.size, seeds.init))
         self.net.to(device)
         self.feedback.to(device)
         *self.optimizers, self.output_optimizer = [adamw(block.parameters(), config) for block in self.net.blocks]

@@ -180,11 +180,11 @@ def _joined(carried: Tangent, own: Tensor) -> Tensor:
 
 def _heads(net: Net, task: Task, config: HeadSettings) -> nn.ModuleList:
     """A head for each hidden block; of patches it sees the mean."""
-    heads, z = nn.ModuleList(), torch.zeros(1, *task.image_shape)
+    heads, z = nn.ModuleList(), task.input.zeros(1)
     with torch.no_grad():
         for block in net.blocks[:-1]:
             z = block(z)
             patches = z.dim() == 3
-            head = build_head((z.shape[-1],) if patches else z.shape[1:], task.n_classes, config)
+            head = build_head((z.shape[-1],) if patches else z.shape[1:], task.output.size, config)
             heads.append(nn.Sequential(PatchMean(), *head) if patches else head)
     return heads

@@ -161,11 +161,11 @@ def _has_patches(z: Tensor) -> bool:
 
 def _zero_heads(net: Net, task: Task) -> nn.ModuleList:
     """One linear head per block but the last, all zero, without a draw from the global generator."""
-    heads, z = nn.ModuleList(), torch.zeros(1, *task.image_shape)
+    heads, z = nn.ModuleList(), task.input.zeros(1)
     with torch.no_grad():
         for block in net.blocks[:-1]:
             z = block(z)
-            head = nn.Linear(features(z).shape[1], task.n_classes, device="meta").to_empty(device="cpu")
+            head = nn.Linear(features(z).shape[1], task.output.size, device="meta").to_empty(device="cpu")
             for p in head.parameters():
                 p.zero_()
             heads.append(head)

@@ -114,7 +114,7 @@ class SoftHebb(Method):
         return None
 
     def __init__(self, task: Task, config: SoftHebbSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.image_shape = config, task.image_shape
+        self.config, self.image_shape = config, task.input.shape
         self.net = task.build_net(seeds.init)
         if self.net.name != "triangle":
             for k, block in enumerate(self.net.blocks[:-1]):

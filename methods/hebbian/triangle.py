@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bench import Net, register
 from bench.api.errors import ConfigError
+from bench.api.kinds import Input, Output
 from bench.nets.layers import ReLUDropout
 
 WIDEN = 4  # channels from layer to layer
@@ -43,9 +44,9 @@ class Triangle(Net):
     small: ClassVar[Mapping[str, Any]] = {"width": 8, "depth": 2}
     Settings = TriangleSettings
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: TriangleSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
-        channels, *sides = image_shape
+    def __init__(self, inputs: Input, outputs: Output, settings: TriangleSettings) -> None:
+        super().__init__(inputs, outputs, settings)
+        channels, *sides = inputs.shape
         if min(sides) < 3 or min(sides) >> settings.depth < 1:
             raise ConfigError(f"triangle: an image of {sides[0]}x{sides[1]} cannot be halved {settings.depth} times")
         blocks: list[nn.Module] = []
@@ -66,7 +67,7 @@ class Triangle(Net):
             )
             channels, sides = out, [side // 2 for side in sides]
         # features are not negative, so that nothing but the dropout shows
-        dropout, readout = ReLUDropout(settings.dropout), nn.Linear(channels * sides[0] * sides[1], n_classes)
+        dropout, readout = ReLUDropout(settings.dropout), nn.Linear(channels * sides[0] * sides[1], outputs.size)
         self.blocks = nn.ModuleList([*blocks, nn.Sequential(nn.Flatten(), dropout, readout)])
 
 

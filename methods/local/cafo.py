@@ -61,9 +61,9 @@ class CaFo(Method):
         self.config, self.net, self.noise = config, task.build_net(seeds.init), seeds.noise
         *hidden, readout = self.net.blocks
         self.trunk = nn.ModuleList(hidden).requires_grad_(False)
-        shapes = output_shapes(hidden, task.image_shape)
+        shapes = output_shapes(hidden, task.input)
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Flatten(), zero_linear(prod(s), task.n_classes)) for s in shapes[:-1]
+            nn.Sequential(nn.Flatten(), zero_linear(prod(s), task.output.size)) for s in shapes[:-1]
         )
         self.net.to(device)
         self.heads.to(device)

@@ -113,8 +113,8 @@ class ChannelGoodness(Method):
         if settings.depth == 0:
             return "channel-goodness trains hidden layers, and the net has none"
         channels = settings.width * (2 ** (settings.depth - 1) if task.net.name == "cnn" else 1)
-        if config.predict_by != "classifier" and channels < task.n_classes:
-            return f"the last hidden layer has {channels} channels, too few for {task.n_classes} classes"
+        if config.predict_by != "classifier" and channels < task.output.size:
+            return f"the last hidden layer has {channels} channels, too few for {task.output.size} classes"
         return None
 
     def __init__(self, task: Task, config: ChannelGoodnessSettings, *, device: torch.device, seeds: Seeds) -> None:
@@ -122,8 +122,8 @@ class ChannelGoodness(Method):
         self.net = task.build_net(seeds.init)
         hidden = list(self.net.blocks[:-1])
         self.classifier: nn.Module = self.net.blocks[-1]
-        shapes = output_shapes(hidden, task.image_shape)
-        self.groups = [Groups(shape[0], task.n_classes).to(device) for shape in shapes]
+        shapes = output_shapes(hidden, task.input)
+        self.groups = [Groups(shape[0], task.output.size).to(device) for shape in shapes]
         self.norms = nn.ModuleList()
         if not self.deeper:
             kinds = [nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d for shape in shapes]

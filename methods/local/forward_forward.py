@@ -103,23 +103,23 @@ class ForwardForward(Method):
             return reason
         if task.net_config.depth == 0:
             return "forward-forward trains hidden layers, and the net has none"
-        if prod(task.image_shape[1:]) < task.n_classes:
-            return f"a label of {task.n_classes} pixels does not fit into the image"
+        if prod(task.input.shape[1:]) < task.output.size:
+            return f"a label of {task.output.size} pixels does not fit into the image"
         return None
 
     def __init__(self, task: Task, config: ForwardForwardSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.recipe, self.C, self.noise = config, RECIPES[config.recipe], task.n_classes, seeds.noise
+        self.config, self.recipe, self.C, self.noise = config, RECIPES[config.recipe], task.output.size, seeds.noise
         self.net = task.build_net(seeds.init)
         self.layers = nn.ModuleList(self.recipe.layer(block) for block in self.net.blocks[:-1])
         if config.start == "recipe":
             with drawn_from(seeds.init):
                 self.recipe.start(self.layers)
-        shapes = output_shapes(self.layers, task.image_shape)
+        shapes = output_shapes(self.layers, task.input)
         self.widest = max(map(prod, shapes))
         self.looks_from = min(self.recipe.looks_from, len(shapes) - 1)
         self.heads = nn.ModuleList()  # one or none
         if config.predict_by == "head":
-            self.heads.append(zero_linear(sum(map(prod, shapes[self.looks_from :])), task.n_classes))
+            self.heads.append(zero_linear(sum(map(prod, shapes[self.looks_from :])), task.output.size))
         self.net.to(device)
         self.heads.to(device)
         self.peer_means = [torch.full((shape[0],), 0.5, device=device) for shape in shapes if self.recipe.peer]

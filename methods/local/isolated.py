@@ -25,6 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds
+from bench.api.kinds import Input
 
 from .._shared.optimizers import adamw
 from .estimators import EstimatorSettings, claims_of, learn
@@ -163,9 +164,9 @@ def hidden_bodies(net: Net) -> list[nn.Sequential]:
 
 
 @torch.no_grad()
-def output_shapes(bodies: Iterable[nn.Module], image_shape: tuple[int, int, int]) -> list[Shape]:
+def output_shapes(bodies: Iterable[nn.Module], inputs: Input) -> list[Shape]:
     """What each of the bodies, one behind the other, gives for an image."""
-    h, shapes = torch.zeros(1, *image_shape), list[Shape]()
+    h, shapes = inputs.zeros(1), list[Shape]()
     for body in bodies:
         h = body(h)
         shapes.append(tuple(h.shape[1:]))

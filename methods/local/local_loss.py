@@ -65,9 +65,9 @@ class LocalLoss(Isolated):
         net = task.build_net(seeds.init)
         blocks = list(net.blocks)
         bodies = groups(blocks, config.modules or len(blocks))
-        shapes = output_shapes(bodies, task.image_shape)
+        shapes = output_shapes(bodies, task.input)
         with drawn_from(seeds.init):
-            targets = [build_target(shape, task.n_classes, config) for shape in shapes[:-1]]
+            targets = [build_target(shape, task.output.size, config) for shape in shapes[:-1]]
         super().__init__(net, bodies, targets, config, device=device, seeds=seeds)
 
     @classmethod

@@ -102,7 +102,7 @@ class LoCo(Method):
         self.net = task.build_net(seeds.init)
         *hidden, self.readout = self.net.blocks
         pairs = [hidden[k : k + 2] for k in range(max(len(hidden) - 1, 1))]
-        shapes = output_shapes(hidden, task.image_shape)[-len(pairs) :]
+        shapes = output_shapes(hidden, task.input)[-len(pairs) :]
         with drawn_from(seeds.init):
             self.heads = nn.ModuleList(projection_head(shape, config.projection) for shape in shapes)
         self.net.to(device)

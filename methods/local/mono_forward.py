@@ -50,8 +50,8 @@ class MonoForward(Isolated):
         bodies = hidden_bodies(net)
         with drawn_from(seeds.init):
             targets = [
-                Prediction(nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), task.n_classes, bias=False)))
-                for shape in output_shapes(bodies, task.image_shape)[:-1]
+                Prediction(nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), task.output.size, bias=False)))
+                for shape in output_shapes(bodies, task.input)[:-1]
             ]
         super().__init__(net, bodies, targets, config, device=device, seeds=seeds)
 

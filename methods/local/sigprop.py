@@ -73,12 +73,12 @@ class SigProp(Method):
     net: Net
 
     def __init__(self, task: Task, config: SigPropSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.n_classes, self.noise = config, task.n_classes, seeds.noise
+        self.config, self.n_classes, self.noise = config, task.output.size, seeds.noise
         self.net = task.build_net(seeds.init)
         *self.hidden, self.output = self.net.blocks
         with torch.no_grad():
-            units = self.net.blocks[0](torch.zeros(1, *task.image_shape)).shape[1:]
-        self.context = Context(task.n_classes, tuple(units), seeds.init)
+            units = self.net.blocks[0](task.input.zeros(1)).shape[1:]
+        self.context = Context(task.output.size, tuple(units), seeds.init)
         self.net.to(device)
         self.context.to(device)
         first = nn.ModuleList([self.net.blocks[0], self.context])

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Net, register
+from bench.api.kinds import Input, Output
 from bench.api.net import Prototypes
 from bench.nets.layers import noise_like
 
@@ -46,13 +47,13 @@ class LabelPath(nn.Module):
 class DenoiserBlock(nn.Module):
     """One step's classifier of (noisy embedding, image). Shape: (B, d), (B, C, H, W) to logits (B, m)."""
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: DenoiserSettings) -> None:
+    def __init__(self, image: Input, n_classes: int, settings: DenoiserSettings) -> None:
         super().__init__()
         hidden = settings.hidden
         dim = n_classes if settings.embedding == "one-hot" else settings.dim
-        self.image = ImageTower(image_shape, settings, batch_norm=True)
+        self.image = ImageTower(image.shape, settings, batch_norm=True)
         self.label: nn.Module = (
-            ImageTower(image_shape, settings, batch_norm=True)
+            ImageTower(image.shape, settings, batch_norm=True)
             if settings.embedding == "prototype"
             else LabelPath(dim, hidden)
         )
@@ -80,10 +81,10 @@ class Denoiser(Net):
     Settings = DenoiserSettings
     stochastic = True
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: DenoiserSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
-        self.blocks = nn.ModuleList(DenoiserBlock(image_shape, n_classes, settings) for _ in range(settings.T))
-        self.labels = Labels(image_shape, n_classes, settings)
+    def __init__(self, inputs: Input, outputs: Output, settings: DenoiserSettings) -> None:
+        super().__init__(inputs, outputs, settings)
+        self.blocks = nn.ModuleList(DenoiserBlock(inputs, outputs.size, settings) for _ in range(settings.T))
+        self.labels = Labels(inputs, outputs.size, settings)
         self.gates = nn.Parameter(torch.ones(settings.T))
 
     def u_hat(self, t: int, z: Tensor, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Net, register
+from bench.api.kinds import Input, Output
 from bench.api.net import Prototypes
 from bench.nets.layers import noise_like
 
@@ -32,13 +33,13 @@ class DenoiserCTSettings(TowerSettings, LabelSettings):
 class TimedDenoiser(nn.Module):
     """The classifier of (noisy embedding, image, time). Shape: see its parts; logits are (B, m)."""
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: DenoiserCTSettings) -> None:
+    def __init__(self, image: Input, n_classes: int, settings: DenoiserCTSettings) -> None:
         super().__init__()
         hidden = settings.hidden
         dim = n_classes if settings.embedding == "one-hot" else settings.dim
-        self.image = ImageTower(image_shape, settings, batch_norm=False)
+        self.image = ImageTower(image.shape, settings, batch_norm=False)
         self.label: nn.Module = (
-            ImageTower(image_shape, settings, batch_norm=False)
+            ImageTower(image.shape, settings, batch_norm=False)
             if settings.embedding == "prototype"
             else nn.Linear(dim, hidden)
         )
@@ -83,12 +84,12 @@ class DenoiserCT(Net):
     Settings = DenoiserCTSettings
     stochastic = True
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: DenoiserCTSettings) -> None:
-        super().__init__(image_shape, n_classes, settings)
+    def __init__(self, inputs: Input, outputs: Output, settings: DenoiserCTSettings) -> None:
+        super().__init__(inputs, outputs, settings)
         self.T = self.passes = settings.T
-        self.denoiser = TimedDenoiser(image_shape, n_classes, settings)
+        self.denoiser = TimedDenoiser(inputs, outputs.size, settings)
         self.blocks = nn.ModuleList([self.denoiser])
-        self.labels = Labels(image_shape, n_classes, settings)
+        self.labels = Labels(inputs, outputs.size, settings)
 
     def logits(self, z: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """One evaluation, a time for each example. Shape: z (B, d), x (B, C, H, W), t (B,) to (B, m)."""

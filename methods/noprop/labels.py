@@ -22,6 +22,8 @@ import torch
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
+from bench.api.kinds import Input
+
 Start = Literal["orthogonal", "random", "prototype"]
 
 
@@ -55,14 +57,14 @@ class Labels(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, image_shape: tuple[int, int, int], n_classes: int, settings: LabelSettings) -> None:
+    def __init__(self, image: Input, n_classes: int, settings: LabelSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.image_shape = image_shape if settings.embedding == "prototype" else None
+        self.image_shape = image.shape if settings.embedding == "prototype" else None
         if settings.embedding == "one-hot":
             self.register_buffer("weight", torch.eye(n_classes))
         else:
-            dim = math.prod(image_shape) if self.image_shape else settings.dim
+            dim = image.n_features if self.image_shape else settings.dim
             self.weight = nn.Parameter(torch.empty(n_classes, dim))
         self.start: Tensor  # for the report: where images of classes began
         self.register_buffer("start", None if self.image_shape is None else torch.empty_like(self.weight.detach()))

@@ -28,7 +28,7 @@ class TowerSettings(BaseModel):
 class ImageTower(nn.Module):
     """Image to features before their last non-linearity. Shape: (B, C, H, W) or flat (B, C H W) to (B, hidden)."""
 
-    def __init__(self, image_shape: tuple[int, int, int], settings: TowerSettings, *, batch_norm: bool) -> None:
+    def __init__(self, image_shape: tuple[int, ...], settings: TowerSettings, *, batch_norm: bool) -> None:
         super().__init__()
         channels, height, width = image_shape
         if min(height, width) < 4:

@@ -73,10 +73,10 @@ class CounterCurrent(Method):
     net: Net
 
     def __init__(self, task: Task, config: CounterCurrentSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.n_classes, self.noise = config, task.n_classes, seeds.noise
+        self.config, self.n_classes, self.noise = config, task.output.size, seeds.noise
         self.net = task.build_net(seeds.init)
         with drawn_from(seeds.init):
-            self.feedback = mirrors(self.net, task.image_shape, bias=False)
+            self.feedback = mirrors(self.net, task.input, bias=False)
         self.net.to(device)
         self.feedback.to(device)
         self.stages = stages(self.net)[:-1]

@@ -70,7 +70,7 @@ class ForwardTargetPropagation(Method):
         self.config = config
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
-        self.feedback = nn.ParameterList(direct_feedback(self.stages[:1], task.image_shape, task.n_classes, seeds.init))
+        self.feedback = nn.ParameterList(direct_feedback(self.stages[:1], task.input, task.output.size, seeds.init))
         self.net.to(device)
         self.feedback.to(device)
         self.optimizer = adamw(self.net.parameters(), config)

@@ -7,6 +7,7 @@ from math import prod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.api.kinds import Input
 from bench.api.net import Net
 
 from ..feedback.direct import cut
@@ -38,9 +39,9 @@ class Mirror(nn.Module):
         return below.view(len(h), *self.shape)
 
 
-def mirrors(net: Net, image_shape: tuple[int, int, int], *, bias: bool) -> nn.ModuleList:
+def mirrors(net: Net, inputs: Input, *, bias: bool) -> nn.ModuleList:
     """Those of all blocks but the first: its input is the image, which no rule here wants back."""
-    shapes = output_shapes(net.blocks, image_shape)
+    shapes = output_shapes(net.blocks, inputs)
     return nn.ModuleList(Mirror(b, s, bias=bias) for b, s in zip(net.blocks[1:], shapes[:-1], strict=True))
 
 

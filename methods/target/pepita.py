@@ -64,8 +64,8 @@ class Pepita(Method):
         self.config = config
         self.net = task.build_net(seeds.init).to(device)
         self.stages = cut(self.net)
-        b = config.scale * sqrt(6 / task.n_features)
-        feedback = torch.empty(task.n_classes, *task.image_shape).uniform_(-b, b, generator=seeds.init)
+        b = config.scale * sqrt(6 / task.input.n_features)
+        feedback = torch.empty(task.output.size, *task.input.shape).uniform_(-b, b, generator=seeds.init)
         self.feedback = nn.ParameterList([nn.Parameter(feedback.to(device), requires_grad=False)])
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=config.lr, momentum=config.momentum, fused=True)
 

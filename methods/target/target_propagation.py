@@ -102,7 +102,7 @@ class TargetPropagation(Method):
         self.config, self.noise = config, seeds.noise
         self.net = task.build_net(seeds.init)
         with drawn_from(seeds.init):
-            self.feedback = mirrors(self.net, task.image_shape, bias=config.rule == "dtp")
+            self.feedback = mirrors(self.net, task.input, bias=config.rule == "dtp")
         self.net.to(device)
         self.feedback.to(device)
         self.stages = stages(self.net)

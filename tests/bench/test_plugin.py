@@ -35,11 +35,11 @@ class Strip(Net):
     Settings = StripSettings
     small = {"width": 4}
 
-    def __init__(self, image_shape, n_classes, settings):
-        super().__init__(image_shape, n_classes, settings)
-        n = image_shape[0] * image_shape[1] * image_shape[2]
+    def __init__(self, inputs, outputs, settings):
+        super().__init__(inputs, outputs, settings)
+        n = inputs.n_features
         hidden = nn.Sequential(nn.Flatten(), nn.Linear(n, settings.width), nn.ReLU())
-        self.blocks = nn.ModuleList([hidden, nn.Linear(settings.width, n_classes)])
+        self.blocks = nn.ModuleList([hidden, nn.Linear(settings.width, outputs.size)])
 
 
 @register

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import Batch, Progress
+from bench import Batch, Input, Progress
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing.subject import small_task
@@ -23,7 +23,7 @@ RESTING = ("predictive-coding", "equilibrium-propagation", "target-propagation",
 
 
 def made(make_method: Make, name: str, net: str, dtype: torch.dtype, **settings: Any) -> Any:
-    task = replace(small_task(*NETS[net]), image_shape=(3, 8, 8))
+    task = replace(small_task(*NETS[net]), input=Input.image(3, 8, 8))
     method = make_method(name, task=task, **settings)
     method.net.to(dtype)
     if hasattr(method, "feedback"):

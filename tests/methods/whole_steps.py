@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench import Batch, Method, Net, Progress, Task
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
+from bench.testing.subject import image_task
 from tests.methods.rederived import Array, Block
 
 IMAGE_SHAPE = (3, 6, 6)
@@ -30,7 +31,7 @@ ON = sorted(SETTINGS)  # nets, to parametrise over
 
 def colour_task(net: str = "mlp", n_classes: int = N_CLASSES, **settings: Any) -> Task:
     """A task on 3-channel images and a small net, three hidden blocks deep."""
-    return Task("colours", n_classes, IMAGE_SHAPE, 60, CLASSES[net], SETTINGS[net] | settings, prototypes)
+    return image_task("colours", n_classes, IMAGE_SHAPE, 60, CLASSES[net], SETTINGS[net] | settings, prototypes)
 
 
 def prototypes() -> Tensor:

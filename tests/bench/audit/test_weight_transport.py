@@ -88,8 +88,8 @@ class Greedy(Method):
     def __init__(self, task: Task, config: Any, *, device: torch.device, seeds: Seeds) -> None:
         self.net = task.build_net(seeds.init)
         with torch.random.fork_rng():
-            self.heads = nn.ModuleList(nn.LazyLinear(task.n_classes) for _ in self.net.blocks[:-1])
-            self._losses(torch.zeros(1, *task.image_shape), torch.zeros(1, dtype=torch.int64))
+            self.heads = nn.ModuleList(nn.LazyLinear(task.output.size) for _ in self.net.blocks[:-1])
+            self._losses(task.input.zeros(1), torch.zeros(1, dtype=torch.int64))
         self.optimizer = torch.optim.SGD([*self.net.parameters(), *self.heads.parameters()], lr=0.05)
 
     def _losses(self, x: Tensor, y: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ def digits() -> Dataset:
 
 def test_digits_are_what_the_catalogue_says(digits: Dataset) -> None:
     info = Digits.info
-    assert digits.image_shape == info.image_shape
-    assert digits.n_classes == info.n_classes
+    assert digits.input == info.given
+    assert digits.output == info.wanted
     assert len(digits.train.y) + len(digits.val.y) == info.n_train
     assert len(digits.test.y) == info.n_test
     for x, y in (digits.train, digits.val, digits.test):
@@ -261,8 +261,8 @@ QUOTED = {
 @pytest.mark.parametrize("name", QUOTED)
 def test_real_sets_are_what_the_catalogue_says(name: str) -> None:
     info, data = SETS[name].info, load(SETS[name](), data_dir=real(name), val_fraction=0)
-    assert data.image_shape == info.image_shape
-    assert data.n_classes == info.n_classes
+    assert data.input == info.given
+    assert data.output == info.wanted
     assert len(data.train.y) == info.n_train
     assert len(data.test.y) == info.n_test
     mean, std = (torch.tensor(values) for values in QUOTED[name])

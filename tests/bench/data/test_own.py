@@ -41,8 +41,8 @@ def in_order(x: np.ndarray) -> torch.Tensor:
 
 def test_npz_without_a_test_split_gives_a_fifth_of_each_class(tmp_path: Path) -> None:
     data = load_npz(tmp_path, x=GREY, y=LABELS)
-    assert data.image_shape == (1, 6, 5)
-    assert data.n_classes == 4
+    assert data.input.shape == (1, 6, 5)
+    assert data.output.size == 4
     assert data.test.y.bincount().tolist() == [2, 2, 2, 2]
     assert data.train.y.bincount().tolist() == [8, 8, 8, 8]
     assert torch.equal(everything(data), in_order(GREY))
@@ -59,7 +59,7 @@ def test_npz_takes_channels_first_or_last(tmp_path: Path) -> None:
     first = RNG.integers(0, 256, (40, 3, 6, 5), dtype=np.uint8)
     a = load_npz(tmp_path, x=first, y=LABELS)
     b = load_npz(tmp_path, x=first.transpose(0, 2, 3, 1), y=LABELS)
-    assert a.image_shape == b.image_shape == (3, 6, 5)
+    assert a.input.shape == b.input.shape == (3, 6, 5)
     assert torch.equal(a.train.x, b.train.x)
     assert a.fingerprint == b.fingerprint
 
@@ -276,7 +276,7 @@ def save_images(root: Path, per_class: int = 10, mode: str = "L", size: tuple[in
 
 def test_imagefolder_of_classes(tmp_path: Path) -> None:
     data = load(ImageFolder(str(save_images(tmp_path / "pets"))), val_fraction=0.25)
-    assert data.image_shape == (1, 6, 5), "grey files stay grey"
+    assert data.input.shape == (1, 6, 5), "grey files stay grey"
     assert [len(split.y) for split in (data.train, data.val, data.test)] == [12, 4, 4]
     for x, y in (data.train, data.val, data.test):
         assert torch.equal(x.flatten(1).min(1).values >= 128, y == 1), "labels belong to their images"
@@ -286,7 +286,7 @@ def test_imagefolder_with_its_own_splits(tmp_path: Path) -> None:
     for part, n in (("train", 5), ("val", 2), ("test", 3)):
         save_images(tmp_path / "pets" / part, n, mode="RGB")
     data = load(ImageFolder(str(tmp_path / "pets")))
-    assert data.image_shape == (3, 6, 5)
+    assert data.input.shape == (3, 6, 5)
     assert [len(split.y) for split in (data.train, data.val, data.test)] == [10, 4, 6]
 
 
@@ -381,7 +381,7 @@ def test_imagefolder_refuses_transparency(tmp_path: Path) -> None:
 def test_imagefolder_takes_an_alpha_channel_that_hides_nothing(tmp_path: Path) -> None:
     for k, mode in enumerate(("LA", "RGBA")):
         root = save_images(tmp_path / mode, mode=mode)
-        assert load(ImageFolder(str(root))).image_shape == ((1, 3)[k], 6, 5)
+        assert load(ImageFolder(str(root))).input.shape == ((1, 3)[k], 6, 5)
 
 
 def test_imagefolder_stands_images_upright(tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_imagefolder_passes_over_what_is_hidden(tmp_path: Path) -> None:
     (root / "cats" / "Thumbs.db").write_bytes(b"x")
     (root / "README.md").write_text("two classes")
     data = load(ImageFolder(str(root)), val_fraction=0)
-    assert (data.n_classes, len(data.train.y) + len(data.test.y)) == (2, 10)
+    assert (data.output.size, len(data.train.y) + len(data.test.y)) == (2, 10)
 
 
 def test_imagefolder_takes_an_image_in_a_folder_of_its_class(tmp_path: Path) -> None:
@@ -454,7 +454,7 @@ def test_imagefolder_knows_the_usual_names_of_splits(names: str, tmp_path: Path)
     for name in names.split():
         save_images(tmp_path / "pets" / name, 5)
     data = load(ImageFolder(str(tmp_path / "pets")))
-    assert data.n_classes == 2
+    assert data.output.size == 2
     assert len(data.train.y) + len(data.val.y) + len(data.test.y) == 10 * len(names.split())
 
 
@@ -487,7 +487,7 @@ def test_imagefolder_refuses_an_image_of_no_class(tmp_path: Path) -> None:
 def test_imagefolder_follows_links_but_not_in_circles(tmp_path: Path) -> None:
     root = save_images(tmp_path / "pets", per_class=5)
     (root / "linked").symlink_to(save_images(tmp_path / "more", 5) / "dogs")
-    assert load(ImageFolder(str(root))).n_classes == 3
+    assert load(ImageFolder(str(root))).output.size == 3
     (root / "dogs" / "again").symlink_to(root / "dogs")
     with pytest.raises(DataError, match="again lies below more than 20 folders, or links to one above"):
         load(ImageFolder(str(root)))

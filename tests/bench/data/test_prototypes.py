@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench import Input, Output
 from bench.api.dataset import Split
 from bench.data import Dataset, class_prototypes, prototypes
 
@@ -14,13 +15,15 @@ def dataset(x: Tensor, y: Tensor, n_classes: int) -> Dataset:
     of_x = x.double() / 255
     mean, std = of_x.mean((0, 2, 3)).float(), of_x.std((0, 2, 3)).float()
     other = Split(x[:1], y[:1])
-    return Dataset("toy", n_classes, Split(x, y), other, other, mean, std, "")
+    return Dataset(
+        "toy", Input.image(*x.shape[1:]), Output.classes(n_classes), Split(x, y), other, other, mean, std, ""
+    )
 
 
 def by_brute_force(data: Dataset) -> Tensor:
     """The image whose lower median distance to the OTHER images of its class is least, normalised."""
     rows = []
-    for label in range(data.n_classes):
+    for label in range(data.output.size):
         members = [
             (x.double() / 255 - data.mean.view(-1, 1, 1)) / data.std.view(-1, 1, 1)
             for x, y in zip(*data.train, strict=True)
@@ -73,7 +76,7 @@ def test_only_training_images_are_looked_at(data: Dataset) -> None:
     """Held-out images that would be the most central of their class are not chosen."""
     central = by_brute_force(data)
     held_out = Split(data.train.x.float().mean(0, keepdim=True).byte().expand(50, -1, -1, -1), torch.zeros(50).long())
-    other = Dataset("toy", 3, data.train, held_out, held_out, data.mean, data.std, "")
+    other = Dataset("toy", data.input, Output.classes(3), data.train, held_out, held_out, data.mean, data.std, "")
     torch.testing.assert_close(class_prototypes(other), central)
 
 

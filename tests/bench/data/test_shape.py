@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import Input, Output
 from bench.api.errors import ConfigError, DataError
 from bench.catalog.catalog import Catalog
 from bench.data import load
@@ -14,14 +15,16 @@ CATALOG = Catalog()
 
 def test_a_shape_is_outlined_and_cannot_be_learnt(tmp_path: Path) -> None:
     imagenet = CATALOG.dataset("imagenet-shape")
-    assert outline(imagenet, data_dir=tmp_path, val_fraction=0) == Outline(1000, (3, 224, 224), 1_281_167)
+    assert outline(imagenet, data_dir=tmp_path, val_fraction=0) == Outline(
+        Input.image(3, 224, 224), Output.classes(1000), 1_281_167
+    )
     with pytest.raises(DataError, match="shape without images"):
         load(imagenet, data_dir=tmp_path)
 
 
 def test_any_shape_can_be_written(tmp_path: Path) -> None:
     shape = outline(CATALOG.dataset("shape:3x64x32/200/1000"), data_dir=tmp_path, val_fraction=0.1)
-    assert shape == Outline(200, (3, 64, 32), 900, 100)
+    assert shape == Outline(Input.image(3, 64, 32), Output.classes(200), 900, 100)
 
 
 @pytest.mark.parametrize("written", ["3x64x64", "3x64x64/200", "0x1x1/2/3", "a/b/c", "3x64x64/200/1000/5"])
@@ -33,5 +36,5 @@ def test_what_is_no_shape_is_refused(written: str, tmp_path: Path) -> None:
 def test_a_card_says_what_its_files_hold(tmp_path: Path) -> None:
     digits = CATALOG.dataset("digits")
     found, read = outline(digits, data_dir=tmp_path, val_fraction=0.1), load(digits, val_fraction=0.1)
-    for name in ("n_classes", "image_shape", "n_train", "n_val"):
+    for name in ("input", "output", "n_train", "n_val"):
         assert getattr(found, name) == getattr(read, name)

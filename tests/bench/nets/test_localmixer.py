@@ -5,17 +5,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import Task
+from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.api.net import Net
 from bench.nets.localmixer import LocalMixer
 from bench.spec.validation import validate_settings
+from bench.testing.subject import image_task
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
 
 def mixer(image_shape: tuple[int, int, int], **settings: object) -> Net:
-    net = LocalMixer.build(image_shape, 10, settings, torch.Generator().manual_seed(0)).double()
+    net = LocalMixer.build(
+        Input.image(*image_shape), Output.classes(10), settings, torch.Generator().manual_seed(0)
+    ).double()
     generator = torch.Generator().manual_seed(1)
     for p in net.blocks[-1].parameters():  # zero at the start, which would hide everything beneath
         p.data.normal_(generator=generator)
@@ -37,7 +40,7 @@ def images(image_shape: tuple[int, int, int], n: int = 3) -> Tensor:
 )
 def test_parameters_are_as_many_as_published(make_method, size, image_shape, count, published) -> None:
     """Table 2 counts the local heads, which serve training only, with the net."""
-    task = Task("images", 10, image_shape, 1000, LocalMixer, {"size": size})
+    task = image_task("images", 10, image_shape, 1000, LocalMixer, {"size": size})
     parts = make_method("local-forward-gradient", task=task).modules()
     found = sum(p.numel() for part in parts.values() for p in part.parameters())
     assert found == count
@@ -93,7 +96,7 @@ def test_backprop_reaches_every_weight_at_the_default_size(image_shape) -> None:
 
 
 def test_scores_are_zero_at_the_start() -> None:
-    net = LocalMixer.build(MNIST, 10, {}, torch.Generator().manual_seed(0))
+    net = LocalMixer.build(Input.image(*MNIST), Output.classes(10), {}, torch.Generator().manual_seed(0))
     assert torch.equal(net(images(MNIST).float()), torch.zeros(3, 10))
 
 
@@ -123,7 +126,9 @@ def test_groups_stay_apart_from_the_channel_layer_on() -> None:
 
 
 def test_a_given_setting_overrides_that_of_the_size() -> None:
-    net = LocalMixer.build(CIFAR, 10, {"size": "M/8/16", "depth": 2}, torch.Generator().manual_seed(0))
+    net = LocalMixer.build(
+        Input.image(*CIFAR), Output.classes(10), {"size": "M/8/16", "depth": 2}, torch.Generator().manual_seed(0)
+    )
     assert len(net.blocks) == 3
     assert net.blocks[1][0][0].layer.weight.shape == (64, 64)
 
@@ -134,8 +139,8 @@ def test_a_given_setting_overrides_that_of_the_size() -> None:
 )
 def test_images_that_do_not_fit_are_refused(settings, complaint) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        LocalMixer.build((1, 8, 8), 10, settings, torch.Generator())
-    assert complaint in (LocalMixer.misfit((1, 8, 8), 10, settings) or "")
+        LocalMixer.build(Input.image(1, 8, 8), Output.classes(10), settings, torch.Generator())
+    assert complaint in (LocalMixer.misfit(Input.image(1, 8, 8), Output.classes(10), settings) or "")
 
 
 @pytest.mark.parametrize("settings", [{"channels": 20, "groups": 8}, {"channels": 8, "groups": 8}])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.nets.reversible import Coupling, Reversible
 from bench.spec.validation import validate_settings
@@ -12,7 +13,12 @@ any_layers = pytest.mark.parametrize("layers", SHAPES)
 
 
 def built(layers: str, **settings: object) -> Reversible:
-    return Reversible.build(SHAPES[layers], 10, {"layers": layers, **settings}, torch.Generator().manual_seed(0))
+    return Reversible.build(
+        Input.image(*SHAPES[layers]),
+        Output.classes(10),
+        {"layers": layers, **settings},
+        torch.Generator().manual_seed(0),
+    )
 
 
 @any_layers
@@ -51,5 +57,5 @@ def test_an_odd_width_is_refused() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 5), (3, 32, 32)])
 @any_layers
 def test_any_image_has_scores(layers: str, shape: tuple[int, int, int]) -> None:
-    net = Reversible.build(shape, 7, {"layers": layers, "width": 4}, torch.Generator())
+    net = Reversible.build(Input.image(*shape), Output.classes(7), {"layers": layers, "width": 4}, torch.Generator())
     assert net(torch.zeros(2, *shape)).shape == (2, 7)

@@ -12,6 +12,8 @@ from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds
 from bench.api.task import Task
 from bench.catalog.catalog import Catalog
 from bench.data import load
+from bench.metrics.accuracy import Accuracy
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.record.folder import RunFolder
 from bench.runner.events import Event
 from bench.runner.session import Session
@@ -66,6 +68,8 @@ def start(
         CATALOG.nets[wanted.net].load(),
         CATALOG.dataset(wanted.dataset),
         tuple(asked),
+        CrossEntropy,
+        (Accuracy,),
     )
     session = Watched(wanted, parts, CPU, RunFolder(tmp_path, "exp", wanted.run_id), told.append)
     if meddle is not None:

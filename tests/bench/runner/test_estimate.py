@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import Probe
+from bench import Input, Output, Probe
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data import load
 from bench.data.outline import Outline
 from bench.measure import cpu_memory
 from bench.measure.live_peak import alive
+from bench.metrics.accuracy import Accuracy
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.runner import setup
 from bench.runner.estimate import CPU, columns_by_shapes, estimate
 from bench.runner.probing import planned, warm_up
@@ -21,7 +23,7 @@ from bench.spec.identity import RunSpec
 from bench.spec.plan import Parts
 
 CATALOG = Catalog()
-DIGITS = Outline(10, (1, 8, 8), 1617)
+DIGITS = Outline(Input.image(1, 8, 8), Output.classes(10), 1617)
 WITHIN = 0.02  # asked are 10 %; what differs is a scalar here and there
 CELLS = [
     ("backprop", "mlp"), ("backprop", "cnn"), ("backprop-deep-supervision", "mlp"), ("feedback-alignment", "mlp"),
@@ -32,7 +34,14 @@ CELLS = [
 
 def cell(method: str, net: str, net_settings: dict[str, Any] | None = None, **changes: Any) -> tuple[RunSpec, Parts]:
     cls, of = CATALOG.methods[method].load(), CATALOG.nets[net].load()
-    parts = Parts(cls, of, CATALOG.dataset("digits"), tuple(e.load() for e in CATALOG.instruments.values()))
+    parts = Parts(
+        cls,
+        of,
+        CATALOG.dataset("digits"),
+        tuple(e.load() for e in CATALOG.instruments.values()),
+        CrossEntropy,
+        (Accuracy,),
+    )
     spec = dict(
         method=method, method_settings=cls.Config().model_dump(), method_source="", net=net, net_source="",
         net_settings=of.small if net_settings is None else net_settings, dataset="digits", data_id="", seed=0,
@@ -62,7 +71,7 @@ def test_an_estimate_is_what_a_real_step_shows(method: str, net: str) -> None:
 def test_nothing_is_allocated() -> None:
     """40 GB of weights, and as much again for each of gradients and moments."""
     spec, parts = cell("backprop", "mlp", {"width": 65536, "depth": 1, "activation": "relu"})
-    shape = Outline(1000, (3, 224, 224), 1_281_167)
+    shape = Outline(Input.image(3, 224, 224), Output.classes(1000), 1_281_167)
     cpu_memory.reset_peak()
     before = cpu_memory.memory()
     found = estimate(spec, parts, shape)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
+from bench.metrics.accuracy import Accuracy
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.runner import rehearse
 from bench.runner.state import Place
 from bench.spec.identity import RunSpec
@@ -48,6 +50,13 @@ def test_seconds_are_those_of_steps_and_predictions(budget: dict[str, Any], expe
         method="slow", method_settings={}, method_source="", net="mlp", net_settings={}, net_source="",
         dataset="digits", data_id="", seed=0, eval_draws=1, device="cpu", batch_size=100, **budget,
     )  # fmt: skip
-    parts = Parts(Slow, CATALOG.nets["mlp"].load(), CATALOG.dataset("digits"), (CATALOG.instruments["clock"].load(),))
+    parts = Parts(
+        Slow,
+        CATALOG.nets["mlp"].load(),
+        CATALOG.dataset("digits"),
+        (CATALOG.instruments["clock"].load(),),
+        CrossEntropy,
+        (Accuracy,),
+    )
     found = rehearse.seconds(spec, parts, Place(torch.device("cpu")))
     assert expected <= found < 1.5 * expected

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outline
@@ -11,7 +12,7 @@ from bench.runner import room
 from bench.spec.config import Experiment
 from bench.spec.plan import Run, plan
 
-SHAPE = Outline(n_classes=10, image_shape=(1, 8, 8), n_train=999)
+SHAPE = Outline(Input.image(1, 8, 8), Output.classes(10), n_train=999)
 
 
 def run_on(catalog: Catalog, net: str, **settings: int) -> Run:

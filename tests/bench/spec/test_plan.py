@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
+from bench import Input, Output
 from bench.api.errors import BenchError
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
@@ -31,7 +32,7 @@ def runs(**changes: object) -> list[Run]:
 
 def loaded(name: str) -> Outline:
     """As much of a data set as a plan looks at."""
-    return Outline(n_classes=10, image_shape=SHAPES[name], n_train=999, fingerprint="data")
+    return Outline(Input.image(*SHAPES[name]), Output.classes(10), n_train=999, fingerprint="data")
 
 
 def ids(**changes: object) -> set[str]:
@@ -257,7 +258,7 @@ def test_a_setting_of_the_experiment_passes_to_its_runs_by_its_name() -> None:
     """So that one more is one line."""
     asked = {
         "batch_size": 64, "val_fraction": 0.2, "threads": 2, "precision": "bfloat16", "channels_last": True,
-        "compile": True,
+        "compile": True, "objective": "squared-error", "metrics": ("accuracy",),
     }  # fmt: skip
     assert set(asked) | {"instruments"} == set(Compute.model_fields)
     (run, *_) = runs(**asked)

@@ -46,7 +46,7 @@ class DrawsNothing(Method):
 
     def __init__(self, task: Task, config: Any, *, device: torch.device, seeds: Seeds) -> None:
         super().__init__()
-        self.lr, self.readout = config.lr, torch.nn.Linear(task.n_features, task.n_classes)
+        self.lr, self.readout = config.lr, torch.nn.Linear(task.input.n_features, task.output.size)
         for p in self.readout.parameters():
             torch.nn.init.zeros_(p)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench import Input, Output
 from bench.catalog.catalog import Catalog
 from bench.data.digits import Digits
 from bench.nets.mlp import MLP
@@ -44,8 +45,8 @@ def test_a_net_that_images_do_not_fit_without_a_word_is_told() -> None:
 def test_images_that_do_not_fit_a_net_are_a_reason_to_skip(name: str) -> None:
     """Asked of the plan, so that the run says skipped, and not crashed."""
     net = CATALOG.nets[name].load()
-    assert net.misfit((1, 8, 8), 10, net.small) is None
-    assert "3" in (net.misfit((1, 3, 5), 10, net.small) or "")
+    assert net.misfit(Input.image(1, 8, 8), Output.classes(10), net.small) is None
+    assert "3" in (net.misfit(Input.image(1, 3, 5), Output.classes(10), net.small) or "")
 
 
 def test_a_data_set_keeps_its_contract_or_is_told(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def doubled(method: Any) -> Any:
 def twin(net: str, of: nn.Module) -> Net:
     """A net of the same weights that knows nothing of feedback."""
     task = small_task(CLASSES[net], NETS[net])
-    plain = CLASSES[net].build(task.image_shape, task.n_classes, NETS[net], torch.Generator()).double()
+    plain = CLASSES[net].build(task.input, task.output, NETS[net], torch.Generator()).double()
     plain.load_state_dict(of.state_dict())
     return plain
 

@@ -20,6 +20,7 @@ from bench import Batch, Progress, Seeds, Task
 from bench.api.net import Net
 from bench.audit.dependency import update_dependency
 from bench.nets.mlp import MLP
+from bench.testing.subject import image_task
 from tests.methods.feedback.oracles import NETS, assert_same, doubled, grads, twin
 
 START = Progress(0, 1, 0, 1, 0)
@@ -176,7 +177,11 @@ def test_direct_feedback_has_the_scale_of_a_readout(make_method: Make) -> None:
 def test_no_gradient_passes_through_a_skip_connection(make_method: Make) -> None:
     """Blocks h + f(h): block l learns from <h_l, B_l e> alone, and from nothing where B_l is 0."""
     for zeroed in (False, True):
-        dfa = doubled(make_method("direct-feedback-alignment", task=ResidualTask("digits", 10, (1, 8, 8), 9, MLP)))
+        dfa = doubled(
+            make_method(
+                "direct-feedback-alignment", task=image_task("digits", 10, (1, 8, 8), 9, MLP, kind=ResidualTask)
+            )
+        )
         with torch.no_grad():
             for B in dfa.feedback:
                 B.mul_(not zeroed)
@@ -185,7 +190,7 @@ def test_no_gradient_passes_through_a_skip_connection(make_method: Make) -> None
         dfa.train_step(Batch(x, y), START)
         found = [grads(block) for block in dfa.net.blocks]
 
-        fresh = ResidualTask("digits", 10, (1, 8, 8), 9, MLP).build_net(Seeds(0).init).double()
+        fresh = image_task("digits", 10, (1, 8, 8), 9, MLP, kind=ResidualTask).build_net(Seeds(0).init).double()
         e, h = error(fresh(x), y), x
         for k, block in enumerate(fresh.blocks[:-1]):
             h = block(h.detach())

@@ -10,7 +10,7 @@ from bench.methods.forward.local_forward_gradient import features, slopes
 from bench.methods.forward.tangents import Weights, forward
 from torch import Tensor, nn
 
-from bench import Batch, Progress, Seeds
+from bench import Batch, Input, Output, Progress, Seeds
 from bench.api.net import Net
 from bench.audit import reverse_mode
 from bench.audit.dependency import update_dependency
@@ -38,7 +38,13 @@ any_space = pytest.mark.parametrize("space", ESTIMATES)
 def net(request) -> Net:
     """A small net in float64, with weights away from their start, where a readout may be zero."""
     name, image_shape, settings = NETS[getattr(request, "param", "mlp")]
-    made = Catalog().nets[name].load().build(image_shape, 3, settings, torch.Generator().manual_seed(0)).double()
+    made = (
+        Catalog()
+        .nets[name]
+        .load()
+        .build(Input.image(*image_shape), Output.classes(3), settings, torch.Generator().manual_seed(0))
+        .double()
+    )
     made.image_shape = image_shape
     generator = torch.Generator().manual_seed(1)
     for p in made.parameters():

@@ -9,7 +9,7 @@ from bench.methods.forward import guided_forward_gradient
 from bench.methods.forward.guided_forward_gradient import estimate
 from torch import Tensor, nn
 
-from bench import Batch, Progress
+from bench import Batch, Input, Output, Progress
 from bench.api.net import Net
 from bench.catalog.catalog import Catalog
 from bench.testing.claims import check_passes, check_reverse_mode, check_waiting
@@ -31,7 +31,13 @@ any_space = pytest.mark.parametrize("space", ["activity", "weight"])
 def net(request: pytest.FixtureRequest) -> Net:
     """A small net in float64, with weights away from their start, where a read-out may be zero."""
     name, image_shape, settings = NETS[getattr(request, "param", "mlp")]
-    made = Catalog().nets[name].load().build(image_shape, 3, settings, torch.Generator().manual_seed(0)).double()
+    made = (
+        Catalog()
+        .nets[name]
+        .load()
+        .build(Input.image(*image_shape), Output.classes(3), settings, torch.Generator().manual_seed(0))
+        .double()
+    )
     made.image_shape = image_shape
     generator = torch.Generator().manual_seed(1)
     for p in made.parameters():

@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from bench.methods.hebbian.triangle import Triangle
 
+from bench import Input, Output
 from bench.api.errors import ConfigError
 
 
 def built(shape: tuple[int, int, int] = (1, 8, 8), **settings: object) -> Triangle:
-    return Triangle.build(shape, 10, settings, torch.Generator().manual_seed(0))
+    return Triangle.build(Input.image(*shape), Output.classes(10), settings, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

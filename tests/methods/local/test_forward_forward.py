@@ -15,11 +15,12 @@ from bench.methods.local.forward_forward import ForwardForward, ForwardForwardSe
 from bench.methods.local.goodness import RECIPES, wrong_labels
 from torch import Tensor, nn
 
-from bench import Batch, Facts, Progress, Task
+from bench import Batch, Facts, Progress
 from bench.measure.retained import retained_bytes
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
+from bench.testing.subject import image_task
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same, randomise
 
@@ -344,7 +345,7 @@ def test_a_recipe_fills_in_what_is_not_set() -> None:
 def test_refuses_what_has_no_hidden_layer_or_no_place_for_the_label() -> None:
     facts, config = Facts("cpu", 1, 32), ForwardForwardSettings()
     assert "hidden" in (ForwardForward.refuse(small_task(MLP, {"depth": 0}), config, facts) or "")
-    narrow = Task("narrow", 10, (3, 3, 3), 100, MLP, {"width": 8, "depth": 2})
+    narrow = image_task("narrow", 10, (3, 3, 3), 100, MLP, {"width": 8, "depth": 2})
     assert "10 pixels" in (ForwardForward.refuse(narrow, config, facts) or "")
     assert ForwardForward.refuse(small_task(MLP, {"depth": 1}), config, facts) is None
 

@@ -9,6 +9,7 @@ from bench.methods.noprop.denoiser_ct import DenoiserCT
 from torch import Tensor
 
 from bench import Batch, Method, Task
+from bench.testing.subject import image_task
 from tests.methods.gradients import watched
 
 NETS = {"denoiser": Denoiser, "denoiser-ct": DenoiserCT}
@@ -23,7 +24,7 @@ class Toy:
         self.prototypes = torch.randn(10, 1, 8, 8, generator=self.generator)
 
     def task(self, net: str, **settings: object) -> Task:
-        return Task("toy", 10, (1, 8, 8), 320, NETS[net], {"width": 4, "hidden": 16, "dropout": 0.0, **settings})
+        return image_task("toy", 10, (1, 8, 8), 320, NETS[net], {"width": 4, "hidden": 16, "dropout": 0.0, **settings})
 
     def batch(self, size: int = 320) -> Batch:
         y = torch.arange(size) % 10

@@ -10,6 +10,8 @@ from bench.methods.noprop.denoiser import Denoiser, DenoiserBlock
 from bench.methods.noprop.towers import ImageTower
 from torch import Tensor, nn
 
+from bench.testing.subject import image_task
+
 EMBEDDINGS = ["one-hot", "learned", "prototype"]
 
 
@@ -65,9 +67,8 @@ def test_a_block_is_figure_6(embedding: str, build: Callable[..., Denoiser], toy
 
 def test_a_block_on_mnist_has_2001290_parameters(toy) -> None:
     """As counted by hand from Figure 6 on 28x28 images in ten classes."""
-    from bench import Task
 
-    net = Task("mnist", 10, (1, 28, 28), 60_000, Denoiser, {"T": 1}).build_net(torch.Generator())
+    net = image_task("mnist", 10, (1, 28, 28), 60_000, Denoiser, {"T": 1}).build_net(torch.Generator())
     assert sum(p.numel() for p in net.blocks[0].parameters()) == 2_001_290
 
 

@@ -14,9 +14,9 @@ import torch
 from bench.methods.noprop.denoiser import Denoiser
 from scipy import stats
 
-from bench import Task
 from bench.api.seeds import derive
 from bench.nets.layers import ReLUDropout
+from bench.testing.subject import image_task
 from tests.methods.local.derived import unit, unit_gradient
 from tests.methods.rederived import AdamW, Array, Block, linear_gradient, one_hot, softmax
 from tests.methods.whole_steps import (
@@ -216,7 +216,7 @@ def test_diffusion_blocks(make_method: Make, of_net: dict[str, Any], settings: d
     of features; z that blocks do not precondition; gates or embeddings that stand still; a drawn block that takes a
     share of its loss; dropout that is drawn alike in all blocks.
     """
-    task = Task("colours", N_CLASSES, IMAGE_SHAPE, 60, Denoiser, NET | of_net, prototypes)
+    task = image_task("colours", N_CLASSES, IMAGE_SHAPE, 60, Denoiser, NET | of_net, prototypes)
     method = in_double(make_method("diffusion-blocks", task=task, seed=SEED, **settings))
     step = {"lr": settings.get("lr", 1e-3), "weight_decay": settings.get("weight_decay", 1e-3)}
     units = [Unit(module, of_net.get("dropout", 0.2), step) for module in method.units]

@@ -11,15 +11,16 @@ from bench.methods.noprop.pictures import of_labels
 from pydantic import ValidationError
 from torch import Tensor
 
-from bench import Batch, Task
+from bench import Batch, Input
 from bench.api.errors import ConfigError
 from bench.runner import compute
+from bench.testing.subject import image_task
 
 SHAPE = (2, 3, 4)
 
 
 def labels(n_classes: int = 10, **settings: Any) -> Labels:
-    return Labels(SHAPE, n_classes, LabelSettings(**settings))
+    return Labels(Input.image(*SHAPE), n_classes, LabelSettings(**settings))
 
 
 def images(n_classes: int = 10) -> Tensor:
@@ -83,10 +84,10 @@ def test_nets_take_their_prototypes_from_the_task() -> None:
     rows = torch.randn(10, 1, 8, 8)
     for net in (Denoiser, DenoiserCT):
         settings = {"T": 2, "width": 4, "hidden": 8, "embedding": "prototype"}
-        task = Task("toy", 10, (1, 8, 8), 10, net, settings, lambda: rows)
+        task = image_task("toy", 10, (1, 8, 8), 10, net, settings, lambda: rows)
         assert torch.equal(task.build_net(torch.Generator()).labels.weight.detach(), rows.flatten(1))
         with pytest.raises(ConfigError, match="task 'toy' brings none"):
-            Task("toy", 10, (1, 8, 8), 10, net, settings).build_net(torch.Generator())
+            image_task("toy", 10, (1, 8, 8), 10, net, settings).build_net(torch.Generator())
 
 
 def test_nets_that_start_elsewhere_do_not_compute_prototypes() -> None:
@@ -94,7 +95,7 @@ def test_nets_that_start_elsewhere_do_not_compute_prototypes() -> None:
         raise AssertionError("prototypes were asked for")
 
     for settings in ({}, {"embedding": "learned"}, {"embedding": "prototype", "start": "random"}):
-        Task("toy", 10, (1, 8, 8), 10, Denoiser, {"width": 4, **settings}, refuse).build_net(torch.Generator())
+        image_task("toy", 10, (1, 8, 8), 10, Denoiser, {"width": 4, **settings}, refuse).build_net(torch.Generator())
 
 
 @pytest.mark.parametrize(

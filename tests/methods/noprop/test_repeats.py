@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from bench import Batch, Method, Task
+from bench import Batch, Method
+from bench.testing.subject import image_task
 from tests.methods.noprop.conftest import NETS
 
 
@@ -29,7 +30,7 @@ def test_long_embeddings_are_trained_alike_each_time(
 ) -> None:
     """Rows of W_embed gather gradients of many examples at once: a sum whose order must not be left to the threads."""
     net_settings = {"T": 2, "width": 1, "hidden": 4, "embedding": "prototype", "start": "random"}
-    task = Task("toy", 10, (1, 28, 28), 128, NETS[net], net_settings)
+    task = image_task("toy", 10, (1, 28, 28), 128, NETS[net], net_settings)
     batch = Batch(torch.randn(128, 1, 28, 28), torch.randint(10, (128,)))
     one, again = (make_method(name, task=task, **settings) for _ in range(2))
     for _ in range(2):

@@ -9,8 +9,9 @@ import torch
 from bench.methods.noprop.denoiser import Denoiser
 from bench.methods.noprop.dt import NoPropDT
 
-from bench import Method, Task
+from bench import Method
 from bench.runner import compute
+from bench.testing.subject import image_task
 
 EMBEDDINGS = ["one-hot", "learned", "prototype"]
 Make = Callable[..., NoPropDT]
@@ -52,7 +53,7 @@ def test_stacked_blocks_learn_what_they_would_one_by_one(embedding: str, make: M
 def test_channels_last_leaves_the_blocks_views_of_the_stack(channels: int, make_method: Callable[..., Method]) -> None:
     """Else the net that predicts would keep the weights it started with."""
     settings = {"T": 2, "width": 4, "hidden": 16}
-    task = Task("toy", 10, (channels, 8, 8), 100, Denoiser, settings)
+    task = image_task("toy", 10, (channels, 8, 8), 100, Denoiser, settings)
     method = make_method("noprop-dt", task=task, execution="stacked")
     compute.to_channels_last(method)
     for t, block in enumerate(method.net.blocks):

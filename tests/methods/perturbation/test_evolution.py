@@ -10,9 +10,10 @@ from bench.methods.perturbation.evolution_strategies import antithetic
 from bench.methods.perturbation.population import shaped
 from torch import Tensor, nn
 
-from bench import Batch, Progress, Task
+from bench import Batch, Progress
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
+from bench.testing.subject import image_task
 
 START = Progress(0, 1, 0, 1, 0)
 NAMES = ["evolution-strategies", "low-rank-evolution"]
@@ -70,7 +71,7 @@ def test_expected_step_is_the_smoothed_gradient_of_a_quartic(make_method, monkey
 @pytest.mark.parametrize("rank", [1, 2])
 def test_expected_low_rank_step_is_the_smoothed_gradient_of_a_quadratic(make_method, monkeypatch, rank) -> None:
     """Squares of a linear net are a quadratic of its weights: grad = mean (W x + b - t) x^T, whatever sigma."""
-    task = Task("dots", 2, (1, 1, 3), 100, MLP, {"depth": 0})
+    task = image_task("dots", 2, (1, 1, 3), 100, MLP, {"depth": 0})
     method = make_method(
         "low-rank-evolution", task=task, lr=1.0, optimizer="sgd", shaping="raw", sigma=0.3, pairs=8, rank=rank
     )
@@ -164,7 +165,7 @@ def test_members_come_in_antithetic_pairs() -> None:
 
 def test_low_rank_noise_has_unit_variance_and_no_correlation(make_method) -> None:
     """3000 draws of a (3, 4) matrix: covariance of its 12 entries is I."""
-    task = Task("dots", 3, (1, 2, 2), 100, MLP, {"depth": 0})
+    task = image_task("dots", 3, (1, 2, 2), 100, MLP, {"depth": 0})
     method = make_method("low-rank-evolution", task=task, pairs=3000, rank=2)
     f = method._draw(method.layers[0])
     E = torch.stack([f.weight(row) for row in torch.eye(3000)]).flatten(1)

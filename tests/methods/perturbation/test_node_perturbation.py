@@ -9,16 +9,17 @@ from bench.methods.perturbation.node_perturbation import second_moment
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-from bench import Batch, Progress, Task
+from bench import Batch, Progress
 from bench.audit.passes import passes
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
+from bench.testing.subject import image_task
 
 START = Progress(0, 1, 0, 1, 0)
 DOTS = Batch(torch.tensor([[[[1.0, -1.0], [0.5, 2.0]]], [[[0.0, 1.0], [-2.0, 1.0]]]]).double(), torch.tensor([2, 0]))
 TINY = {
-    "mlp": Task("dots", 3, (1, 2, 2), 100, MLP, {"width": 4, "depth": 1, "activation": "tanh"}),  # 4 + 3 units
-    "cnn": Task("dots", 3, (1, 2, 2), 100, CNN, {"width": 2, "depth": 2}),  # 2 x 4 + 4 x 1 + 3 units
+    "mlp": image_task("dots", 3, (1, 2, 2), 100, MLP, {"width": 4, "depth": 1, "activation": "tanh"}),  # 4 + 3 units
+    "cnn": image_task("dots", 3, (1, 2, 2), 100, CNN, {"width": 2, "depth": 2}),  # 2 x 4 + 4 x 1 + 3 units
 }
 
 

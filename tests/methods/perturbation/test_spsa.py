@@ -15,6 +15,7 @@ from bench.api.net import Net
 from bench.audit import reverse_mode
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
+from bench.testing.subject import image_task
 
 START = Progress(0, 1, 0, 1, 0)
 FAMILY = ["spsa", "weight-perturbation", "node-perturbation", "evolution-strategies", "low-rank-evolution"]
@@ -141,7 +142,7 @@ class NormedTask(Task):
 @pytest.mark.parametrize("name", ["spsa", "weight-perturbation", "evolution-strategies"])
 def test_dropout_and_batch_statistics_stay_out(make_method, batch, name) -> None:
     """Every evaluation sees one net: the loss of a step is that of evaluation mode, and statistics stay."""
-    method = make_method(name, task=NormedTask("digits", 10, (1, 8, 8), 100, MLP), lr=1e-30)
+    method = make_method(name, task=image_task("digits", 10, (1, 8, 8), 100, MLP, kind=NormedTask), lr=1e-30)
     norm, state = method.net.blocks[0][2], torch.get_rng_state()
     loss = method.train_step(batch, START)["loss"]
     assert torch.equal(state, torch.get_rng_state())

@@ -1,0 +1,1 @@
+"""The built-in objectives, a file each."""

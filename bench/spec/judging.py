@@ -1,0 +1,52 @@
+"""By which objective a task is learnt, and by which metrics it is judged: what is asked for, else what suits it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bench.api.dataset import DataSetInfo
+from bench.api.errors import ConfigError
+from bench.api.kinds import Output
+from bench.catalog.catalog import KINDS, Catalog, Shelf
+from bench.catalog.entry import Entry
+from bench.spec.identity import Compute
+
+if TYPE_CHECKING:
+    from bench.api.metric import Metric
+    from bench.api.objective import Objective
+
+# by kind of output; the first metric is the primary one
+OBJECTIVES = {
+    "classes": "cross-entropy",
+    "class probabilities": "cross-entropy",
+    "values": "squared-error",
+    "next token": "next-token",
+}
+METRICS = {
+    "classes": ("accuracy",),
+    "class probabilities": ("accuracy",),
+    "values": ("r2", "rmse"),
+    "next token": ("perplexity",),
+}
+
+
+def judges(asked: Compute, info: DataSetInfo, output: Output, catalog: Catalog) -> tuple[Entry, tuple[Entry, ...]]:
+    """The objective and the metrics of the runs on a data set: asked for, else named by its card, else usual.
+
+    Raises: ConfigError for a name that is not there, or one that does not judge this kind of output.
+    """
+    objective = asked.objective or info.objective or OBJECTIVES[output.kind]
+    metrics = asked.metrics or info.metrics or METRICS[output.kind]
+    (chosen,) = _fitting(catalog.objectives, [objective], info.name, output)
+    return chosen, tuple(_fitting(catalog.metrics, metrics, info.name, output))
+
+
+def _fitting(shelf: Shelf, names: Sequence[str], dataset: str, output: Output) -> list[Entry]:
+    for name in names:
+        judge: type[Objective | Metric] = shelf[name].load()
+        if output.kind not in judge.outputs:
+            fits = [other for other, entry in shelf.items() if output.kind in entry.load().outputs]
+            raise ConfigError(
+                f"the {KINDS[shelf.kind]} {name} judges {', '.join(judge.outputs)}; {dataset} has {output.kind}, "
+                f"which {', '.join(fits) or 'none'} judges"
+            )
+    return [shelf[name] for name in names]
