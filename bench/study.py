@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from bench.api.errors import PluginError
+from bench.api.errors import ConfigError, PluginError, unknown
 from bench.api.listener import Listener
 from bench.catalog.catalog import Catalog
+from bench.catalog.register import kind_of, name_of
 from bench.cli.printing import fail
 from bench.cli.progress import listening
 from bench.executors.attempt import Terms
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+GIVEN = ".plugins"  # in the experiment's folder: classes of a notebook, as files
 Style = Literal["screen", "paper"]  # of figures; a paper's are as wide as its columns
 
 
@@ -115,8 +117,8 @@ def load(
 
 
 def run(
-    methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    methods: Sequence[str | type] | None = None,
+    datasets: Sequence[str | type] | None = None,
     *,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -124,7 +126,7 @@ def run(
     results: str | Path = "results",
     data_dir: str | Path | None = None,
     download: bool = False,
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[str | Path | type] = (),
     jobs: int | None = None,
     executor: str = "local",
     executor_settings: Mapping[str, Any] | None = None,
@@ -138,6 +140,8 @@ def run(
 ) -> Study:
     """Train and measure as `bench run` does, and return what came of it. Finished runs are kept.
 
+    methods, datasets, plugins, net, instruments: names, or classes with @register. Those of a notebook are written to
+    files in the results folder.
     settings: by method or net name, as {"mlp": {"width": 512}}. experiment: any other key of an experiment, such as
     net, seeds, epochs, batch_size, instruments, tune; all are listed below. data_dir: else $BENCH_DATA.
     executor: local, ray, slurm or a plugin's; its settings as {"address": "auto"} (`bench show ray` lists them).
@@ -146,15 +150,24 @@ def run(
     Raises: ConfigError, DataError, PluginError, StoreError. A run that fails is a row of the results that says how.
     """
     names, objects = _by_kind(log)
-    given = {"methods": methods, "datasets": datasets, "settings": settings, "log": names, **experiment}
+    keys = inspect.signature(run).parameters
+    for key in experiment:
+        if key not in keys:
+            raise ConfigError(unknown("key", key, keys))
+    classes = list[type]()
+    given = _named({"methods": methods, "datasets": datasets, "log": names, **experiment}, classes)
+    given["settings"] = settings
     asked = resolve(preset, None if config is None else Path(config), given, [])
     terms = Terms.asked(timeout, fresh=fresh, retry=retry, on_oom=on_oom)
-    catalog = _catalog(plugins)
+    catalog = _catalog([plugin for plugin in plugins if not isinstance(plugin, type)])
+    root = local(results, "results")
+    for cls in [*classes, *(plugin for plugin in plugins if isinstance(plugin, type))]:
+        catalog.add(cls, root / asked.experiment / GIVEN)
     where = None if data_dir is None else Path(data_dir)
     by = make(catalog, executor, executor_settings or {})
     listeners = fan_out.FanOut([*fan_out.make(catalog, asked.log), *objects], fail)
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
-    options = Options(local(results, "results"), asked.experiment, device, jobs, where, download, terms)
+    options = Options(root, asked.experiment, device, jobs, where, download, terms)
     outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), threading.Event(), by, listeners)
     return Study(outcome.folder, columns=catalog.columns(), catalog=catalog)
 
@@ -164,6 +177,20 @@ def _by_kind(log: Sequence[str | Listener] | str | None) -> tuple[list[str] | st
     if log is None or isinstance(log, str):
         return log, []
     return [of for of in log if isinstance(of, str)], [of for of in log if isinstance(of, Listener)]
+
+
+def _named(given: Any, classes: list[type]) -> Any:
+    """The same with names for classes, which are collected. Raises: PluginError for a class that has none."""
+    if isinstance(given, type):
+        if kind_of(given) is None:
+            raise PluginError(
+                f"{given.__name__} is no subclass of bench.Method, Net, DataSet or another kind of plugin"
+            )
+        classes.append(given)
+        return name_of(given)
+    if isinstance(given, dict):
+        return {key: _named(value, classes) for key, value in given.items()}
+    return [_named(one, classes) for one in given] if isinstance(given, list | tuple) else given
 
 
 def _name_keywords() -> None:

@@ -110,6 +110,26 @@ class Catalog:
         classes = sorted((entry.load() for entry in self.instruments.values()), key=lambda cls: (cls.rank, cls.name))
         return [column for cls in classes for column in cls.columns]
 
+    def add(self, cls: type, folder: Path) -> str:
+        """Make a class known that Python code hands over; its name. folder: where one of a notebook is written to.
+
+        Raises: PluginError in one line, StoreError.
+        """
+        from bench.catalog.given import home
+
+        kind = kind_of(cls)
+        if kind is None:
+            raise PluginError(f"{cls.__name__} is no subclass of bench.Method, Net, DataSet or another kind of plugin")
+        file, module = home(cls, folder)
+        if module is None:
+            self._add_file(file)
+        else:
+            self._add(Entry(kind, name_of(cls), file, module))
+        if name_of(cls) not in [entry.name for entry in self.of_file(file) if entry.kind == kind]:
+            why = self.problems.pop() if self.problems else f"{shortened(file)} does not register it"
+            raise PluginError(f"class {cls.__name__}: {why}; put @register before it")
+        return name_of(cls)
+
     def _add_file(self, path: Path) -> None:
         file = path.expanduser().resolve()
         if not file.is_file():

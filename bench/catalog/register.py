@@ -1,6 +1,5 @@
 """The decorator by which a class in a plugin or a package makes itself known."""
 
-import inspect
 import re
 import sys
 from typing import Any, TypeVar
@@ -21,7 +20,8 @@ def register(cls: Class) -> Class:
             f"or Listener, not {cls!r}"
         )
     if complaint := _complaint(cls):
-        raise PluginError(f"{inspect.getfile(cls)}: {cls.__name__} {complaint}")
+        file = getattr(sys.modules[cls.__module__], "__file__", None) or cls.__module__  # of a notebook there is none
+        raise PluginError(f"{file}: {cls.__name__} {complaint}")
     sys.modules[cls.__module__].__dict__.setdefault(MARK, []).append(cls)
     return cls
 

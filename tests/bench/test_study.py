@@ -78,6 +78,10 @@ def test_bad_input_is_an_error_of_one_line(tmp_path: Path) -> None:
         bench.run(["bakprop"], results=tmp_path)
     with pytest.raises(ConfigError, match="unknown key 'epoch'; did you mean epochs"):
         bench.run(["backprop"], results=tmp_path, epoch=3)
+    with pytest.raises(ConfigError, match="unknown key 'plugin'; did you mean plugins"):
+        bench.run(["backprop"], results=tmp_path, plugin=["x.py"])
+    with pytest.raises(ConfigError, match="unknown key 'data_dirs'; did you mean data_dir"):
+        bench.run(["backprop"], results=tmp_path, data_dirs="x")
     with pytest.raises(ConfigError, match="retry: unknown failure 'crashd'; did you mean crashed"):
         bench.run(["backprop"], results=tmp_path, retry=["crashd"])
     with pytest.raises(ConfigError, match="on-oom: unknown answer 'shrnk'; did you mean shrink"):
