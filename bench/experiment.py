@@ -219,7 +219,6 @@ def _search(
     if not search.conduct(rows, experiment.tune, work):
         return False
     searches.save(outcome.found(rows, experiment.tune), aside)
-    outcome.write_journal(rows, aside)
     return True
 
 

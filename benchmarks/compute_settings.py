@@ -25,7 +25,7 @@ from bench.runner import compute
 from bench.testing.subject import image_task
 
 IMAGE_SHAPE, N_CLASSES, BATCH_SIZE = (1, 28, 28), 10, 128
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 CATALOG = Catalog()
 
 

@@ -55,7 +55,7 @@ def make(task: Task, name: str, settings: dict[str, Any]) -> Method:
 def step_seconds(method: Method, batch: Batch) -> tuple[float, float]:
     """Wall and CPU seconds of one training step."""
     wall, cpu = time.perf_counter(), time.process_time()
-    method.train_step(batch, Progress(0, 1, 0, 1, 0))
+    method.train_step(batch, Progress(0, 1, 0))
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

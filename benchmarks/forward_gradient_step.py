@@ -32,7 +32,7 @@ from bench.nets.mlp import MLP
 
 ROUNDS = 15
 CPU = torch.device("cpu")
-PROGRESS = Progress(0, 1, 0, 1, 0)
+PROGRESS = Progress(0, 1, 0)
 
 
 def medians(candidates: Mapping[str, Callable[[], Any]]) -> dict[str, float]:

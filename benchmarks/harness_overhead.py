@@ -62,7 +62,7 @@ def bare(run: Training, order: Tensor) -> None:
     size, steps = run.spec.batch_size, steps_of(run, order)
     for step in range(steps):
         batch = run.train.batch(order[step * size : (step + 1) * size])
-        run.method.train_step(batch, Progress(step, steps, 0, 1, 0))
+        run.method.train_step(batch, Progress(step, steps, 0))
 
 
 def harness(run: Training, order: Tensor) -> None:

@@ -53,7 +53,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"recipe": "mean-goodness"},
     ],
 }
-PROGRESS = Progress(0, 1000, 0, 1, 0)
+PROGRESS = Progress(0, 1000, 0)
 CATALOG = Catalog()
 
 

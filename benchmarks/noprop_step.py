@@ -46,7 +46,7 @@ WIDTHS: Mapping[str, Mapping[str, int]] = {
 }
 DEPTHS = (2, 5, 10, 20)
 PRODUCT_SIZES = (512, 1024, 2048)
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 MIB = 2**20
 
 

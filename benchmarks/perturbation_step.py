@@ -30,7 +30,7 @@ from bench.testing.subject import image_task
 
 BATCH_SIZE = 128
 MEMBERS = 16
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 CPU = torch.device("cpu")
 Act = Callable[[], object]
 

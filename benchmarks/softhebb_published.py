@@ -76,7 +76,7 @@ def main() -> None:
     steps = -(-train.n_images // READOUT)
     total = epochs * steps
     seeds.for_epoch(0)
-    learn_filters(method, train, train.order(seeds.order), Progress(0, total, 0, epochs, 0))
+    learn_filters(method, train, train.order(seeds.order), Progress(0, total, 0))
     seen, of_test = features(method, train), features(method, test)
     print(f"filters and features: {time.perf_counter() - began:.0f} s; {tuple(seen.shape)}", flush=True)
     labels, answers = (torch.cat([batch.y for batch in images]) for images in (train, test))
@@ -84,7 +84,7 @@ def main() -> None:
     for epoch in range(1, epochs):
         seeds.for_epoch(epoch)
         for k, index in enumerate(train.order(seeds.order).split(READOUT)):
-            progress = Progress(epoch * steps + k, total, epoch, epochs, epoch)
+            progress = Progress(epoch * steps + k, total, epoch)
             method.train_step(Batch(seen[index], labels[index]), progress)
         with torch.no_grad():
             hits = (method.readout.eval()(of_test).argmax(1) == answers).float().mean()

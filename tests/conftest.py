@@ -13,7 +13,7 @@ import torch
 
 from bench import Batch, Method, Seeds, Task
 from bench.catalog.catalog import Catalog
-from bench.testing.subject import CPU, default_net, small_task
+from bench.testing.subject import CPU, nets_of, small_task
 
 torch.set_num_threads(1)
 # tables fit themselves to a width that somebody else has set: pytest-xdist for its workers, readline past os.environ
@@ -90,7 +90,7 @@ def make_method(catalog: Catalog) -> Callable[..., Method]:
         **settings: Any,
     ) -> Method:
         cls = catalog.methods[name].load()
-        task = task or small_task(catalog.nets[net or default_net(cls)].load(), net_settings)
+        task = task or small_task(catalog.nets[net or nets_of(cls)[0]].load(), net_settings)
         seeds = seeds or Seeds(seed, CPU, method=name)
         method: Method = cls(task, cls.Config(**settings), device=CPU, seeds=seeds)
         return method

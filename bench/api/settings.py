@@ -11,7 +11,7 @@ def step_size(default: float) -> Any:
 
 
 class NoSettings(BaseModel):
-    """The settings of a method that has none."""
+    """The settings of a method or an executor that has none."""
 
 
 class StepSize(BaseModel):

@@ -34,8 +34,6 @@ class Progress:
     step: int
     total_steps: int
     epoch: int
-    total_epochs: int
-    data_pass: int
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,9 @@ class Course:
 
     total: int
     steps_per_epoch: int
-    epochs: int
 
     def at(self, step: int) -> Progress:
-        epoch = step // self.steps_per_epoch
-        return Progress(step, self.total, epoch, self.epochs, epoch)
+        return Progress(step, self.total, step // self.steps_per_epoch)
 
 
 class Phase(NamedTuple):
@@ -124,7 +122,7 @@ def _by_passes(look: Callable[[int], Hashable], course: Course) -> PhaseOf | Non
         if len(alike) != 1 or (len(places) < 2 and len(starts) > 1):
             return None
         names += alike
-    return lambda progress: names[progress.data_pass]
+    return lambda progress: names[progress.epoch]
 
 
 def work_of(method: Method, batch: Batch, *, moved: bool = False) -> Work:

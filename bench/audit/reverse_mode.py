@@ -1,4 +1,4 @@
-"""Reverse mode seen at its one door, the engine of torch.autograd: forbidden, or its reach measured.
+"""Reverse mode seen at its one door, the engine of torch.autograd: how far it carries a gradient.
 
 Reach is read off the graph that each engine call is about to walk. A node with several inputs that need a
 gradient (a product, a convolution, a normalisation) hands to each of them a gradient that was formed with the
@@ -64,10 +64,6 @@ class ReverseMode(Probe):
         return {"reverse_mode": max((reach for reach in REACHES if reach in found), key=REACHES.index)}
 
 
-class ReverseModeError(RuntimeError):
-    """The engine was called where reverse mode is forbidden."""
-
-
 class Owner(NamedTuple):
     """Where a parameter lives. block is None for one that belongs to no block or to several."""
 
@@ -101,17 +97,6 @@ def observed(observe: Observer) -> Iterator[None]:
 def _install(engine: Callable[..., tuple[Tensor, ...]]) -> None:
     for module in (graph, torch.autograd):
         setattr(module, "_engine_run_backward", engine)  # noqa: B010  (a plain assignment is ill-typed)
-
-
-@contextmanager
-def forbidden() -> Iterator[None]:
-    """Any reverse-mode call inside raises ReverseModeError."""
-
-    def refuse(roots: Sequence[End], inputs: Sequence[End]) -> None:
-        raise ReverseModeError("reverse-mode differentiation was called")
-
-    with observed(refuse):
-        yield
 
 
 def reach(method: Method, train: Callable[[], object]) -> Reach:

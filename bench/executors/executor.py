@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from bench.api.errors import ConfigError
 from bench.api.listener import missing_package
+from bench.api.settings import NoSettings
 from bench.catalog.catalog import Catalog
 from bench.executors.attempt import Terms
 from bench.executors.isolate import Summary
@@ -36,10 +37,6 @@ class Options:
     data_dir: Path | None = None
     download: bool = False
     terms: Terms = field(default_factory=Terms)
-
-
-class NoSettings(BaseModel):
-    """Of an executor that has none."""
 
 
 class Executor(ABC):

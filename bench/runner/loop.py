@@ -28,7 +28,7 @@ def measured(gauges: Sequence[Gauge]) -> Iterator[None]:
 def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -> None:
     """So many steps of the epoch from where the run stands, fewer where `pause` says so."""
     state, clock, size = run.state, run.clock, run.spec.batch_size
-    first, epoch, epochs = state.step, state.epoch, run.spec.epochs
+    first, epoch = state.step, state.epoch
     done, total = run.taken - first, run.total_steps
     batch_of, train_step = run.train.batch, run.method.train_step
     losses: Sequence[Tensor] = ()
@@ -38,7 +38,7 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
             mark()
             batch = batch_of(order[step * size : (step + 1) * size])
             mark()
-            metrics = train_step(batch, Progress(done + step, total, epoch, epochs, epoch))
+            metrics = train_step(batch, Progress(done + step, total, epoch))
             mark()
             del batch  # so that the next one is put together in memory that is still in the cache
             if losses:

@@ -19,7 +19,7 @@ from bench.measure.clock import synchronize
 from bench.runner.cost import Cost, Row
 from bench.spec.identity import RunSpec
 
-TRIAL = Course(100, 5, 20)  # the training at some places of which trials are
+TRIAL = Course(100, 5)  # the training at some places of which trials are
 UNPLANNED = "differs from step to step; the rule names no phases"
 
 OTHERWISE = 0.01  # of a step's norm; what rounding makes of it is less
@@ -78,7 +78,7 @@ def planned(spec: RunSpec, n_train: int) -> Course:
     """All steps that a run may take, but for a budget of FLOPs, for which a step must have been looked at."""
     per_epoch = spec.steps_per_epoch(n_train)
     most = per_epoch * spec.epochs
-    return Course(most if spec.steps is None else min(most, spec.steps), per_epoch, spec.epochs)
+    return Course(most if spec.steps is None else min(most, spec.steps), per_epoch)
 
 
 def _search(twin: Method, few: Batch, course: Course) -> PhaseOf | None:

@@ -101,7 +101,7 @@ class Training:
 
     def course(self, total: int) -> Course:
         """A training of so many steps."""
-        return Course(total, self.steps_per_epoch, self.spec.epochs)
+        return Course(total, self.steps_per_epoch)
 
     @cached_property
     def affordable(self) -> int | None:

@@ -99,7 +99,7 @@ def progress_of(work: Work, batches: Batches, seeds: Seeds) -> Iterator[tuple[Ba
             batch = batches.batch(order[k * size : (k + 1) * size])
             if work.float64:
                 batch = Batch(batch.x.double(), batch.y)
-            yield batch, Progress(step, total, epoch, 1, epoch)
+            yield batch, Progress(step, total, epoch)
             step += 1
 
 

@@ -1,43 +1,18 @@
-"""What a search leaves: its rows with their provenance, and Optuna's own record of it."""
+"""What a search leaves: its rows, with their provenance."""
 
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
-from bench.record.files import atomic_write, below
 from bench.record.searches import Found
-from bench.search.sampler import frozen, words
+from bench.search.sampler import words
 from bench.search.search import Search, label, others, trial_epochs
 from bench.spec.config import Tuning
-
-JOURNAL = "optuna.journal"
 
 
 def found(rows: Sequence[Search], tuning: Tuning) -> list[Found]:
     """Every search with what it tried, for the report and as the provenance of its settings."""
     commit = _commit()
     return [_found(row, rows, tuning, commit) for row in rows]
-
-
-def write_journal(rows: Sequence[Search], folder: Path) -> None:
-    """The searches as studies in Optuna's journal, for its dashboard and plots. Nothing is ever read from it here.
-
-    Raises: StoreError.
-    """
-    from optuna import create_study
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    with tempfile.TemporaryDirectory() as aside:
-        path = Path(aside) / JOURNAL
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        for row in rows:
-            spec, variant = row.run.spec, _variant(row, rows)
-            name = f"{spec.method} on {spec.net}, {spec.dataset} {variant}".strip()
-            study = create_study(storage=storage, study_name=name, direction="maximize")
-            study.add_trials(frozen(row.space, row.scored()))
-        atomic_write(below(folder.parent, folder.name) / JOURNAL, path.read_bytes() if rows else b"")
 
 
 def _found(row: Search, rows: Sequence[Search], tuning: Tuning, commit: str | None) -> Found:

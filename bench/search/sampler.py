@@ -45,7 +45,7 @@ def guided(space: Space, tried: Sequence[tuple[Point, float]], n: int, seed: int
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.add_trials(frozen(space, tried))
+    study.add_trials(_frozen(space, tried))
     asked = {name: distribution(found) for name, found in space.items()}
 
     def suggestions() -> Iterator[Point]:
@@ -56,7 +56,7 @@ def guided(space: Space, tried: Sequence[tuple[Point, float]], n: int, seed: int
     return _new(suggestions(), [point for point, _ in tried], n)
 
 
-def frozen(space: Space, tried: Sequence[tuple[Point, float]]) -> "list[FrozenTrial]":
+def _frozen(space: Space, tried: Sequence[tuple[Point, float]]) -> "list[FrozenTrial]":
     """Trials as Optuna has them."""
     from optuna.trial import create_trial
 

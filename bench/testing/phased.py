@@ -14,7 +14,7 @@ from bench.testing.repeating import equal, tensors
 from bench.testing.subject import Subject, Trainee, few_images, training_batch
 
 STEPS, PER_PASS = 40, 4
-COURSE = Course(100, 5, 20)
+COURSE = Course(100, 5)
 MOST_EDGES = 6
 
 
@@ -66,7 +66,7 @@ def check_phases(subject: Subject) -> None:
 
 def _edges(trainee: Trainee) -> Iterator[int]:
     """Steps at which a phase or a data pass begins, a few of them."""
-    course = Course(STEPS, PER_PASS, STEPS // PER_PASS)
+    course = Course(STEPS, PER_PASS)
     names = [trainee.method.phase(course.at(k)) for k in range(STEPS)]
     found = [k for k in range(1, STEPS - 1) if names[k] != names[k - 1]]
     yield from sorted({PER_PASS, STEPS // 2, *found[: MOST_EDGES - 2]})

@@ -66,10 +66,6 @@ def nets_of(method: type[Method]) -> tuple[str, ...]:
     return ("mlp",) if method.info.nets == ANY_NET else method.info.nets
 
 
-def default_net(method: type[Method]) -> str:
-    return nets_of(method)[0]
-
-
 @dataclass(frozen=True)
 class Subject:
     """A method class with the task and the settings under which it is examined."""
@@ -98,8 +94,7 @@ class Trainee:
 
     def progress(self) -> Progress:
         """Where training stands, as the runner tells it."""
-        epoch, epochs = self.done // self.steps_per_pass, -(-self.total // self.steps_per_pass)
-        return Progress(self.done, self.total, epoch, epochs, epoch)
+        return Progress(self.done, self.total, self.done // self.steps_per_pass)
 
     def step(self, batch: Batch | None = None) -> Mapping[str, Tensor]:
         """One training step on the given batch or on the next one of the digits."""

@@ -135,7 +135,7 @@ class NoPropDT(Method):
 
     def phase(self, progress: Progress) -> int | None:
         """The number t of the block that learns; None where all do."""
-        return None if self.config.order == "joint" else 1 + progress.data_pass % self.steps.T
+        return None if self.config.order == "joint" else 1 + progress.epoch % self.steps.T
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.net.train()

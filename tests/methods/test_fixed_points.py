@@ -36,7 +36,7 @@ def moved(method: Any, batch: Batch, steps: int) -> list[bool]:
     blocks = method.net.blocks
     before = [[p.detach().clone() for p in block.parameters()] for block in blocks]
     for step in range(steps):
-        method.train_step(batch, Progress(step, steps, 0, 1, 0))
+        method.train_step(batch, Progress(step, steps, 0))
     return [
         not all(torch.equal(p, q) for p, q in zip(block.parameters(), kept, strict=True))
         for block, kept in zip(blocks, before, strict=True)

@@ -70,7 +70,7 @@ def _double(value: Any) -> Any:
 
 
 def progress(step: int, total: int) -> Progress:
-    return Progress(step, total, 0, 1, 0)
+    return Progress(step, total, 0)
 
 
 def train(method: Any, data: Sequence[Batch], total: int | None = None, first: int = 0) -> list[dict[str, float]]:

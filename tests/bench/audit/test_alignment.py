@@ -9,7 +9,7 @@ from bench import Batch, Method, Progress, Task
 from bench.audit import alignment
 from bench.testing.subject import small_task
 
-START = Progress(0, 10, 0, 1, 0)
+START = Progress(0, 10, 0)
 
 
 def cosines(

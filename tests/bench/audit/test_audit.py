@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.api.method import Reach
 from bench.audit import live_memory, reverse_mode
 from bench.audit.passes import passes
+from tests.without_reverse_mode import ReverseModeError, forbidden
 
 # torch 2.15 warns of itself when torch.func.jvp is first used
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
@@ -203,21 +204,21 @@ def every_way_back(x: Tensor) -> list[Callable[[], object]]:
 def test_canary_no_road_to_the_engine_is_missed(road: int) -> None:
     """torch may move its private entry: then this fails first, and claims of 'none' are void till then."""
     back = every_way_back(torch.ones(3, requires_grad=True))[road]
-    with reverse_mode.forbidden(), pytest.raises(reverse_mode.ReverseModeError):
+    with forbidden(), pytest.raises(ReverseModeError):
         back()
     back()
 
 
 def test_threads_are_forbidden_too() -> None:
     x = torch.ones(3, requires_grad=True)
-    with reverse_mode.forbidden(), ThreadPoolExecutor(1) as pool:
+    with forbidden(), ThreadPoolExecutor(1) as pool:
         error = pool.submit(lambda: x.sum().backward()).exception()
-    assert isinstance(error, reverse_mode.ReverseModeError)
+    assert isinstance(error, ReverseModeError)
 
 
 @FORWARD_MODE
 def test_forward_mode_is_not_forbidden() -> None:
-    with reverse_mode.forbidden():
+    with forbidden():
         torch.func.jvp(torch.sin, (torch.ones(2),), (torch.ones(2),))
 
 

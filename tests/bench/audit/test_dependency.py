@@ -17,7 +17,7 @@ from bench.testing import Subject, Trainee, small_task
 from bench.testing.subject import few_images
 
 CATALOG = Catalog()
-AT_START = Progress(0, 10, 0, 1, 0)
+AT_START = Progress(0, 10, 0)
 K, NAN = 5, float("nan")
 FULL = torch.ones(K, K, dtype=torch.bool)
 LOWER = FULL.tril()

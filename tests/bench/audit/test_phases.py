@@ -7,7 +7,7 @@ import pytest
 from bench import Progress
 from bench.audit.phases import Course, discovered, one_phase, phases
 
-COURSE = Course(total=97, steps_per_epoch=10, epochs=10)
+COURSE = Course(total=97, steps_per_epoch=10)
 
 
 def lengths(phase_of: object) -> dict[Hashable, int]:
@@ -40,7 +40,7 @@ def test_a_rule_whose_steps_are_all_alike_has_one_phase_and_is_looked_at_a_few_t
 
 def test_blocks_that_are_trained_in_turn_by_data_passes_are_found() -> None:
     def work(progress: Progress) -> int:
-        return progress.data_pass % 3
+        return progress.epoch % 3
 
     assert lengths(discovered(work, COURSE)) == lengths(work)
 
@@ -51,16 +51,16 @@ def test_steps_without_a_plan_are_said_to_have_none() -> None:
 
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_short_trainings(total: int) -> None:
-    assert discovered(lambda progress: 0, Course(total, 10, 1)) is one_phase
-    (only,) = phases(one_phase, Course(total, 10, 1)).values()
+    assert discovered(lambda progress: 0, Course(total, 10)) is one_phase
+    (only,) = phases(one_phase, Course(total, 10)).values()
     assert only.steps == total
     assert [place.step for place in only.places] == [min(k, total - 1) for k in range(3)]
 
 
 def test_places_of_a_phase_are_its_first_steps_of_the_whole_course() -> None:
-    found = phases(lambda progress: progress.data_pass % 2, COURSE, taken=12)
+    found = phases(lambda progress: progress.epoch % 2, COURSE, taken=12)
     assert {name: (phase.steps, [p.step for p in phase.places]) for name, phase in found.items()} == {
         0: (10, [0, 1, 2]),
         1: (2, [10, 11, 11]),
     }
-    assert found[1].places[0] == Progress(10, 97, 1, 10, 1)
+    assert found[1].places[0] == Progress(10, 97, 1)

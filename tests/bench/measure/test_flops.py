@@ -17,7 +17,7 @@ from bench.measure.flops import Flops, counted
 from bench.testing.subject import nets_of
 
 B, D, W, M = 16, 64, 32, 10  # of the batch fixture: examples, pixels; units of the small mlp; classes
-SECOND = Progress(1, 2, 0, 1, 0)
+SECOND = Progress(1, 2, 0)
 
 
 def mlp(depth: int = 2) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def denoiser_step(T: int, side: int, w: int, hidden: int) -> int:
 
 def step(method: Method, batch: Batch) -> dict[str, Any]:
     """What the probe reads of a step that is not the first."""
-    method.train_step(batch, Progress(0, 2, 0, 1, 0))
+    method.train_step(batch, Progress(0, 2, 0))
     with Flops().watch(method, ()) as reading:
         method.train_step(batch, SECOND)
     return dict(reading())

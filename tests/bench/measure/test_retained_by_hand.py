@@ -20,9 +20,9 @@ Make = Callable[..., Method]
 def retained(method: Method) -> object:
     """In a second step, as the harness reads it."""
     batch = Batch(torch.randn(B, 1, 8, 8), torch.arange(B) % M)
-    method.train_step(batch, Progress(0, 2, 0, 1, 0))
+    method.train_step(batch, Progress(0, 2, 0))
     with Retained().watch(method, ()) as reading:
-        method.train_step(batch, Progress(1, 2, 0, 1, 0))
+        method.train_step(batch, Progress(1, 2, 0))
     return reading()["retained_bytes"]
 
 

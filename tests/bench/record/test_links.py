@@ -19,7 +19,6 @@ from bench.record.merge import merge
 from bench.record.pack import pack
 from bench.record.results import Results
 from bench.record.standing import save_plan, standings
-from bench.search import outcome
 from tests.bench.record.test_merge import add, scaled, search
 
 COLUMNS = (Column("test_acc", "test acc, %", "accuracy"),)
@@ -173,9 +172,6 @@ def test_a_linked_folder_of_points_or_trials_is_refused(root: Path, outside: Pat
         scaling.load(root) if name == "scaling" else searches.load(searches.beside(root / "exp"))
     with pytest.raises(StoreError, match="is a link"):
         save()
-    if name != "scaling":
-        with pytest.raises(StoreError, match="is a link"):
-            outcome.write_journal([], searches.beside(root / "exp"))
     assert untouched(outside)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 
 from bench.api.errors import ConfigError, StoreError
@@ -54,18 +53,6 @@ def test_provenance_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert "lr" not in row.fixed
     assert row.source == f"{CATALOG.methods['backprop'].source_hash()}-{CATALOG.nets['mlp'].source_hash()}"
     assert other.n_trials == row.n_trials
-
-
-def test_optuna_reads_the_journal(tmp_path: Path) -> None:
-    rows = searched(asked("backprop", "spsa"), executor(peak_at(1e-3, failing_above=1e-2)))
-    outcome.write_journal(rows, tmp_path)
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / outcome.JOURNAL))
-    storage = optuna.storages.JournalStorage(backend)
-    assert optuna.get_all_study_names(storage) == ["backprop on mlp, digits", "spsa on mlp, digits"]
-    study = optuna.load_study(study_name="backprop on mlp, digits", storage=storage)
-    assert [trial.params for trial in study.trials] == [trial.settings for trial in rows[0].tried]
-    assert rows[0].best is not None
-    assert study.best_value == rows[0].best.val_acc
 
 
 def test_a_corrupt_record_of_a_search_is_named(tmp_path: Path) -> None:

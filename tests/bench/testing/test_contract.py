@@ -13,7 +13,7 @@ from bench.api.method import ANY_NET
 from bench.catalog.catalog import Catalog
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, run_checks
-from bench.testing.subject import default_net
+from bench.testing.subject import nets_of
 from tests.bench.testing.made import LearnsNonsense, Settings, Sound, claiming
 
 CATALOG = Catalog()
@@ -25,7 +25,7 @@ def examinations() -> Iterator[Any]:
     for name, entry in sorted(CATALOG.methods.items()):
         cls = entry.load()
         for net in sorted(CATALOG.nets) if cls.info.nets == ANY_NET else cls.info.nets:
-            quick = net == default_net(cls) or net not in seen
+            quick = net == nets_of(cls)[0] or net not in seen
             seen.add(net)
             yield pytest.param(name, net, id=f"{name}-{net}", marks=() if quick else pytest.mark.slow)
 
@@ -90,7 +90,7 @@ class OneBlockAPass(Sound):
         return {"loss": loss.detach()}
 
     def phase(self, progress: Progress) -> int:
-        return progress.data_pass % len(self.net.blocks)
+        return progress.epoch % len(self.net.blocks)
 
     def modules(self) -> Mapping[Any, torch.nn.Module]:
         return {"inference": self.net, "frozen": self.heads}

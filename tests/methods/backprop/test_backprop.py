@@ -15,7 +15,7 @@ from bench.audit.passes import passes
 from bench.catalog.catalog import Catalog
 from bench.testing import small_task
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 LAYERED = ("mlp", "cnn")
 NETS = (*LAYERED, "denoiser")
 Make = Callable[..., Any]

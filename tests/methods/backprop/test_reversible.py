@@ -15,7 +15,7 @@ from bench.measure.retained import retained_bytes
 from bench.nets.reversible import Reversible
 from bench.testing import small_task
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 NETS = [
     {"layers": "linear", "width": 16, "depth": 5},
     {"layers": "linear", "width": 16, "depth": 5, "activation": "tanh"},

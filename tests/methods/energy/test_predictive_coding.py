@@ -211,8 +211,8 @@ def test_small_nudges_approach_their_limit_by_their_order(
     for beta in (0.1, 0.05, 0.025):
         method = made(make_method, energy=energy, output="centred", nudge=nudge, beta=beta, **SETTLED)
         limit = backprop(method, batch64) if nudge == "energy" else rescaled(method, batch64)
-        plus = gradients(method, batch64, Progress(0, 2, 0, 1, 0))
-        minus = gradients(method, batch64, Progress(1, 2, 0, 1, 0))
+        plus = gradients(method, batch64, Progress(0, 2, 0))
+        minus = gradients(method, batch64, Progress(1, 2, 0))
         one.append(off(plus, limit))
         both.append(off([(a + b) / 2 for a, b in zip(plus, minus, strict=True)], limit))
     for bigger, smaller in pairwise(one):
@@ -232,7 +232,7 @@ def test_output_is_nudged_as_asked(
         u = method.net(batch64.x)
     u = u.softmax(1) if energy == "cross-entropy" else u
     for step, beta in enumerate(betas):
-        method.train_step(batch64, Progress(step, 2, 0, 1, 0))
+        method.train_step(batch64, Progress(step, 2, 0))
         assert method.relaxation is not None
         expected = u + beta * (F.one_hot(batch64.y, 10) - u)
         torch.testing.assert_close(method.relaxation.h, expected, rtol=1e-9, atol=1e-12)

@@ -23,7 +23,7 @@ from bench.nets.mlp import MLP
 from bench.testing.subject import image_task
 from tests.methods.feedback.oracles import NETS, assert_same, doubled, grads, twin
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 MODES = {"fa", "usf", "brsf", "frsf"}
 Make = Callable[..., Any]
 

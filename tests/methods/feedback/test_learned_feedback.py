@@ -13,7 +13,7 @@ from bench import Batch, Progress
 from bench.runner import compute
 from tests.methods.feedback.oracles import NETS, doubled
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 Make = Callable[..., Any]
 any_net = pytest.mark.parametrize("net", NETS)
 

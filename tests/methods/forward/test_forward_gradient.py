@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from bench import Batch, Input, Output, Progress, Seeds
 from bench.api.net import Net
-from bench.audit import reverse_mode
 from bench.audit.dependency import update_dependency
 from bench.catalog.catalog import Catalog
 from bench.nets.localmixer import Normed, TokenLinear
 from bench.testing.claims import check_passes, check_reverse_mode
 from bench.testing.subject import CPU, Subject, small_task
+from tests.without_reverse_mode import forbidden
 
-PROGRESS = Progress(0, 10, 0, 1, 0)
+PROGRESS = Progress(0, 10, 0)
 MIXER = {"depth": 2, "patches": 2, "channels": 8, "groups": 2}
 NETS = {
     "mlp": ("mlp", (1, 4, 4), {"width": 5}),
@@ -357,7 +357,7 @@ def test_no_reverse_mode_and_nothing_kept_for_it(make_method, batch, name, space
         kept.append(tensor)
         return tensor
 
-    with reverse_mode.forbidden(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with forbidden(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = method.train_step(batch, PROGRESS)["loss"]
         assert not kept
         F.cross_entropy(method.net(batch.x), batch.y)

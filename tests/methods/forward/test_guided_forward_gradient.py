@@ -15,7 +15,7 @@ from bench.catalog.catalog import Catalog
 from bench.testing.claims import check_passes, check_reverse_mode, check_waiting
 from bench.testing.subject import Subject, small_task
 
-PROGRESS = Progress(0, 10, 0, 1, 0)
+PROGRESS = Progress(0, 10, 0)
 MIXER = {"depth": 3, "patches": 2, "channels": 8, "groups": 2}
 NETS = {
     "mlp": ("mlp", (1, 4, 4), {"width": 5, "depth": 3}),

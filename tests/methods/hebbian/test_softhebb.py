@@ -25,7 +25,7 @@ NETS = {
     "mlp": {"width": 12, "depth": 2},
     "cnn": {"width": 3, "depth": 2},
 }
-FIRST, LAST = Progress(0, 100, 0, 1, 0), Progress(99, 100, 0, 1, 0)
+FIRST, LAST = Progress(0, 100, 0), Progress(99, 100, 0)
 Make = Callable[..., Any]
 
 
@@ -233,7 +233,7 @@ def test_filters_and_statistics_rest_after_their_part_of_training(make_method: M
     for step in range(8):
         before = [t.clone() for t in method.layers.state_dict().values()]
         readout = [p.detach().clone() for p in method.readout.parameters()]
-        method.train_step(batch, Progress(step, 8, 0, 1, 0))
+        method.train_step(batch, Progress(step, 8, 0))
         moved.append(not all(map(torch.equal, before, method.layers.state_dict().values())))
         learnt.append(not any(map(torch.equal, readout, method.readout.parameters())))
     assert moved == [True] * 2 + [False] * 6
@@ -292,7 +292,7 @@ def test_batches_too_small_for_their_parts_are_learnt_in_fewer(make_method: Make
 def test_the_read_out_s_step_is_halved_seven_times_once_filters_rest(make_method: Make, batch: Batch) -> None:
     method, found = make_method("softhebb", lr=1.0, unsupervised=0.2), []
     for step in range(25):
-        method.train_step(batch, Progress(step, 25, 0, 1, 0))
+        method.train_step(batch, Progress(step, 25, 0))
         found.append(method.optimizer.param_groups[0]["lr"])
     assert found == [1.0] * 5 + [2.0**-k for k in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7)]
 
@@ -301,7 +301,7 @@ def test_the_read_out_s_step_is_halved_seven_times_once_filters_rest(make_method
 def test_the_read_out_begins_anew_once_filters_rest(make_method: Make, batch: Batch, stop: int) -> None:
     """As one that had not learnt before, upon the same filters; also where training is resumed near that point."""
     settings = {"net_settings": {**NETS["triangle"], "dropout": 0.0}, "unsupervised": 0.5}
-    method, steps = make_method("softhebb", **settings), [Progress(step, 10, 0, 1, 0) for step in range(10)]
+    method, steps = make_method("softhebb", **settings), [Progress(step, 10, 0) for step in range(10)]
     for progress in steps[:stop]:
         method.train_step(batch, progress)
     kept = copy.deepcopy(method.state_dict())

@@ -159,7 +159,7 @@ def test_softhebb(make_method: Make, net: str, given: dict[str, Any]) -> None:
     learns = 5 if given else 2  # filters learn in the first 10 % of steps, 1.5, that is 2, or in 30 %
     for step, (tx, ty) in enumerate(batches(steps, 9)):
         x, learning = number(tx), step < learns
-        method.train_step(Batch(tx, ty), Progress(step, steps, 0, 1, 0))
+        method.train_step(Batch(tx, ty), Progress(step, steps, 0))
         if step == learns:
             readout[:] = [p.copy() for p in first]
             adam = Adam(readout, chosen["lr"], chosen["weight_decay"])

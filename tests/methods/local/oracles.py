@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench import Progress
 
-START = Progress(0, 100, 0, 1, 0)
+START = Progress(0, 100, 0)
 
 
 def assert_same(one: Iterable[Tensor], other: Iterable[Tensor]) -> None:

@@ -29,7 +29,7 @@ Make = Callable[..., Any]
 
 
 def steps(total: int) -> Iterator[Progress]:
-    return (Progress(step, total, 0, 1, 0) for step in range(total))
+    return (Progress(step, total, 0) for step in range(total))
 
 
 def weights(method: Cascade) -> list[list[Tensor]]:

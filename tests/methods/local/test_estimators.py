@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench import Batch
-from bench.audit.reverse_mode import forbidden
 from bench.catalog.catalog import Catalog
 from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
 from tests.methods.gradients import watched
 from tests.methods.local.oracles import START, assert_same, randomise
+from tests.without_reverse_mode import forbidden
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 NETS = {"mlp": {"width": 6, "depth": 2}, "cnn": {"width": 2, "depth": 2}}

@@ -315,7 +315,7 @@ def test_layers_in_turn(make_method: Make, batch: Batch) -> None:
     for step in range(6):
         before = [[p.detach().clone() for p in layer.parameters()] for layer in method.layers]
         called.clear()
-        method.train_step(batch, Progress(step, 6, 0, 1, 0))
+        method.train_step(batch, Progress(step, 6, 0))
         moved = [
             any(not torch.equal(p, old) for p, old in zip(layer.parameters(), olds, strict=True))
             for layer, olds in zip(method.layers, before, strict=True)
@@ -328,7 +328,7 @@ def test_step_sizes_fall_in_the_second_half(make_method: Make, batch: Batch) -> 
     for recipe, lr, after in (("hinton", 1e-3, [1, 1, 1, 0.5]), ("mean-goodness", 0.03, [1, 1, 1, 1])):
         method = make_method("forward-forward", recipe=recipe, predict_by="head")
         for step, part in zip((0, 49, 50, 75), after, strict=True):
-            method.train_step(batch, Progress(step, 100, 0, 1, 0))
+            method.train_step(batch, Progress(step, 100, 0))
             assert method.optimizers[0].param_groups[0]["lr"] == pytest.approx(part * lr)
             assert method.head_optimizers[0].param_groups[0]["lr"] == pytest.approx(part * 1e-2)
 

@@ -30,7 +30,7 @@ Make = Callable[..., Any]
 
 
 def at(step: int, total: int) -> Progress:
-    return Progress(step, total, 0, 1, 0)
+    return Progress(step, total, 0)
 
 
 @pytest.mark.parametrize(("n", "K"), [(n, K) for n in range(1, 8) for K in range(1, n + 1)])

@@ -13,7 +13,7 @@ from bench import Batch, Progress
 from bench.measure.retained import retained_bytes
 from tests.methods.gradients import watched
 
-START = Progress(0, 10, 0, 1, 0)
+START = Progress(0, 10, 0)
 Make = Callable[..., Any]
 NETS = {"mlp": {"width": 12, "depth": 3}, "cnn": {"width": 3, "depth": 3}}
 

@@ -49,7 +49,7 @@ def batch(toy) -> Batch:
 
 
 def at(step: int) -> Progress:
-    return Progress(step=step, total_steps=100, epoch=0, total_epochs=10, data_pass=0)
+    return Progress(step=step, total_steps=100, epoch=0)
 
 
 def edges(B: int) -> list[float]:

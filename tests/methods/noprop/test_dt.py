@@ -43,8 +43,8 @@ def batch(toy) -> Batch:
     return toy.batch(32)
 
 
-def in_pass(data_pass: int) -> Progress:
-    return Progress(step=0, total_steps=100, epoch=data_pass, total_epochs=10, data_pass=data_pass)
+def in_epoch(epoch: int) -> Progress:
+    return Progress(step=0, total_steps=100, epoch=epoch)
 
 
 def noise_levels() -> list[float]:
@@ -104,19 +104,19 @@ def test_a_sequential_step_is_that_of_one_block_s_whole_loss(
     of = [[*m.net.blocks[t - 1].parameters(), *m.net.labels.parameters()] for m in (method, oracle)]
     expected = torch.autograd.grad(loss, of[1])
     seen = watch_gradients(*method.optimizers, method.shared_optimizer)
-    assert float(method.train_step(batch, in_pass(t - 1))["loss"]) == pytest.approx(loss.item(), rel=1e-9)
+    assert float(method.train_step(batch, in_epoch(t - 1))["loss"]) == pytest.approx(loss.item(), rel=1e-9)
     torch.testing.assert_close([seen[id(p)] for p in of[0]], list(expected), rtol=1e-7, atol=1e-10)
 
 
 def test_a_pass_over_the_data_trains_one_block_and_what_all_share(make: Make, batch: Batch) -> None:
     """Algorithm 1: t in the outer loop. A block that had its turn keeps still, whatever its optimiser's momentum."""
     method = make(order="sequential")
-    for data_pass in (*range(T), T + 1):
+    for epoch in (*range(T), T + 1):
         for _ in range(2):
             before = {k: v.clone() for k, v in method.net.state_dict().items()}
-            method.train_step(batch, in_pass(data_pass))
+            method.train_step(batch, in_epoch(epoch))
             moved = {k for k, v in method.net.state_dict().items() if not torch.equal(v, before[k])}
-            assert {k.split(".")[1] for k in moved if k.startswith("blocks.")} == {str(data_pass % T)}
+            assert {k.split(".")[1] for k in moved if k.startswith("blocks.")} == {str(epoch % T)}
             assert {k for k in moved if not k.startswith("blocks.")} == {"labels.readout.weight", "labels.readout.bias"}
 
 
@@ -133,8 +133,8 @@ def test_the_loss_of_a_block_gives_no_gradient_to_another(order: str, make: Make
             took.append(t)
 
         optimizer.register_step_pre_hook(look)
-    for data_pass in range(T):
-        method.train_step(batch, in_pass(data_pass))
+    for epoch in range(T):
+        method.train_step(batch, in_epoch(epoch))
     assert took == [1, 2, 3, 4] * (T if order == "joint" else 1)
 
 
@@ -185,7 +185,7 @@ def test_a_block_that_trains_alone_has_all_threads(make: Make, batch: Batch) -> 
     method = make(order="sequential")
     seen = threads_seen(method)
     with intra_op_threads(2):
-        method.train_step(batch, in_pass(0))
+        method.train_step(batch, in_epoch(0))
     assert seen == {2}
 
 
@@ -345,7 +345,7 @@ def test_the_loop_retains_one_block_s_share_of_what_backprop_does(make_method: C
     def retained(name: str, T: int, **settings: Any) -> int:
         method = make_method(name, task=toy.task("denoiser", T=T, width=8, dropout=0.2), **settings)
         held = [p for part in method.modules().values() for p in part.parameters()]
-        step = partial(method.train_step, toy.batch(64), Progress(0, 1, 0, 1, 0))
+        step = partial(method.train_step, toy.batch(64), Progress(0, 1, 0))
         step()
         return retained_bytes(step, held)
 

@@ -15,7 +15,7 @@ from bench.audit.passes import passes
 from bench.nets.mlp import MLP
 from bench.testing.subject import image_task
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 NAMES = ["evolution-strategies", "low-rank-evolution"]
 
 

@@ -15,7 +15,7 @@ from bench.nets.cnn import CNN
 from bench.nets.mlp import MLP
 from bench.testing.subject import image_task
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 DOTS = Batch(torch.tensor([[[[1.0, -1.0], [0.5, 2.0]]], [[[0.0, 1.0], [-2.0, 1.0]]]]).double(), torch.tensor([2, 0]))
 TINY = {
     "mlp": image_task("dots", 3, (1, 2, 2), 100, MLP, {"width": 4, "depth": 1, "activation": "tanh"}),  # 4 + 3 units

@@ -14,7 +14,7 @@ from bench.audit.passes import passes
 from bench.nets.mlp import MLP
 from bench.testing.subject import image_task
 
-START = Progress(0, 1, 0, 1, 0)
+START = Progress(0, 1, 0)
 SMALL = image_task("dots", 3, (1, 2, 2), 100, MLP, {"width": 3, "depth": 1, "activation": "tanh"})  # 27 weights
 DOTS = Batch(torch.tensor([[[[1.0, -1.0], [0.5, 2.0]]], [[[0.0, 1.0], [-2.0, 1.0]]]]).double(), torch.tensor([2, 0]))
 

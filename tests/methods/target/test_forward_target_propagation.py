@@ -16,7 +16,7 @@ from bench.nets.mlp import MLP
 from bench.testing import CHECKS, Subject, small_task
 from tests.methods.gradients import watched
 
-START = Progress(0, 10, 0, 1, 0)
+START = Progress(0, 10, 0)
 CLASSES: dict[str, type[Net]] = {"mlp": MLP, "cnn": CNN}
 ACTIVATIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "relu": (lambda a: np.maximum(a, 0), lambda a: (a > 0) * 1.0),

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench import Batch, Progress
 from bench.measure.retained import retained_bytes
 
-START = Progress(0, 10, 0, 1, 0)
+START = Progress(0, 10, 0)
 Make = Callable[..., Any]
 
 
@@ -134,7 +134,7 @@ def test_step_size_falls_after_60_and_90_percent(make_method: Make, batch64: Bat
     sizes = []
     for step in (0, 5, 6, 8, 9):
         method = made(make_method, "mlp", {"width": 5, "depth": 1}, momentum=0.0)
-        sizes.append(float(moved(method, batch64, Progress(step, 10, 0, 1, 0))[0].norm()))
+        sizes.append(float(moved(method, batch64, Progress(step, 10, 0))[0].norm()))
     assert [size / sizes[0] for size in sizes] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
