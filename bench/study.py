@@ -33,7 +33,7 @@ from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
 from bench.report.blocks import Picture
 from bench.report.latex import results_tex
-from bench.report.sections import Section, accuracy, answer, curves
+from bench.report.sections import Section, accuracy, answer, curves, failures
 from bench.report.style import theme
 from bench.report.summary import differences_of, ordered, results_table, summary_frame
 from bench.spec.config import Experiment, resolve
@@ -57,9 +57,15 @@ class Study(Results):
         """Test accuracy with its interval, its seeds and the count of runs; None where no run ended well."""
         return self._picture(accuracy.section, "accuracy", style)
 
-    def plot_curves(self, x: Literal["epoch", "train_s"] = "epoch", *, style: Style = "screen") -> "Figure | None":
-        """Validation accuracy, or training loss, by epochs or by seconds of training; None where there is none."""
-        return self._picture(curves.section, curves.CAPTIONS[x][0], style)
+    def plot_curves(self, what: str = "epoch", *, x: str = "epoch", style: Style = "screen") -> "Figure | None":
+        """A column of `curves`, such as train_loss, against x; None where no run has it.
+
+        what, or x where a column is named: epoch, train_s or train_tflop, against which the report draws validation.
+        Raises: ConfigError for a name that is neither.
+        """
+        drawn = what if what not in curves.TITLES else None
+        with theme(style):
+            return curves.figure(self, what if drawn is None else x, drawn)
 
     def plot_trade_off(self, cost: Literal["memory", "time"] = "memory", *, style: Style = "screen") -> "Figure | None":
         """Test accuracy against what it costs; None where not all runs have that measured."""
@@ -87,7 +93,8 @@ class Study(Results):
             + [("td", zip(sides, row, strict=True)) for row in table.rows]
         )
         lines = "".join(f"<tr>{line}</tr>" for line in body)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+        why = "".join(f"<p>{html.escape(line)}</p>" for line in failures.reasons(self))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>{why}"
 
 
 def load(

@@ -78,7 +78,7 @@ def run(
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, results_of, write_report
     from bench.listeners import fan_out
-    from bench.report import place, terminal_table
+    from bench.report import place, reasons, terminal_table
     from bench.search.saved import told
 
     terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
@@ -102,7 +102,7 @@ def run(
     titles = {column.name: column.title for column in measured.columns}
     least = [titles[name] for name in LEAST if name in titles]
     table(*terminal_table(measured), least=least, elsewhere=IN_REPORT)
-    for line in measured.unshown:
+    for line in (*reasons(measured), *measured.unshown):
         note(line)
     say(f"report: {report}")
     for problem in measured.problems:

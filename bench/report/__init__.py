@@ -13,12 +13,13 @@ from bench.record.results import Results
 from bench.report import place, render_html, render_markdown
 from bench.report.blocks import Block, Data, Picture, Text
 from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section, failed, isolated
+from bench.report.sections.failures import reasons
 from bench.report.sections.memory import memory_table
 from bench.report.sections.scaling import scaling_table
 from bench.report.style import SCREEN, theme
 from bench.report.summary import terminal_table
 
-__all__ = ["memory_table", "scaling_table", "terminal_table", "write"]
+__all__ = ["memory_table", "reasons", "scaling_table", "terminal_table", "write"]
 
 
 def drawn(block: Block) -> Block:

@@ -12,6 +12,7 @@ from bench.api.task import Batch
 from bench.testing.finding import ContractViolation, few, require
 from bench.testing.subject import Subject, Trainee, training_batch, validation_batch
 
+NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of torch's batch norms
 PARTS, PART_STEPS = 3, 3  # of a batch of 32: 11, 11, 10
 
 
@@ -71,7 +72,9 @@ def check_predict(subject: Subject) -> None:
     for part in (x, x[:7]):
         watched.predict(part)
     changed = [name for name, t in tensors(watched.method).items() if not _same(t, before[name])]
-    require(not changed, f"predict changes {few(changed)}")
+    is_norm = any(name.rpartition(".")[2] in NORM_STATISTICS for name in changed)
+    mend = "; predict in eval mode (net.eval()) and train in train mode (net.train())" if is_norm else ""
+    require(not changed, f"predict changes {few(changed)}{mend}")
     drawn = [name for name, state in watched.seeds.state_dict().items() if not torch.equal(state, generators[name])]
     require(not drawn, f"predict draws from seeds.{few(drawn)}; seeds.inference is for that")
     torch.manual_seed(0)

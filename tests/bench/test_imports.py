@@ -26,6 +26,7 @@ def test_the_public_names_are_there_and_no_others() -> None:
     import bench
 
     assert all(getattr(bench, name) is not None for name in bench.__all__)
+    assert set(dir(bench)) == {*bench.__all__, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = bench.Nothing
 

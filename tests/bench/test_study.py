@@ -9,6 +9,7 @@ import pytest
 import bench
 from bench.api.errors import ConfigError, PluginError, StoreError
 from bench.record.pack import pack
+from bench.report import reasons
 from tests.bench.executors.made import plugin
 
 SMALL = {"net": "mlp", "settings": {"mlp": {"width": 8, "depth": 1}}, "epochs": 1, "quiet": True}
@@ -38,6 +39,26 @@ def test_a_notebook_shows_the_table_of_results(study: bench.Study) -> None:
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", shown)
     assert shown.count("<tr>") == 3
     assert [cell for cell in cells if cell in ("backprop", "cafo")] == ["backprop", "cafo"]
+
+
+def test_any_column_of_the_curves_is_drawn_and_an_unknown_one_is_told(study: bench.Study) -> None:
+    for column in ("val_acc", "train_loss", "train_s"):
+        assert study.plot_curves(column) is not None
+    figure = study.plot_curves("train_loss", x="train_s")
+    assert figure is not None
+    assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == ("train_loss", "training time, s")
+    with pytest.raises(ConfigError, match="unknown column of curves 'val_ac'; did you mean val_acc"):
+        study.plot_curves("val_ac")
+    with pytest.raises(ConfigError, match="unknown abscissa 'step'; known: epoch, train_s, train_tflop"):
+        study.plot_curves("val_acc", x="step")
+
+
+def test_why_runs_did_not_end_well_is_told_below_the_table(tmp_path: Path) -> None:
+    study = bench.run(["noprop-dt", "backprop"], seeds=2, results=tmp_path, **SMALL | {"steps": 1, "epochs": None})
+    told = ["noprop-dt on mlp, digits: skipped: noprop-dt runs on denoiser, not on mlp (2 runs)"]
+    assert reasons(study) == told
+    assert told[0] in study._repr_html_()
+    assert reasons(study, most=0) == ["1 more in tables/failures.csv of the report"]
 
 
 def test_finished_runs_are_kept_and_read_again_packed_or_not(study: bench.Study, tmp_path: Path) -> None:

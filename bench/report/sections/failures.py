@@ -9,6 +9,7 @@ from bench.report.summary import NAMES, ordered
 from bench.stats import ROW
 
 MOST_TAILS = 20  # the others stand in the records
+MOST_REASONS = 12  # lines below the terminal's table
 COLUMNS = {name: NAMES[name] for name in ROW}
 COLUMNS |= {"seed": "seed", "status": "status", "reason": "reason", "run_id": "run"}
 
@@ -31,6 +32,20 @@ def section(results: Results) -> Iterator[Block]:
     for text, run_ids in list(told.items())[:MOST_TAILS]:
         more = f" and {len(run_ids) - 1} more that wrote the same" if len(run_ids) > 1 else ""
         yield Code(f"The end of stderr of {run_ids[0]}{more}", text)
+
+
+def reasons(results: Results, most: int = MOST_REASONS) -> list[str]:
+    """A line for each row of the tables with runs that did not end well: how many, how they ended, and why."""
+    runs = results.runs
+    failed = runs[runs["status"] != "ok"]
+    counts: dict[str, int] = {}
+    for run in failed.to_dict("records"):
+        variant = f" ({run['variant']})" if run["variant"] else ""
+        line = f"{run['method']} on {run['net']}, {run['dataset']}{variant}: {run['status']}: {run['reason']}"
+        counts[line] = counts.get(line, 0) + 1
+    lines = [line if n == 1 else f"{line} ({n} runs)" for line, n in counts.items()]
+    left = len(lines) - most
+    return [*lines[:most], *([f"{left} more in tables/failures.csv of the report"] if left > 0 else [])]
 
 
 def _cell(value: object) -> str:

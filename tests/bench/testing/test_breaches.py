@@ -14,6 +14,9 @@ from bench import Batch, Method, Progress, Seeds, Task
 from bench.api.task import Facts
 from bench.nets.mlp import MLP
 from bench.testing import CHECKS, run_checks
+from bench.testing.finding import ContractViolation
+from bench.testing.repeating import check_predict
+from bench.testing.subject import Subject, small_task
 from tests.bench.testing.made import LearnsNonsense, Settings, Sound, claiming
 
 
@@ -281,6 +284,15 @@ class SettingWithoutEffect(Sound):
         momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
 
 
+class MovesStatistics(Sound):
+    def __init__(self, task: Task, config: Any, *, device: torch.device, seeds: Seeds) -> None:
+        super().__init__(task, config, device=device, seeds=seeds)
+        self.norm = torch.nn.BatchNorm1d(10)
+
+    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        return self.norm.train()(super().predict(x, noise))
+
+
 BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (RequiredSetting, "settings", {"build"}),
     (RefusesDigits, "build", set()),
@@ -333,6 +345,11 @@ def test_each_breach_is_found_and_nothing_else(toy: type[Method], check: str, al
     found = {r.name: r.message for r in run_checks(toy, MLP) if not r.ok}
     assert found.keys() == {check, *also}
     assert all(message and "\n" not in message for message in found.values())
+
+
+def test_statistics_that_predict_moves_come_with_the_mend() -> None:
+    with pytest.raises(ContractViolation, match="predict changes .*running_mean.*; predict in eval mode"):
+        check_predict(Subject(MovesStatistics, small_task(MLP), {}))
 
 
 def test_no_check_is_without_a_breach() -> None:
