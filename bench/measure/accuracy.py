@@ -1,5 +1,6 @@
 """Accuracy: on validation images while training goes on, on test images once, at the end."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
@@ -59,10 +60,10 @@ class Accuracy(Instrument):
     )
 
 
-def judge(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], task: Task) -> dict[str, float]:
-    """The task's metrics over all batches, by key.
+def judge(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], task: Task) -> dict[str, float | None]:
+    """The task's metrics over all batches, by key; None for a secondary one that these labels leave undefined.
 
-    Raises: Diverged on outputs that are not finite, MethodError on what are no outputs of the task.
+    Raises: Diverged on outputs or a primary metric that are not finite, MethodError on what are no outputs of the task.
     """
     metrics, finite = [cls(task.output) for cls in task.metrics], []
     with torch.no_grad():
@@ -74,4 +75,10 @@ def judge(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], task: T
             finite.append(out.isfinite().all())
     if not torch.stack(finite).all():
         raise Diverged("what the method predicts is not finite")
-    return {metric.key: metric.value() for metric in metrics}
+    found: dict[str, float | None] = {}
+    for metric in metrics:
+        value = metric.value()
+        found[metric.key] = value if math.isfinite(value) else None
+        if not math.isfinite(value) and metric.key == task.primary.key:
+            raise Diverged(f"the metric {metric.name} is {value}")
+    return found

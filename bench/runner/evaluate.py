@@ -46,8 +46,9 @@ def test(run: Training) -> Row:
         run.seeds.for_inference("test", draw)
         draws.append(judge(_predict(run), run.test, run.task))
     free = judge(run.method.predict, run.test, run.task) if is_stochastic(run) else draws[0]
-    means: Row = {f"test_{key}": statistics.fmean(draw[key] for draw in draws) for key in draws[0]}
-    spread = statistics.stdev(draw[primary] for draw in draws) if len(draws) > 1 else None
+    values = {key: [value for draw in draws if (value := draw[key]) is not None] for key in draws[0]}
+    means: Row = {f"test_{key}": statistics.fmean(of) if len(of) == len(draws) else None for key, of in values.items()}
+    spread = statistics.stdev(values[primary]) if len(draws) > 1 else None
     return {**means, f"test_{primary}_std": spread, f"test_{primary}_noise_free": free[primary]}
 
 

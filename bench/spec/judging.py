@@ -22,8 +22,8 @@ OBJECTIVES = {
     "next token": "next-token",
 }
 METRICS = {
-    "classes": ("accuracy",),
-    "class probabilities": ("accuracy",),
+    "classes": ("accuracy", "nll", "ece"),
+    "class probabilities": ("accuracy", "nll", "ece"),
     "values": ("r2", "rmse"),
     "next token": ("perplexity",),
 }
@@ -32,10 +32,12 @@ METRICS = {
 def judges(asked: Compute, info: DataSetInfo, output: Output, catalog: Catalog) -> tuple[Entry, tuple[Entry, ...]]:
     """The objective and the metrics of the runs on a data set: asked for, else named by its card, else usual.
 
-    Raises: ConfigError for a name that is not there, or one that does not judge this kind of output.
+    Raises: ConfigError for a name that is not there or stands twice, or one that cannot judge this output.
     """
     objective = asked.objective or info.objective or OBJECTIVES[output.kind]
     metrics = asked.metrics or info.metrics or METRICS[output.kind]
+    if len(set(metrics)) < len(metrics):
+        raise ConfigError(f"metrics: {', '.join(metrics)}: name each once")
     (chosen,) = _fitting(catalog.objectives, [objective], info.name, output)
     return chosen, tuple(_fitting(catalog.metrics, metrics, info.name, output))
 
@@ -49,4 +51,5 @@ def _fitting(shelf: Shelf, names: Sequence[str], dataset: str, output: Output) -
                 f"the {KINDS[shelf.kind]} {name} judges {', '.join(judge.outputs)}; {dataset} has {output.kind}, "
                 f"which {', '.join(fits) or 'none'} judges"
             )
+        judge(output)  # which refuses what it cannot judge
     return [shelf[name] for name in names]

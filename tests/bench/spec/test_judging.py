@@ -1,0 +1,43 @@
+"""By what a task is learnt and judged, and what is refused before anything runs."""
+
+import pytest
+
+from bench.api.dataset import DataSetInfo
+from bench.api.errors import ConfigError
+from bench.api.kinds import Output
+from bench.catalog.catalog import Catalog
+from bench.spec.identity import Compute
+from bench.spec.judging import judges
+
+INFO = DataSetInfo("toy", "A toy")
+
+
+def names(output: Output, *metrics: str, info: DataSetInfo = INFO) -> list[str]:
+    objective, found = judges(Compute(metrics=metrics), info, output, Catalog())
+    return [objective.name, *(entry.name for entry in found)]
+
+
+def test_the_kind_of_output_chooses_where_nobody_else_does() -> None:
+    assert names(Output.classes(10)) == ["cross-entropy", "accuracy", "nll", "ece"]
+    assert names(Output.values()) == ["squared-error", "r2", "rmse"]
+    assert names(Output("next token", 5, 3)) == ["next-token", "perplexity"]
+
+
+def test_the_card_chooses_before_the_kind_and_the_user_before_the_card() -> None:
+    info = DataSetInfo("toy", "A toy", metrics=("top-5", "accuracy"))
+    assert names(Output.classes(10), info=info) == ["cross-entropy", "top-5", "accuracy"]
+    assert names(Output.classes(10), "nll", info=info) == ["cross-entropy", "nll"]
+
+
+@pytest.mark.parametrize(
+    ("output", "metrics", "told"),
+    [
+        (Output.classes(3), ["top-5"], "top-5 needs more than 5 classes, not 3"),
+        (Output.values(), ["accuracy"], "accuracy judges classes, class probabilities; toy has values, which r2, rmse"),
+        (Output.classes(3), ["nll", "accuracy", "nll"], "name each once"),
+        (Output.classes(3), ["acuracy"], "did you mean accuracy"),
+    ],
+)
+def test_what_cannot_judge_is_refused(output: Output, metrics: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        names(output, *metrics)
