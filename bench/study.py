@@ -22,8 +22,8 @@ from bench.api.errors import ConfigError, PluginError, unknown
 from bench.api.listener import Listener
 from bench.catalog.catalog import Catalog
 from bench.catalog.register import kind_of, name_of
-from bench.cli.printing import fail
-from bench.cli.progress import listening
+from bench.display.printing import fail
+from bench.display.progress import listening
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, make
 from bench.experiment import execute, prepare, write_report

@@ -22,7 +22,7 @@ from bench.cli.options import (
     Timeout,
     catalog_of,
 )
-from bench.cli.printing import IN_REPORT, say, table
+from bench.display.printing import IN_REPORT, say, table
 from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def audit(
     asked = resolve("audit", None, {"methods": list(catalog.methods), **flags}, assign or [])
     asked = _on_small_nets(asked, catalog)
 
-    from bench.cli.progress import listening
+    from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report

@@ -11,7 +11,7 @@ from bench.api.errors import ConfigError, unknown
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.cli.options import DataDir, catalog_of
-from bench.cli.printing import BAD_INPUT, say
+from bench.display.printing import BAD_INPUT, say
 
 if TYPE_CHECKING:
     from bench.testing import Result

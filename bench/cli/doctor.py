@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.catalog.catalog import Catalog
 from bench.cli.options import DataDir, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, table
+from bench.display.printing import BAD_INPUT, table
 
 NAME = "backprop-free-bench"  # of our distribution
 

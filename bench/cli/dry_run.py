@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.cli.printing import note, table
+from bench.display.printing import note, table
 
 if TYPE_CHECKING:
     from bench.executors.executor import Options

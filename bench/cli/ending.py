@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 
-from bench.cli.printing import BAD_INPUT, say
+from bench.display.printing import BAD_INPUT, say
 
 RUN_FAILED, CTRL_C = 1, 130
 SHOW_CURSOR = "\x1b[?25h"  # bars hide it

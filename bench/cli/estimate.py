@@ -8,7 +8,7 @@ import typer
 
 from bench.cli.flags import Flags, takes
 from bench.cli.options import Assign, Config, DataDir, Plugins, Preset, catalog_of
-from bench.cli.printing import BAD_INPUT, note, say, table
+from bench.display.printing import BAD_INPUT, note, say, table
 from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from bench.catalog.catalog import Shelf
 from bench.catalog.entry import Entry
 from bench.cli.command import Command
 from bench.cli.options import DataDir, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, say, table
+from bench.display.printing import BAD_INPUT, say, table
 
 SETTINGS = ["setting", "default", "bounds", "search", "what it is"]
 

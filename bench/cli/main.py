@@ -12,8 +12,8 @@ from bench import __version__
 from bench.api.errors import BenchError
 from bench.cli.ending import CTRL_C
 from bench.cli.outlet import steady
-from bench.cli.printing import fail, say
 from bench.cli.verbs import Verbs
+from bench.display.printing import fail, say
 from bench.record.files import cause
 
 INSTALLATION = "the installation must be readable by this user as long as the command runs"

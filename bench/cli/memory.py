@@ -22,7 +22,7 @@ from bench.cli.options import (
     catalog_of,
     names_in,
 )
-from bench.cli.printing import IN_REPORT, say, table
+from bench.display.printing import IN_REPORT, say, table
 from bench.spec.config import Experiment, resolve
 
 PRESET = "memory"
@@ -52,7 +52,7 @@ def memory(
     asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
     catalog, broken = catalog_of(plugin)
 
-    from bench.cli.progress import listening
+    from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, probes, results_of, write_report

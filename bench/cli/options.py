@@ -8,7 +8,7 @@ import typer
 
 from bench.api.errors import ConfigError, PluginError
 from bench.catalog.catalog import Catalog
-from bench.cli.printing import fail
+from bench.display.printing import fail
 
 # kinds of options, each a group of its own in the help
 what = partial(typer.Option, rich_help_panel="What to run")

@@ -8,7 +8,7 @@ import typer
 from bench.api.errors import ConfigError, StoreError
 from bench.cli.ending import stop_on_signals
 from bench.cli.options import AllSources, Plugins, catalog_of
-from bench.cli.printing import BAD_INPUT, fail, note, say, table
+from bench.display.printing import BAD_INPUT, fail, note, say, table
 
 if TYPE_CHECKING:
     from bench.report.render_html import Watched

@@ -30,7 +30,7 @@ from bench.cli.options import (
     how,
     names_in,
 )
-from bench.cli.printing import BAD_INPUT, IN_REPORT, fail, note, say, table
+from bench.display.printing import BAD_INPUT, IN_REPORT, fail, note, say, table
 from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
     if broken:
         asked = _without_broken(asked, catalog)
 
-    from bench.cli.progress import listening
+    from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.experiment import execute, prepare, results_of, write_report

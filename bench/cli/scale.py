@@ -22,7 +22,7 @@ from bench.cli.options import (
     names_in,
     what,
 )
-from bench.cli.printing import fail, say, table
+from bench.display.printing import fail, say, table
 from bench.record.scaling import WAYS, WayName
 from bench.spec.config import Experiment, resolve
 

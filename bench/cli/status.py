@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.printing import BAD_INPUT, fail, left_and_end, note, table
+from bench.display.printing import BAD_INPUT, fail, left_and_end, note, table
 
 
 def status(

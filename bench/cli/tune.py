@@ -26,7 +26,7 @@ from bench.cli.options import (
     catalog_of,
     names_in,
 )
-from bench.cli.printing import IN_REPORT, fail, say, table
+from bench.display.printing import IN_REPORT, fail, say, table
 from bench.spec.config import Experiment, Tuning, resolve
 from bench.spec.identity import Compute
 
@@ -68,7 +68,7 @@ def tune(
         raise ConfigError("a search is for all methods alike; mend the plugin or leave it out")
 
     from bench import experiment as road
-    from bench.cli.progress import listening
+    from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
     from bench.listeners import fan_out

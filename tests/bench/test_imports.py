@@ -40,6 +40,10 @@ def test_no_circle_among_the_packages() -> None:
     assert order.index("api") < order.index("runner") < order.index("executors") < order.index("cli")
 
 
+def test_python_imports_nothing_of_the_command_line() -> None:
+    assert [package for package, used in package_graph(ROOT / "bench").items() if "cli" in used] == []
+
+
 def test_what_plugins_see_knows_nothing_of_the_harness() -> None:
     assert package_graph(ROOT / "bench")["api"] == set()
 

@@ -12,7 +12,7 @@ import pytest
 
 from bench.cli import outlet
 from bench.cli.main import main
-from bench.cli.printing import say
+from bench.display.printing import say
 
 TRAIN = ("run", "--methods", "backprop", "--net", "mlp", "--batch-size", "64", "--seeds", "1", "--steps", "40")
 

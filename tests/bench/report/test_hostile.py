@@ -13,7 +13,7 @@ import pytest
 from bench.api.artifact import Artifact, HeatMap, Images, Lines
 from bench.api.errors import BenchError, StoreError
 from bench.cli.main import main
-from bench.cli.printing import fail, one_line, say
+from bench.display.printing import fail, one_line, say
 from bench.experiment import results_of, write_report
 from bench.record import forms
 from bench.record.artifacts import to_bytes

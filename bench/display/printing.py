@@ -29,7 +29,7 @@ def one_line(text: str) -> str:
 
 def note(text: str) -> None:
     """Prose, folded at words to the width that there is."""
-    from bench.cli.fitting import fold
+    from bench.display.fitting import fold
 
     say(fold(text, room()))
 
@@ -69,7 +69,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    from bench.cli.fitting import fit
+    from bench.display.fitting import fit
 
     width = room()
     rows = [[one_line(cell) for cell in row] for row in rows]

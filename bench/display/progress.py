@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from bench.cli.printing import one_line, say
-from bench.cli.tally import Tally
+from bench.display.printing import one_line, say
+from bench.display.tally import Tally
 from bench.executors.executor import Listener
 from bench.experiment import Begin, Listening, Whole
 from bench.record.schema import CUT

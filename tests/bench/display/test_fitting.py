@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.cli.fitting import GAP, fit, fold
+from bench.display.fitting import GAP, fit, fold
 
 NAME = "direct-feedback-alignment"
 HEADERS = ["data set", "method", "variant", "test acc, %", "train, s", "step p50, ms", "retained, MiB"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from bench.cli.tally import Tally
+from bench.display.tally import Tally
 from bench.runner.events import Ended, Kept, Started, Stepped
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.cli.printing import left_and_end
+from bench.display.printing import left_and_end
 from bench.record.standing import AtWork, remaining
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
 from bench.spec.plan import Run
