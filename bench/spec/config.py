@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from bench.api.errors import ConfigError
 from bench.spec import strict_yaml, threads
 from bench.spec.budget import LONG, MATCHED, Budget, Protocol
-from bench.spec.flag import Flag, spelling
+from bench.spec.flag import Flag, names_in, spelling
 from bench.spec.identity import HOW, WHAT, Compute
 from bench.spec.reading import load_preset, load_yaml
 from bench.spec.validation import shown, validated
@@ -128,11 +128,13 @@ class Experiment(Compute, Budget):
         is_count = isinstance(value, (str, int)) and not isinstance(value, bool)
         return parse_seeds(value) if is_count else value
 
-    @field_validator("methods", "datasets", "instruments", "protocols", "log", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
     def _comma_list(cls, value: Any, info: ValidationInfo) -> Any:
-        names = comma_list(value) if isinstance(value, str) else value
-        return tuple(names) if info.field_name == "instruments" and isinstance(names, list) else names
+        """Names with commas between them, for every field that holds names."""
+        of = names_in(cls.model_fields[info.field_name or ""])
+        names = comma_list(value) if of and isinstance(value, str) else value
+        return tuple(names) if of is tuple and isinstance(names, list) else names
 
     @field_validator("instruments")
     @classmethod

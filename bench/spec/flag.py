@@ -57,9 +57,8 @@ class Option:
 
     @property
     def metavar(self) -> str | None:
-        if self.flag.metavar is None and any(get_origin(of) in (list, tuple) for of in _types(self.field.annotation)):
-            return "NAME,..."
-        return self.flag.metavar or "|".join(self.choices) or None
+        names = "NAME,..." if names_in(self.field) else None
+        return self.flag.metavar or names or "|".join(self.choices) or None
 
 
 def options(model: type[BaseModel]) -> dict[str, Option]:
@@ -70,6 +69,15 @@ def options(model: type[BaseModel]) -> dict[str, Option]:
         Option(name, flag, field) for name, field in fields.items() for flag in field.metadata if isinstance(flag, Flag)
     ]
     return {option.name: option for option in sorted(found, key=lambda option: GROUPS.index(option.flag.group))}
+
+
+def names_in(field: FieldInfo) -> type | None:
+    """The type of a field that holds several words, as methods and metrics do; None for any other."""
+    for of in _types(field.annotation):
+        if get_origin(of) in (list, tuple) and int not in _types(get_args(of)[0]):
+            found: type = get_origin(of)
+            return found
+    return None
 
 
 def spelling(name: str) -> str:
@@ -84,7 +92,7 @@ def words(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
         value = values.get(name)
         if isinstance(value, bool):
             found += [option.spelling] if value else []
-        elif value is not None and value not in ([], ()):
+        elif value is not None and value not in ([], (), ""):
             found += [option.spelling, _listed(value) if isinstance(value, (list, tuple)) else _plain(value)]
     return found
 

@@ -74,11 +74,12 @@ def drawn(option: Option, draw: random.Random) -> Any:
     """A value of the field, within its bounds."""
     if option.name == "seeds":
         return draw.sample(range(2**32), draw.randint(1, 3))
-    if option.name in WORDS:
-        several = (option.metavar or "").endswith(",...")
-        return draw.sample(WORDS[option.name], draw.randint(1, 2)) if several else draw.choice(WORDS[option.name])
     if option.choices:
         return draw.choice(option.choices)
+    if option.kind is str:
+        words = WORDS.get(option.name, ["some-name", "other_name2"])
+        several = (option.metavar or "").endswith(",...")
+        return draw.sample(words, draw.randint(1, 2)) if several else draw.choice(words)
     if option.kind is bool:
         return draw.random() < 0.5
     bounds: dict[str, float] = {}
