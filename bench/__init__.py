@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.api.artifact import Artifact, HeatMap, Images, Lines
     from bench.api.column import Column
     from bench.api.dataset import DataSet, DataSetInfo, Source, Split
-    from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
+    from bench.api.instrument import Chart, Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
     from bench.api.kinds import Input, Output
     from bench.api.listener import Listener, RunInfo
     from bench.api.method import Claims, Method, MethodInfo, Role, Way
@@ -39,7 +39,7 @@ _NAMES = {
     "bench.api.artifact": ("Artifact", "HeatMap", "Images", "Lines"),
     "bench.api.column": ("Column",),
     "bench.api.dataset": ("DataSet", "DataSetInfo", "Source", "Split"),
-    "bench.api.instrument": ("Derived", "EdgeProbe", "EndProbe", "Gauge", "Instrument", "Probe", "Trial"),
+    "bench.api.instrument": ("Chart", "Derived", "EdgeProbe", "EndProbe", "Gauge", "Instrument", "Probe", "Trial"),
     "bench.api.listener": ("Listener", "RunInfo"),
     "bench.api.method": ("Claims", "Method", "MethodInfo", "Role", "Way"),
     "bench.api.kinds": ("Input", "Output"),
@@ -60,6 +60,7 @@ __all__ = [
     "AdamWSettings",
     "Artifact",
     "Batch",
+    "Chart",
     "Claims",
     "Column",
     "DataSet",

@@ -11,6 +11,7 @@ Derived    untimed  nothing itself: it works out figures from those of others wh
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -115,13 +116,31 @@ class Trial(Instrument):
         """The columns' values. seeds: the instance's own. batch: a few training images."""
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A picture of an instrument's table: y against x, a line per row of the report's tables, means over seeds.
+
+    x, y, panels: fields of the table. panels: whose values get a panel each. title: of y's axis, with its unit; else
+    y's name. caption: one sentence below the picture. log: whether y's axis is logarithmic.
+    """
+
+    y: str
+    x: str = "epoch"
+    panels: str | None = None
+    title: str = ""
+    caption: str = ""
+    log: bool = False
+
+
 class EdgeProbe(Instrument):
     """Looks at a second instance between epochs, and before the first. Its rows make a table of the run's own.
 
     fields: the columns of that table after `epoch` and `step`; its name is the instrument's.
+    charts: pictures of it in the report; where none is declared, a picture of each number.
     """
 
     fields: ClassVar[tuple[str, ...]]
+    charts: ClassVar[tuple[Chart, ...]] = ()
 
     @abstractmethod
     def look(
@@ -133,10 +152,11 @@ class EdgeProbe(Instrument):
 class EndProbe(Instrument):
     """Looks at what training has left, once the run's own accuracies are taken. Its rows make a table of the run's own.
 
-    fields: the columns of that table; its name is the instrument's.
+    fields: the columns of that table; its name is the instrument's. charts: as of an EdgeProbe.
     """
 
     fields: ClassVar[tuple[str, ...]]
+    charts: ClassVar[tuple[Chart, ...]] = ()
 
     @abstractmethod
     def look(self, method: Method, train: Batch, held_out: Batch) -> Sequence[Mapping[str, Value]]:
