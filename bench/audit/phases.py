@@ -52,13 +52,13 @@ def one_phase(progress: Progress) -> None:
     """The phase of every step of a rule that has but one."""
 
 
-def phases(phase_of: PhaseOf, course: Course, taken: int | None = None) -> dict[Hashable, Phase]:
-    """The phases of the first `taken` steps, by default of all, in the order in which they begin."""
+def phases(phase_of: PhaseOf, course: Course, taken: int | None = None, since: int = 0) -> dict[Hashable, Phase]:
+    """The phases of steps `since` to `taken`, by default of all, in the order in which they begin."""
     n = course.total if taken is None else taken
     if phase_of is one_phase:
-        return {None: _phase(n, [course.at(k) for k in range(min(n, FEW))])}
+        return {None: _phase(n - since, [course.at(k) for k in range(since, min(n, since + FEW))])}
     steps, first = dict[Hashable, int](), dict[Hashable, list[Progress]]()
-    for k in range(n):
+    for k in range(since, n):
         progress = course.at(k)
         name = phase_of(progress)
         steps[name] = steps.get(name, 0) + 1

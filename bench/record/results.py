@@ -290,7 +290,7 @@ def _table(data: bytes) -> tuple[list[str], list[list[str]]]:
 
 def _curve(data: bytes) -> tuple[list[str], list[list[str]]]:
     fields, lines = csv_rows(data)
-    if fields != CURVE:
+    if fields not in (CURVE, CURVE[:-1]):
         raise ValueError(f"columns {', '.join(fields)}")
     for cell in chain.from_iterable(lines):
         if not NUMBER.fullmatch(cell):

@@ -14,7 +14,8 @@ CUT = "oom_micro_batches"
 # what the rows of a run's own tables are known by
 KEY = "run_id method net dataset seed variant".split()
 
-CURVE = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s".split()
+# older records lack the last column
+CURVE = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s train_flops".split()
 
 # the fields of a spec that tell which code made the numbers
 SOURCES = ("method_source", "net_source", "numerics")

@@ -43,13 +43,12 @@ class Cost:
                 row |= probe.over_phases(readings)
         return row | self.prediction
 
-    def flops(self, course: Course, taken: int | None = None) -> float | None:
-        """FLOPs of the first `taken` steps, by default of all; None where a step's are unknown."""
+    def flops(self, course: Course, taken: int | None = None, since: int = 0) -> float | None:
+        """FLOPs of steps `since` to `taken`, by default of all; None where a step's are unknown."""
         if self.phase_of is None:
             return None
-        found = [(phase.steps, self.steps[name].get("flops_per_step")) for name, phase in phases(
-            self.phase_of, course, taken
-        ).items()]  # fmt: skip
+        of_phases = phases(self.phase_of, course, taken, since)
+        found = [(phase.steps, self.steps[name].get("flops_per_step")) for name, phase in of_phases.items()]
         known = [steps * flops for steps, flops in found if isinstance(flops, (int, float)) and flops > 0]
         return sum(known) if len(known) == len(found) else None
 

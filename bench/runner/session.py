@@ -115,6 +115,7 @@ class Session:
             "train_s": times.train_s,
             "data_s": times.data_s,
             "eval_s": times.eval_s,
+            "train_flops": run.flops,
         }
         state.losses.clear()
         state.curve.append(row)

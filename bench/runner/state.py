@@ -99,6 +99,16 @@ class Training:
         """What probes found, over the steps taken so far; over all steps where none has been."""
         return self.cost.row(self.course(self.total_steps), self.taken)
 
+    @property
+    def flops(self) -> float | None:
+        """Those of the steps taken so far, added to those of the curve's last row; None where a step's are unknown."""
+        last = self.state.curve[-1] if self.state.curve else {"step": 0, "train_flops": 0}
+        before, since = last.get("train_flops"), last["step"]
+        if not isinstance(before, (int, float)) or not isinstance(since, int):  # as in a checkpoint of older code
+            before, since = 0, 0
+        added = self.cost.flops(self.course(self.total_steps), self.taken, since)
+        return None if added is None else before + added
+
     def course(self, total: int) -> Course:
         """A training of so many steps."""
         return Course(total, self.steps_per_epoch)

@@ -3,6 +3,7 @@
 from bench.stats.aggregate import IQM, interquartile_means, performance_band, performance_profile, scores_of
 from bench.stats.comparison import Verdict, points
 from bench.stats.counts import ROW, count_runs, finished
+from bench.stats.curve_flops import with_flops
 from bench.stats.disturbance import BY, comparable, disturbed
 from bench.stats.intervals import Interval, t_interval
 from bench.stats.paired import CONCLUSION, TEST_ACC_DIFF, TESTS, paired_differences
@@ -37,4 +38,5 @@ __all__ = [
     "scores_of",
     "t_interval",
     "versus",
+    "with_flops",
 ]

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from bench.api.column import Column
 from bench.stats.counts import ROW, finished
+from bench.stats.curve_flops import with_flops
 from bench.stats.twins import twins
 
 OF_TWIN = 0.95
-FLOPS_PER_STEP = "flops_per_step"
 NOT_TRIED = ("skipped", "interrupted", "running")
 
 TARGETS = (
@@ -28,7 +28,7 @@ TARGETS = (
     Column(
         "flops_to_target",
         "to target, TFLOP",
-        "the same median in floating-point operations: training steps times what one step takes",
+        "the same median in floating-point operations of the training steps taken until then",
         scale=1e-12,
         shown="page",
     ),
@@ -39,7 +39,7 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
     """Per row with learning curves: the columns of TARGETS, its medians over runs.
 
     target: a fraction; None for 95% of what the row's backprop twin reaches on validation data at its end, the mean
-    over its seeds. A row without either is left out. FLOPs are NaN where no run says how many a step takes.
+    over its seeds. A row without either is left out. FLOPs are NaN where no run says how many its steps took.
     """
     tried = runs[~runs["status"].isin(NOT_TRIED)]
     twin, groups = twins(runs), dict(list(tried.groupby(ROW, sort=False)))
@@ -47,7 +47,7 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
         row: OF_TWIN * finished(twin(group)[1])["val_acc"].mean() if target is None else target
         for row, group in groups.items()
     }
-    curves = curves.dropna(subset=["val_acc"]).sort_values("epoch")
+    curves = with_flops(curves, runs).dropna(subset=["val_acc"]).sort_values("epoch")
     rows = dict(zip(tried["run_id"], tried[ROW].itertuples(index=False, name=None), strict=True))
     aim_of = {run_id: aims[row] for run_id, row in rows.items()}
     there = curves[curves["val_acc"] >= curves["run_id"].map(aim_of).astype(float)]
@@ -57,10 +57,10 @@ def costs_to_target(runs: pd.DataFrame, curves: pd.DataFrame, target: float | No
     for row, group in groups.items():
         if row not in with_curve or math.isnan(aims[row]):
             continue
-        at = first[["train_s", "step"]].reindex(group["run_id"])
+        at = first[["train_s", "train_flops", "step"]].reindex(group["run_id"])
         step = at["step"].to_numpy()
-        per_step = group[FLOPS_PER_STEP].to_numpy() if FLOPS_PER_STEP in group else np.full(len(group), math.nan)
-        flops = math.nan if np.isnan(per_step).all() else _median(step * per_step, step)
+        counted = curves["train_flops"][curves["run_id"].isin(group["run_id"])].notna().any()
+        flops = _median(at["train_flops"].to_numpy(), step) if counted else math.nan
         n_reached = np.count_nonzero(~np.isnan(step))
         lines.append((*row, aims[row], n_reached, len(group), _median(at["train_s"].to_numpy(), step), flops))
     return pd.DataFrame(lines, columns=[*ROW, *(column.name for column in TARGETS)])

@@ -14,7 +14,7 @@ from bench.report.panels import HIGHEST, by_row, datasets_of
 from bench.report.rows import counted
 from bench.report.style import Key
 from bench.report.summary import ordered
-from bench.stats import finished
+from bench.stats import finished, with_flops
 
 Abscissa = Literal["epoch", "train_s", "train_tflop"]
 KEY = ["method", "net", "variant"]
@@ -25,7 +25,7 @@ CAPTIONS: dict[Abscissa, tuple[str, str]] = {
         "Learning curves against epochs. Line: mean over seeds; band: their range, where rows are few.",
     ),
     "train_s": ("curve_seconds", "Learning curves against training time (evaluation excluded)."),
-    "train_tflop": ("curve_flops", "Learning curves against floating-point operations: steps times those of one step."),
+    "train_tflop": ("curve_flops", "Learning curves against floating-point operations of the training steps taken."),
 }
 TITLES: dict[Abscissa, str] = {"epoch": "epoch", "train_s": "training time, s", "train_tflop": "training, TFLOP"}
 
@@ -38,10 +38,9 @@ def section(results: Results) -> Iterator[Block]:
 
 def points_of(results: Results) -> pd.DataFrame:
     """The curves of runs that ended well, with `train_tflop`."""
-    ok = finished(ordered(results.runs)).set_index("run_id")
-    points = results.curves[results.curves["run_id"].isin(ok.index)]
-    per_step = points["run_id"].map(ok["flops_per_step"]) if "flops_per_step" in ok else float("nan")
-    return points.assign(train_tflop=1e-12 * points["step"] * per_step)
+    ok = finished(ordered(results.runs))
+    points = with_flops(results.curves[results.curves["run_id"].isin(ok["run_id"])], ok)
+    return points.assign(train_tflop=1e-12 * points["train_flops"])
 
 
 def figure(results: Results, x: str, column: str | None) -> Figure | None:
@@ -50,7 +49,8 @@ def figure(results: Results, x: str, column: str | None) -> Figure | None:
     abscissa = next((name for name in TITLES if name == x), None)
     if abscissa is None:
         raise ConfigError(unknown("abscissa", x, TITLES))
-    columns = [str(name) for name in points.select_dtypes("number") if name not in (*TITLES, "seed", "step")]
+    others = (*TITLES, "seed", "step", "train_flops")
+    columns = [str(name) for name in points.select_dtypes("number") if name not in others]
     if column is not None and column not in columns:
         raise ConfigError(unknown("column of curves", column, [*columns, *TITLES]))
     return drawn(learning_curves(points, abscissa, column), counted(ordered(results.runs)))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,23 @@ def test_flops_of_a_training_that_ends_early_are_those_of_the_steps_taken(tmp_pa
     assert found["steps"] < 40
     turns = [k * 3 // 40 for k in range(found["steps"])]
     assert found["train_flops"] == pytest.approx(sum(2 + turn for turn in turns) * LAYER)
+
+
+class TwoPhases(Declared):
+    """Steps 0 to 4 on the first layer, all others on the second, by hand."""
+
+    def turn(self, progress: Progress) -> int:
+        return int(progress.step >= 5)
+
+
+def test_a_curve_says_the_flops_of_the_steps_up_to_each_point(tmp_path: Path) -> None:
+    """Epochs of ten steps: 5 steps of 2 products and 5 of 3, then ten of 3, then five."""
+    session, _ = start(tmp_path, spec(method_settings={}, epochs=3, steps=25), TwoPhases)
+    found = session.go()
+    curve = pd.read_csv(session.folder.path / "curve.csv")
+    assert curve["step"].tolist() == [10, 20, 25]
+    assert (curve["train_flops"] / LAYER).tolist() == [25, 55, 70]
+    assert found["train_flops"] == pytest.approx(70 * LAYER)
 
 
 @pytest.mark.parametrize("steps", [3, 10, 17])

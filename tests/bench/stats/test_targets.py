@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from bench.stats import costs_to_target
+from bench.stats import costs_to_target, with_flops
 
 
 def run(method: str, seed: int, val_acc: float, *, status: str = "ok", **others: object) -> dict[str, object]:
@@ -70,6 +70,18 @@ def test_flops_are_steps_times_those_of_one() -> None:
     assert math.isnan(costs([run("spsa", 0, 0.9)], curves[0], target=0.5).loc["spsa", "flops_to_target"])
     unknown = [run("spsa", 0, 0.9, flops_per_step=math.nan)]
     assert math.isnan(costs(unknown, curve("spsa-0", 0.1), target=0.5).loc["spsa", "flops_to_target"])
+
+
+def test_flops_of_phases_are_those_of_the_steps_taken() -> None:
+    """Ten steps of 1 GFLOP, then ten of 9: 5 a step in the mean, but 10 GFLOP at the end of the first ten."""
+    of_run = run("spsa", 0, 0.9, flops_per_step=5e9, flops_by_phase="1 in 50% of steps, 9 in 50% of steps")
+    bare = curve("spsa-0", 0.9, 0.9)
+    points = [{**point, "train_flops": flops} for point, flops in zip(bare, (1e10, 1e11), strict=True)]
+    for kept, at_first, at_last in ((points, 1e10, 1e11), (bare, math.nan, math.nan)):
+        found = with_flops(pd.DataFrame(kept), pd.DataFrame([of_run]))["train_flops"]
+        assert found.tolist() == pytest.approx([at_first, at_last], nan_ok=True)
+        cost = costs_to_target(pd.DataFrame([of_run]), pd.DataFrame(kept), 0.5)["flops_to_target"]
+        assert cost.tolist() == pytest.approx([at_first], nan_ok=True)
 
 
 def test_no_row_without_a_twin_or_without_validation() -> None:
