@@ -32,7 +32,7 @@ def import_file(file: Path) -> ModuleType:
         with untouched():
             try:
                 importlib.import_module(name)
-            except BaseException:
+            except BaseException:  # a stop, too, leaves no half-loaded package behind
                 for loaded in [key for key in sys.modules if key.partition(".")[0] == package]:
                     del sys.modules[loaded]
                 raise

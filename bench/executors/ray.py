@@ -178,8 +178,8 @@ class _Sweep:
                 else:
                     time.sleep(POLL_S)
             self._hear()
-        except BaseException as error:
-            with contextlib.suppress(Exception):
+        except BaseException as error:  # a stop, too, ends the workers' runs before it goes on
+            with contextlib.suppress(Exception):  # the desk may be gone with the cluster
                 self._answer(self.desk.stop.remote())
             if not isinstance(error, (self.ray.exceptions.RayError, ConnectionError)):
                 raise

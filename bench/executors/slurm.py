@@ -106,7 +106,7 @@ class Attempt:
     def _work(self) -> None:
         try:
             attempt(self.job, self.terms, lambda _: None, self._stop)
-        except BaseException as error:
+        except BaseException as error:  # for the thread that joins this one, which raises it
             self._errors.append(error)
 
 
@@ -140,7 +140,7 @@ class _Sweep:
                 time.sleep(BUSY_POLL_S if self.busy and not self.jobs else POLL_S)
                 waiting = {index for index in self.busy if self._is_free(index)}
                 self.busy -= waiting
-        except BaseException:
+        except BaseException:  # a stop, too, ends the jobs before it goes on
             self._end()
             raise
         finally:
