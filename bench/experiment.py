@@ -203,6 +203,7 @@ def _search(
     assert experiment.tune is not None
     aside = searches.beside(options.root / options.experiment)  # never among the runs that are reported
     there = _after_all(replace(options, experiment=aside.name))
+    there = replace(there, terms=replace(there.terms, keep_weights=False))
 
     def work(trials: list[Run]) -> list[Summary | None]:
         save_plan(there.root / there.experiment, map(_named, trials))

@@ -41,6 +41,8 @@ from bench.spec.config import Experiment, resolve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bench.runner.trained import Trained
+
 
 GIVEN = ".plugins"  # in the experiment's folder: classes of a notebook, as files
 Style = Literal["screen", "paper"]  # of figures; a paper's are as wide as its columns
@@ -83,6 +85,20 @@ class Study(Results):
     def report(self, out: str | Path | None = None, *, style: Style = "screen") -> Path:
         """Write the report, by default to reports/NAME; return its path."""
         return write_report(self, None if out is None else local(out), style=style)
+
+    def method(
+        self, run_id: str, *, device: str = "auto", data_dir: str | Path | None = None, download: bool = False
+    ) -> "Trained":
+        """What a run with kept weights has learnt, ready to `predict`; `test` has the test images as the run saw them.
+
+        device: a torch device; auto: the kind that the run had, if it is here. data_dir: else $BENCH_DATA.
+        Raises: ConfigError for an unknown run, method or net; StoreError without weights; SourceError where the code of
+        method or net is not the run's; DataError where its data are missing or others.
+        """
+        from bench.runner.trained import recorded, trained
+
+        where = None if data_dir is None else Path(data_dir)
+        return trained(recorded(self.root, run_id), self.catalog or Catalog(), device, where, download=download)
 
     def _repr_html_(self) -> str:
         table = results_table(self)
@@ -165,7 +181,7 @@ def run(
     given = _named({"methods": methods, "datasets": datasets, "log": names, **experiment}, classes)
     given["settings"] = settings
     asked = resolve(preset, None if config is None else Path(config), given, [])
-    terms = Terms.asked(timeout, fresh=fresh, retry=retry, on_oom=on_oom)
+    terms = Terms.asked(timeout, fresh=fresh, retry=retry, on_oom=on_oom, keep_weights=asked.keep_weights)
     catalog = _catalog([plugin for plugin in plugins if not isinstance(plugin, type)])
     root = local(results, "results")
     for cls in [*classes, *(plugin for plugin in plugins if isinstance(plugin, type))]:

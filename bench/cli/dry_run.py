@@ -15,6 +15,7 @@ HEADS = ["data set", "method", "net", "settings", "budget", "runs", "done", "s e
 
 def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None:
     """A line for each row of the tables, timed by a few steps of its first run. Nothing is written."""
+    from bench.executors.attempt import is_due
     from bench.record.folder import RunFolder
     from bench.search.search import label
     from bench.spec import budget
@@ -26,7 +27,8 @@ def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None
     lines, to_go, search_s = [], 0.0, 0.0
     for key, some in rows.items():
         spec = some[0].spec
-        done = sum(RunFolder(options.root, options.experiment, run.spec.run_id).is_final() for run in some)
+        ended = [RunFolder(options.root, options.experiment, run.spec.run_id).summary() for run in some]
+        done = sum(of is not None and not is_due(of, options.terms) for of in ended)
         each, why = _timed(some[0], options)
         peers = [of for other, of in settings.items() if rows[other][0].spec.method == spec.method]
         left = (len(some) - done) * (each or 0.0)

@@ -131,9 +131,10 @@ def pack(
     replace: Annotated[
         bool, typer.Option("--replace", help="Also where the folder holds what the experiment lacks.")
     ] = False,
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave out the weights that runs kept.")] = False,
 ) -> None:
     """Pack the records of an experiment into one file, beside a summary to be read."""
     from bench.record.pack import pack as write
 
-    write(results, out, replace=replace)
+    write(results, out, replace=replace, weights=not no_weights)
     say(f"packed: {out}")

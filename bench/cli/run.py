@@ -81,7 +81,9 @@ def run(
     from bench.report import place, reasons, terminal_table
     from bench.search.saved import told
 
-    terms = Terms.asked(timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom)
+    terms = Terms.asked(
+        timeout, fresh=fresh, retry=names_in("--retry", retry), on_oom=on_oom, keep_weights=asked.keep_weights
+    )
     by = executor_of(catalog, executor, ctx)
     listeners = fan_out.FanOut(fan_out.make(catalog, asked.log), fail)
     if not dry_run:

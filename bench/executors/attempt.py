@@ -17,7 +17,7 @@ from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
 from bench.record.files import atomic_write, read_regular
 from bench.record.folder import RunFolder
-from bench.record.schema import CUT
+from bench.record.schema import CUT, WEIGHTS_SHA256
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
 from bench.spec.identity import RunSpec
 
@@ -36,7 +36,7 @@ class Terms:
 
     on_oom: whether a run that runs out of memory begins again with its batches cut, where its method can do so to the
     same update. timeout_s: of each beginning. after: when the last run of the experiment ended, by the records there
-    were, in Unix seconds.
+    were, in Unix seconds. keep_weights: whether a run keeps what it learnt; one that ended without is done again.
     """
 
     timeout_s: float | None = None
@@ -44,9 +44,12 @@ class Terms:
     retry: frozenset[Status] = frozenset()
     on_oom: OnOOM = "fail"
     after: float = 0.0
+    keep_weights: bool = False
 
     @classmethod
-    def asked(cls, timeout_s: float | None, *, fresh: bool, retry: Iterable[str], on_oom: str) -> Self:
+    def asked(
+        cls, timeout_s: float | None, *, fresh: bool, retry: Iterable[str], on_oom: str, keep_weights: bool = False
+    ) -> Self:
         """Terms in a user's words. Raises: ConfigError for a failure or an answer that there is not."""
         failures: dict[str, Status] = {s: s for s in get_args(Status) if s in FINAL and s != "ok"}
         answers: dict[str, OnOOM] = {answer: answer for answer in get_args(OnOOM)}
@@ -56,7 +59,9 @@ class Terms:
                 raise ConfigError(f"retry: {unknown('failure', name, failures)}")
         if on_oom not in answers:
             raise ConfigError(f"on-oom: {unknown('answer', on_oom, answers)}")
-        return cls(timeout_s, fresh, frozenset(failures[name] for name in names), answers[on_oom])
+        return cls(
+            timeout_s, fresh, frozenset(failures[name] for name in names), answers[on_oom], keep_weights=keep_weights
+        )
 
 
 def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threading.Event) -> Summary | None:
@@ -82,12 +87,15 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         if before is not None and not is_due(before, terms):
             tell(Kept(before))
             return before
+        if before is not None and before.get("status") == "ok":  # done again for its weights, and not ended until then
+            folder.clear()
         tell(Started())
         stood = _stand(folder)
         if not folder.has_spec():  # so that a run whose process dies at once has a row
             folder.create(job.run.spec.model_dump(mode="json"), None)
         if before is not None and before.get("status") in RESUMABLE:  # it goes on as it was
             job = replace(job, micro_batches=before.get(CUT) or 1)
+        job = replace(job, keep_weights=terms.keep_weights)
         summary = _executed(job, lock, terms, tell, stop)
         summary = _counted(summary, before or {}, ahead=_stand(folder) != stood)
         spec = job.run.spec
@@ -118,11 +126,15 @@ def named(spec: RunSpec) -> Summary:
 
 
 def is_due(before: Summary, terms: Terms) -> bool:
-    """Whether a run that has a record is attempted again: it is unfinished, asked for, or given more time or leeway."""
+    """Whether a run that has a record is attempted again: it is unfinished, asked for, or given more time or leeway,
+    or lacks the weights that it is to leave.
+    """
     status = before.get("status")
     if status not in FINAL or status in terms.retry:
         return True
     if status == "oom" and terms.on_oom == "shrink" and before.get("on_oom") != "shrink":
+        return True
+    if status == "ok" and terms.keep_weights and not before.get(WEIGHTS_SHA256):
         return True
     more = terms.timeout_s is None or terms.timeout_s > (before.get("timeout_s") or 0)
     return status == "timeout" and more

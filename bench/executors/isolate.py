@@ -52,6 +52,7 @@ class Job:
     download: bool
     cores: tuple[int, ...] = ()
     micro_batches: int = 1
+    keep_weights: bool = False
 
     @property
     def threads(self) -> int:
@@ -225,7 +226,9 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
         foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
         folder.write_columns([column for cls in foreign for column in cls.columns])
         place = Place(device, job.data_dir, job.download)
-        session = Session(job.run.spec, parts, place, folder, tell, micro_batches=job.micro_batches)
+        session = Session(
+            job.run.spec, parts, place, folder, tell, micro_batches=job.micro_batches, keep_weights=job.keep_weights
+        )
 
         def stop(*_: object) -> None:
             session.stop_requested = True

@@ -1,13 +1,14 @@
 """The folder of one run, as the run writes it.
 
     results/<experiment>/<run_id>/{spec,env,summary}.json, curve.csv, stdout.txt, stderr.txt, and where there is any
-    <table>.csv, artifacts.npz, columns.json, checkpoint.pt
+    <table>.csv, artifacts.npz, weights.safetensors, columns.json, checkpoint.pt
 
 Every file is written under a temporary name and renamed, so that a kill at any moment leaves a whole old file
 or a whole new one. A folder is worked on under a lock, so that several processes can share an experiment.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,7 @@ from bench.record.files import (
     safe_name,
 )
 from bench.record.locks import is_at, lock
-from bench.record.schema import CURVE, SCHEMA
+from bench.record.schema import CURVE, SCHEMA, WEIGHTS
 
 if TYPE_CHECKING:
     from bench.api.artifact import Artifact
@@ -165,6 +166,14 @@ class RunFolder:
 
         if artifacts:
             atomic_write(self.path / "artifacts.npz", to_bytes(artifacts))
+
+    def write_weights(self, state: Mapping[str, Any]) -> str:
+        """Keep what a method has learnt; the file's SHA-256. Raises: MethodError for a state that has no such form."""
+        from bench.record.weights import to_bytes
+
+        data = to_bytes(state, self.run_id)
+        atomic_write(self.path / WEIGHTS, data)
+        return hashlib.sha256(data).hexdigest()
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         checkpoint.save(self.checkpoint, state, self.run_id)

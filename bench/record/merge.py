@@ -21,7 +21,7 @@ from bench.record.locks import busy_since, locked
 from bench.record.reader import is_run, records
 from bench.record.rows import Row, one
 from bench.record.scaling import Point
-from bench.record.schema import CUT
+from bench.record.schema import CUT, WEIGHTS
 from bench.record.searches import Found
 
 MUST_AGREE = ("status", "test_acc", "val_acc", CUT)
@@ -99,7 +99,7 @@ def _row(point: Point) -> str:
 
 
 def _agreed(versions: Sequence[tuple[Path, Row]], keep: Path | None) -> Row:
-    """The one record of a run: what has ended before what has not, the first of several that agree."""
+    """The one record of a run: one that has ended before one that has not, then one with weights, then the first."""
     ended = [(source, row) for source, row in versions if row.summary.get("status") in FINAL]
     if not ended:
         return max((row for _, row in versions), key=lambda row: row.finished_at or 0.0)
@@ -108,7 +108,7 @@ def _agreed(versions: Sequence[tuple[Path, Row]], keep: Path | None) -> Row:
         if not of_kept:
             raise StoreError(_contradiction(ended))
         return of_kept[0]
-    return ended[0][1]
+    return next((row for _, row in ended if WEIGHTS in row.record.names), ended[0][1])
 
 
 def _contradiction(ended: Sequence[tuple[Path, Row]]) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 from bench.api.errors import StoreError
 from bench.record import scaling, searches
 from bench.record.files import SAFE_NAME, atomic_write, csv_bytes, is_link
+from bench.record.packed import LARGEST_PACK
 from bench.record.reader import PACK, Record, records
 from bench.record.results import Results
 from bench.record.scaling import Point
-from bench.record.schema import IDENTITY
+from bench.record.schema import IDENTITY, WEIGHTS, WEIGHTS_SHA256
 from bench.record.searches import Found
 from bench.record.spreadsheet import cell
 
@@ -22,11 +23,12 @@ SUMMARY = "summary.csv"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a ZIP file can name
 
 
-def pack(root: Path, out: Path, *, replace: bool = False) -> None:
+def pack(root: Path, out: Path, *, replace: bool = False, weights: bool = True) -> None:
     """Pack the runs below root, an experiment's folder, into out; with them points of scaling and what a search found.
 
-    replace: also where out holds what root lacks, as another experiment's pack does.
-    Raises: StoreError where a record is corrupt, root holds several experiments, or out holds what would be lost.
+    replace: also where out holds what root lacks, as another experiment's pack does. weights: those kept, too.
+    Raises: StoreError where a record is corrupt, root holds several experiments, out holds what would be lost, or
+    weights are too many for one file.
     """
     if is_link(out) and not out.is_dir():
         raise StoreError(f"{out} is a link that leads to no folder; remove it, or name another folder")
@@ -37,7 +39,7 @@ def pack(root: Path, out: Path, *, replace: bool = False) -> None:
         raise StoreError(f"{root} is not the folder of one experiment; pack each by itself")
     summary = _summary(root) if found else b""
     tried = searches.load(searches.beside(root))
-    packed = _zip(found) if found else b""
+    packed = _zip(found, weights=weights) if found else b""
     if not replace and out != root:
         _refuse_loss(out, {record.run_id for record in found}, points, tried)
     if found:
@@ -67,22 +69,26 @@ def _refuse_loss(out: Path, runs: set[str], points: list[Point], tried: list[Fou
         raise StoreError(f"{beside} holds searches that are not among those to be packed; {mend}")
 
 
-def _zip(found: list[Record]) -> bytes:
-    buffer = io.BytesIO()
+def _zip(found: list[Record], *, weights: bool) -> bytes:
+    buffer, size = io.BytesIO(), 0
     with zipfile.ZipFile(buffer, "w") as file:
         for record in sorted(found, key=lambda record: record.run_id):
             for name in sorted(record.names):
-                data = record.read(name) if _is_kept(name) else None
+                data = record.read(name) if _is_kept(name, weights=weights) else None
                 if data:
                     member = zipfile.ZipInfo(f"{record.run_id}/{name}", EPOCH)
                     member.external_attr = 0o644 << 16
-                    file.writestr(member, data, zipfile.ZIP_DEFLATED, 9)
+                    if (size := size + len(data)) > LARGEST_PACK:
+                        raise StoreError(f"{found[0].folder}: a pack holds 1 GiB at most; pack it with --no-weights")
+                    how = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED  # noise, which packs badly
+                    file.writestr(member, data, how, 9)
     return buffer.getvalue()
 
 
-def _is_kept(name: str) -> bool:
+def _is_kept(name: str, *, weights: bool) -> bool:
     """Neither a lock nor a file half written nor what only a run in hand needs."""
-    return SAFE_NAME.fullmatch(name) is not None and name != "checkpoint.pt"
+    left_out = {"checkpoint.pt"} if weights else {"checkpoint.pt", WEIGHTS}
+    return SAFE_NAME.fullmatch(name) is not None and name not in left_out
 
 
 def _summary(root: Path) -> bytes:
@@ -90,6 +96,6 @@ def _summary(root: Path) -> bytes:
     rows = [row.values for row in Results(root, columns=(), all_sources=True).rows]
     known = [*IDENTITY[:6], "variant", *IDENTITY[6:]]
     present = {key for row in rows for key, value in row.items() if value is not None and value != ""}
-    fields = [*known, *sorted(present.difference(known, ("data_fingerprint",)))]
+    fields = [*known, *sorted(present.difference(known, ("data_fingerprint", WEIGHTS_SHA256)))]
     shown = [{str(cell(name)): cell(value) for name, value in row.items()} for row in rows]
     return csv_bytes([str(cell(field)) for field in fields if field in present], shown)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.api.errors import StoreError
 from bench.record.files import LARGEST, SAFE_NAME, cause, read_regular
+from bench.record.schema import WEIGHTS
 
 LARGEST_PACK = 2**30  # bytes of the file, and of all members together
 MOST_MEMBERS = 1_000_000
@@ -54,7 +55,7 @@ class Pack:
             run_id, _, name = member.filename.partition("/")
             if not (SAFE_NAME.fullmatch(run_id) and SAFE_NAME.fullmatch(name)):
                 raise StoreError(f"{path} is refused: '{member.filename!a}' is no file of a run; {mend}")
-            if member.file_size > LARGEST:
+            if member.file_size > LARGEST and name != WEIGHTS:
                 raise StoreError(f"{path} is refused: '{member.filename}' is too large; {mend}")
             self.names.setdefault(run_id, set()).add(name)
 

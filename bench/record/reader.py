@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bench.api.errors import StoreError
 from bench.record import packed, scaling
-from bench.record.files import LINK, SAFE_NAME, cause, is_link, read_regular
+from bench.record.files import LARGEST, LINK, SAFE_NAME, cause, is_link, read_regular
 from bench.record.locks import busy_since
+from bench.record.schema import WEIGHTS
 from bench.record.searches import TUNING
 
 PACK, PLAN = "records.zip", "plan.json"
@@ -112,7 +113,7 @@ def _of_experiment(folder: Path, problems: list[str] | None) -> list[Record]:
 def _of_folder(path: Path) -> Record:
     def load(name: str) -> bytes:
         try:
-            return read_regular(path / name)
+            return read_regular(path / name, None if name == WEIGHTS else LARGEST)
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {path / name}: {cause(error)}") from error
 

@@ -11,6 +11,9 @@ WORDS = frozenset("run_id experiment method net dataset protocol budget status r
 # stands in the row's variant, which parts tables, figures and `bench compare`, and merged records must agree in it.
 CUT = "oom_micro_batches"
 
+# what a run has learnt (bench run --keep-weights), and the field of its summary that holds the file's SHA-256
+WEIGHTS, WEIGHTS_SHA256 = "weights.safetensors", "weights_sha256"
+
 # what the rows of a run's own tables are known by
 KEY = "run_id method net dataset seed variant".split()
 

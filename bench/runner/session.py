@@ -9,7 +9,7 @@ from bench.api.errors import DataError
 from bench.api.status import Status
 from bench.measure.accuracy import Diverged
 from bench.record.folder import RunFolder
-from bench.record.schema import CUT
+from bench.record.schema import CUT, WEIGHTS_SHA256
 from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
 from bench.runner.cost import Row
 from bench.runner.events import EpochEnded, Resumed, Stepped, Tell
@@ -23,14 +23,22 @@ STOPPED = "stopped on request; the same command continues it"
 class Session:
     """A run that can be asked to stop: set `stop_requested`, from a signal handler say, and it saves and ends.
 
-    micro_batches: parts into which each batch is cut.
+    micro_batches: parts into which each batch is cut. keep_weights: whether to leave what was learnt, in the folder.
     """
 
     def __init__(
-        self, spec: RunSpec, parts: Parts, place: Place, folder: RunFolder, tell: Tell, *, micro_batches: int = 1
+        self,
+        spec: RunSpec,
+        parts: Parts,
+        place: Place,
+        folder: RunFolder,
+        tell: Tell,
+        *,
+        micro_batches: int = 1,
+        keep_weights: bool = False,
     ) -> None:
         self.spec, self.parts, self.place, self.folder, self.tell = spec, parts, place, folder, tell
-        self.micro_batches = micro_batches
+        self.micro_batches, self.keep_weights = micro_batches, keep_weights
         self.stop_requested = False
 
     def go(self) -> dict[str, Any]:
@@ -51,7 +59,9 @@ class Session:
         if reason is not None:
             return {"status": "skipped", "reason": reason}
         with compute.precision(spec.precision, device):
-            made = setup.set_up(spec, parts, task, loaded, device, micro_batches=self.micro_batches)
+            made = setup.set_up(
+                spec, parts, task, loaded, device, micro_batches=self.micro_batches, keep_weights=self.keep_weights
+            )
             run = checkpoint.resumed(made, self.folder)
             if run.state.curve:
                 self.tell(Resumed(list(run.state.curve)))
@@ -78,6 +88,8 @@ class Session:
                 self._close_epoch(run, saver)
             run.best.restore(run.method)
             closing = _closing(run, "ok", None)
+            if self.keep_weights:
+                closing[WEIGHTS_SHA256] = self.folder.write_weights(run.method.state_dict())
             return {**closing, **self._last_look(run)} if self.spec.eval_draws else closing
         except Diverged as reason:
             return _closing(run, "diverged", str(reason))

@@ -17,6 +17,7 @@ from bench.api.task import Task
 from bench.data import Dataset
 from bench.measure.clock import Clock
 from bench.measure.live_peak import alive
+from bench.record import weights
 from bench.runner import compute
 from bench.runner.cost import Row
 from bench.runner.evaluate import EVAL_BATCH
@@ -41,11 +42,19 @@ def task_of(spec: RunSpec, parts: Parts, loaded: Dataset, device: torch.device) 
 
 
 def set_up(
-    spec: RunSpec, parts: Parts, task: Task, loaded: Dataset, device: torch.device, *, micro_batches: int = 1
+    spec: RunSpec,
+    parts: Parts,
+    task: Task,
+    loaded: Dataset,
+    device: torch.device,
+    *,
+    micro_batches: int = 1,
+    keep_weights: bool = False,
 ) -> Training:
     """Everything made and warm; the method is untouched, for a throwaway twin of it has been warmed up and probed.
 
-    micro_batches: parts into which each batch is cut. Raises: Uncuttable where the method cannot learn so.
+    micro_batches: parts into which each batch is cut. keep_weights: whether its state will be kept as weights.
+    Raises: Uncuttable where the method cannot learn so; MethodError for a state that is none.
     """
     train, val, test = (
         data.Batches(split, loaded.mean, loaded.std, device, size)
@@ -73,6 +82,8 @@ def set_up(
         warm_up(lambda: build(seeds_of(spec, device)), spec, task, device, (), (), micro_batches)
     with _apart(device):
         refuse_lost_state(small, few)
+        if keep_weights:
+            weights.check(small()[0].state_dict())
     seeds = seeds_of(spec, device)
     torch.manual_seed(derive(spec.seed, "global"))
     method = build(seeds)

@@ -93,6 +93,9 @@ class Experiment(Compute, Budget):
     variants: dict[str, list[dict[str, Any]]] = Field(
         {}, description="by method: the settings of each of its rows, those of its net as net.KEY"
     )
+    keep_weights: Annotated[bool, HOW] = Field(
+        False, description="keep what each run learnt, for `bench.load(...).method(RUN)`; no part of a run"
+    )
     log: Annotated[list[str], Flag("How to run it", "NAME[:TO],...")] = Field(
         [], description="log to tensorboard, wandb, mlflow, csv or a plugin's listener; no part of a run"
     )
