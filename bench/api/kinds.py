@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 InputKind = Literal["image", "vector", "sequence", "tokens"]
 OutputKind = Literal["classes", "class probabilities", "values", "next token"]
 
+CLASSES: tuple[OutputKind, ...] = ("classes", "class probabilities")
+FLAT: tuple[OutputKind, ...] = (*CLASSES, "values")  # one row of numbers for each example
+ALL: tuple[OutputKind, ...] = (*FLAT, "next token")
+
 AXES: dict[str, int] = {"image": 3, "vector": 1, "sequence": 2, "tokens": 1}
 
 

@@ -5,8 +5,10 @@ The harness owns the loop, the clock, the data and the evaluation. A method is t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -14,6 +16,8 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from bench.api.artifact import Artifact
+from bench.api.errors import MethodError
+from bench.api.kinds import OutputKind
 from bench.api.net import Net
 from bench.api.settings import NoSettings
 from bench.api.spread import IndependentBlocks, WholeGradient
@@ -55,6 +59,8 @@ class Claims:
 class MethodInfo:
     """A method's identity card. `nets` are the nets it runs on, the default first; ANY_NET means all.
 
+    outputs: the kinds of output that it can learn.
+
     control: whether it is no rule of its own but shows what one must beat, as a read-out of random features does.
     """
 
@@ -64,6 +70,7 @@ class MethodInfo:
     paper: str
     claims: Claims
     nets: tuple[str, ...] = ANY_NET
+    outputs: tuple[OutputKind, ...] = ("classes",)
     control: bool = False
 
 
@@ -78,15 +85,20 @@ class Way(NamedTuple):
 class Method(ABC):
     """A learning rule.
 
-    Subclasses set `info` and `Config` and implement `__init__`, `train_step` and `predict`; `net` is the shared net
-    where they train one. expected_failures: checks of the contract that the rule cannot pass, by name, each with the
-    reason; they are shown, never hidden.
+    Subclasses set `info` and `Config` and implement `__init__`, `train_step`, and `predict` where predictions are not
+    those of `net`, the shared net that they train. expected_failures: checks of the contract that the rule cannot pass,
+    by name, each with the reason; they are shown, never hidden.
     """
 
     info: ClassVar[MethodInfo]
     Config: ClassVar[type[BaseModel]] = NoSettings
     expected_failures: ClassVar[Mapping[str, str]] = {}
     net: Net | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "predict" in vars(cls):
+            cls.predict = _in_inference(cls.predict)  # type: ignore[method-assign]
 
     @classmethod
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
@@ -95,7 +107,9 @@ class Method(ABC):
         Asked of every run before the first begins; task.net_settings has the net's defaults too.
         Raises: ConfigError where the settings, each within its bounds, contradict each other or the facts.
         """
-        nets = cls.info.nets
+        nets, kind = cls.info.nets, task.output.kind
+        if kind not in cls.info.outputs:
+            return f"{cls.info.name} learns {', '.join(cls.info.outputs)}, not {kind}"
         if nets != ANY_NET and task.net.name not in nets:
             return f"{cls.info.name} runs on {', '.join(nets)}, not on {task.net.name}"
         return None
@@ -110,13 +124,21 @@ class Method(ABC):
         Returns detached 0-d tensors (at least `loss`); a Python number would be a hidden synchronisation.
         """
 
-    @abstractmethod
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Class scores. Shape: x (B, C, H, W) to (B, n_classes).
+        """The task's output, class scores for instance. Shape: x (B, *input.shape) to (B, *output.shape).
 
-        noise feeds the draws of stochastic inference; without it every draw is at its mean. It is handed to those
-        alone that claim stochastic inference.
+        Called in evaluation mode and without gradients, whoever calls it: modules are in their modes from before
+        afterwards. noise feeds the draws of stochastic inference; without it every draw is at its mean. It is handed to
+        those alone that claim stochastic inference. Default: what the net gives.
         """
+        if self.net is None:
+            raise MethodError(f"{self.info.name} has neither a net nor a predict of its own; set self.net")
+        out: Tensor = self.net(x, noise)
+        return out
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Inside, all modules are in evaluation mode and no gradient is recorded, as in `predict`."""
+        return inference(*self.modules().values(), *([] if self.net is None else [self.net]))
 
     def ways(self) -> Iterable[Way]:
         """Ways to predict in other numbers of steps, for accuracy against steps. Default: none."""
@@ -190,6 +212,39 @@ class Method(ABC):
         for name, value in state.items():
             _restore(getattr(self, name), value)
         return self
+
+
+@contextmanager
+def inference(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the modules are in evaluation mode and no gradient is recorded; afterwards each has its mode of before.
+
+    The modes are set one by one, past any `train` of their own, so that statistics and dropout rest in all of them.
+    """
+    parts = [part for module in modules for part in module.modules()]
+    modes = [part.training for part in parts]
+    try:
+        for part in parts:
+            part.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
+
+
+def _in_inference(predict: Any) -> Any:
+    """predict, in evaluation mode and without gradients."""
+
+    @wraps(predict)
+    def wrapped(self: Method, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        with self.evaluating():
+            out: Tensor = predict(self, x, noise)
+        return out
+
+    return wrapped
+
+
+Method.predict = _in_inference(Method.predict)  # type: ignore[method-assign]
 
 
 def _is_stateful(value: object) -> bool:

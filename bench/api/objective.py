@@ -33,11 +33,15 @@ class Objective(ABC):
         return self.losses(out, y).mean()
 
     def output_gradient(self, out: Tensor, y: Tensor) -> Tensor:
-        """The gradient of each example's loss by its own output, not divided by B. Shape: that of `out`."""
+        """The gradient of each example's loss by its own output, not divided by B. Shape: that of `out`, detached."""
         with torch.enable_grad():
             leaf = out.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.losses(leaf, y).sum(), leaf)
         return gradient
+
+    def loss_gradient(self, out: Tensor, y: Tensor) -> Tensor:
+        """The gradient of `loss` by the output: `output_gradient` over B. Shape: that of `out`."""
+        return self.output_gradient(out, y) / len(y)
 
     @abstractmethod
     def embed(self, y: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     cos_l = <-d_l, grad_l L> / (|d_l| |grad_l L|),    1: steepest descent, 0: at a right angle, below 0: uphill
 
 d_l is the direction of the step before the optimiser reshapes it: minus the gradient estimate handed to a torch
-optimiser, or, where a method moves its weights itself, the movement. L is the cross-entropy of the shared net on the
+optimiser, or, where a method moves its weights itself, the movement. L is the objective of the shared net on the
 same mini-batch with the same weights. A probe takes the step, so that the run under measurement is left as it was.
 """
 
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -20,6 +19,7 @@ from bench.api.column import Value
 from bench.api.instrument import EdgeProbe
 from bench.api.method import Method
 from bench.api.net import Net
+from bench.api.objective import Objective
 from bench.api.seeds import Seeds
 from bench.api.task import Batch, Progress, Task
 from bench.catalog.register import register
@@ -46,7 +46,7 @@ def cosines(twin: Method, task: Task, batch: Batch, progress: Progress) -> dict[
         return {}
     weights = dict(net.named_parameters())
     before = {name: w.detach().clone() for name, w in weights.items()}
-    gradient = _gradient(clean.to(batch.x.device), before, batch)
+    gradient = _gradient(clean.to(batch.x.device), before, batch, task.objective)
     with _estimates(weights) as estimates:
         twin.train_step(batch, progress)
     steps = {name: estimates.get(name, before[name] - w.detach()) for name, w in weights.items()}
@@ -56,11 +56,11 @@ def cosines(twin: Method, task: Task, batch: Batch, progress: Progress) -> dict[
     }
 
 
-def _gradient(net: Net, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+def _gradient(net: Net, weights: Mapping[str, Tensor], batch: Batch, objective: Objective) -> dict[str, Tensor]:
     leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
     with torch.enable_grad():
         scores = torch.func.functional_call(net, leaves, (batch.x,))
-        gradients = torch.autograd.grad(F.cross_entropy(scores, batch.y), list(leaves.values()), allow_unused=True)
+        gradients = torch.autograd.grad(objective.loss(scores, batch.y), list(leaves.values()), allow_unused=True)
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(leaves.items(), gradients, strict=True)}
 
 

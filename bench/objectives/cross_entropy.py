@@ -32,13 +32,16 @@ class CrossEntropy(Objective):
 
     def output_gradient(self, out: Tensor, y: Tensor) -> Tensor:
         """softmax(out) - q"""
-        return out.softmax(dim=1) - self.embed(y)
+        return out.detach().softmax(dim=1) - self.embed(y)
 
     def embed(self, y: Tensor) -> Tensor:
         return F.one_hot(y, self.output.size).float() if hard(y) else y
 
     def project(self, y: Tensor, weight: Tensor) -> Tensor:
-        return weight[y] if hard(y) else super().project(y, weight)
+        if not hard(y):
+            return super().project(y, weight)
+        # unlike weight[y], the gradient of an embedding repeats bit for bit
+        return F.embedding(y, weight.flatten(1)).view(len(y), *weight.shape[1:])
 
     def constant(self, y: Tensor) -> Tensor:
         """Log frequencies; a class that never occurs counts as half an example."""

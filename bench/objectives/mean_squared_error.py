@@ -24,8 +24,11 @@ class MeanSquaredError(Objective):
     def losses(self, out: Tensor, y: Tensor) -> Tensor:
         return (out - self.embed(y)).square().sum(-1) / 2
 
+    def loss(self, out: Tensor, y: Tensor) -> Tensor:
+        return (out - self.embed(y)).square().sum() / (2 * len(out))
+
     def output_gradient(self, out: Tensor, y: Tensor) -> Tensor:
-        return out - self.embed(y)
+        return out.detach() - self.embed(y)
 
     def embed(self, y: Tensor) -> Tensor:
         return y if y.is_floating_point() else F.one_hot(y, self.output.size).float()

@@ -24,7 +24,7 @@ class NextToken(Objective):
 
     def output_gradient(self, out: Tensor, y: Tensor) -> Tensor:
         """(softmax(out) - onehot(y)) / T"""
-        return (out.softmax(dim=-1) - self.embed(y)) / out.shape[-2]
+        return (out.detach().softmax(dim=-1) - self.embed(y)) / out.shape[-2]
 
     def embed(self, y: Tensor) -> Tensor:
         return F.one_hot(y, self.output.size).float()

@@ -80,7 +80,7 @@ def by_steps(run: Training) -> list[Row]:
         run.seeds.for_inference("ways", k)
         batches = itertools.starmap(Batch, zip(*(of.split(EVAL_BATCH) for of in images), strict=True))
         reached: float | None = None  # a sampler that fails in few steps is no failure of the run
-        with suppress(Diverged):
+        with suppress(Diverged), run.method.evaluating():
             reached = judge(_drawing(predict, run), batches, run.task)[run.task.primary.key]
         rows.append({"sampler": sampler, "steps": steps, "accuracy": reached, "n_images": len(images.y)})
     return rows
@@ -101,7 +101,7 @@ def artifacts(run: Training) -> list[Artifact]:
     """What the method leaves for pictures, of a few held-out images."""
     x, y = next(iter(_held_out(run)))
     run.seeds.for_inference("exhibits", 0)
-    with torch.no_grad():
+    with run.method.evaluating():
         return list(run.method.artifacts(Batch(x[:SHOWN_IMAGES], y[:SHOWN_IMAGES]), run.seeds.inference))
 
 

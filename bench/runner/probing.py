@@ -55,9 +55,7 @@ def warm_up(
                 probes, lambda probe: probe.watch(twin, outside), partial(twin.train_step, batch, then)
             )
         twin.prepare_for_eval()
-        prediction = _probed(
-            probes, lambda probe: probe.watch_prediction(twin, seen), torch.no_grad()(lambda: twin.predict(seen))
-        )
+        prediction = _probed(probes, lambda probe: probe.watch_prediction(twin, seen), lambda: twin.predict(seen))
         return Cost(probes, phase_of, steps, prediction)
 
     twin = build()

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from bench.api.kinds import Output
 from bench.api.method import Method
 from bench.api.task import Batch
 from bench.audit import live_memory
+from bench.metrics.accuracy import Accuracy
 from bench.testing.finding import ContractViolation, few, require
 from bench.testing.subject import Subject, training_batch, validation_batch
 
@@ -74,4 +76,6 @@ def _parameters(method: Method) -> dict[str, Tensor]:
 
 
 def _accuracy(scores: Tensor, y: Tensor) -> float:
-    return float((scores.argmax(dim=1) == y).double().mean())
+    metric = Accuracy(Output.classes(scores.shape[1]))
+    metric.add(scores, y)
+    return metric.value()

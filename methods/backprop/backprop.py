@@ -25,5 +25,6 @@ class Backprop(WholeNet):
         family="backprop",
         paper="rumelhart1986learning, loshchilov2019decoupled",
         claims=Claims(reverse_mode="network", forward_passes=1, weight_transport=True, updates_wait_for="later blocks"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = BackpropSettings

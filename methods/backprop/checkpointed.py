@@ -26,5 +26,6 @@ class BackpropCheckpointed(WholeNet):
         family="backprop",
         paper="rumelhart1986learning, chen2016training",
         claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = CheckpointedSettings

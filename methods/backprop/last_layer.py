@@ -28,5 +28,6 @@ class BackpropLastLayer(WholeNet):
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn", "triangle"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = LastLayerSettings

@@ -25,5 +25,6 @@ class BackpropMicroBatch(WholeNet):
         family="backprop",
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="network", forward_passes=4, weight_transport=True, updates_wait_for="later blocks"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = MicroBatchSettings

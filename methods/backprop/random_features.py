@@ -32,6 +32,7 @@ class RandomFeatures(WholeNet):
         paper="rahimi2008random",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = RandomFeaturesSettings
 

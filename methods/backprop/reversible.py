@@ -40,6 +40,7 @@ class BackpropReversible(WholeNet):
         paper="rumelhart1986learning, gomez2017reversible",
         claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"),
         nets=("reversible",),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = BackpropSettings
 

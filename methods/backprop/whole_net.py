@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds, Task
 from bench.api.errors import ConfigError
+from bench.api.method import inference
 from bench.api.spread import WholeGradient
 from bench.nets.layers import ReLUDropout, lend_generator
 
@@ -35,12 +35,12 @@ class BackpropSettings(AdamWSettings):
 
 
 class WholeNet(Method):
-    """A net trained by the gradient of the cross-entropy through all of it, and AdamW."""
+    """A net trained by the gradient of the objective through all of it, and AdamW."""
 
     net: Net
 
     def __init__(self, task: Task, config: BackpropSettings, *, device: torch.device, seeds: Seeds) -> None:
-        self.config, self.parts = config, config.micro_batches
+        self.config, self.parts, self.objective = config, config.micro_batches, task.objective
         self.net = self.build_net(task, config, seeds.init).to(device)
         self.noise = seeds.noise
         lend_generator(self.net, seeds.noise)
@@ -71,7 +71,6 @@ class WholeNet(Method):
         return replace(claims, forward_passes=passes * 2 if again else passes)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        self.net.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = [
             self._learn(x, y, len(y) / len(batch.y))
@@ -94,22 +93,17 @@ class WholeNet(Method):
         for name, value in given.items():
             if value != (usual := BackpropSettings.model_fields[name].default):
                 raise ConfigError(f"{self.info.name}: over workers {name} stays at {usual}, not {value}")
-        return WholeGradient(self.net, self.noise, F.cross_entropy, partial(adamw, config=self.config))
+        return WholeGradient(self.net, self.noise, self.objective.loss, partial(adamw, config=self.config))
 
     def _learn(self, x: Tensor, y: Tensor, share: float) -> Tensor:
         """Add the gradient of share * loss on (x, y); the graph is gone when this returns."""
         with _outputs(self.net.blocks[: len(self.heads)]) as hidden:
-            loss = F.cross_entropy(self.net(x, self.noise), y)
+            loss = self.objective.loss(self.net(x, self.noise), y)
         for head, h in zip(self.heads, hidden, strict=True):
-            loss = loss + self.config.supervision * F.cross_entropy(head(h.flatten(1)), y)
+            loss = loss + self.config.supervision * self.objective.loss(head(h.flatten(1)), y)
         loss = share * loss
         torch.autograd.backward(loss)
         return loss.detach()
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net.eval()(x, noise)
-        return scores
 
     def inert(self) -> Mapping[str, str]:
         inert = {"checkpoint": "it computes the same again, to keep less"}
@@ -131,8 +125,8 @@ def _all_but_the_last_layer(net: Net) -> list[nn.Module]:
 
 def _heads(net: Net, task: Task, device: torch.device) -> nn.ModuleList:
     """A linear head for each hidden block, at zero: it draws nothing, and the net starts as without it."""
-    with torch.no_grad(), _outputs(net.blocks[:-1]) as hidden:
-        net.eval()(task.input.zeros(1, device))
+    with inference(net), _outputs(net.blocks[:-1]) as hidden:
+        net(task.input.zeros(1, device))
     heads = nn.ModuleList(nn.Linear(h.numel(), task.output.size, device="meta").to_empty(device=device) for h in hidden)
     for p in heads.parameters():
         nn.init.zeros_(p)

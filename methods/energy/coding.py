@@ -4,9 +4,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
+
+from bench import Objective, Output
+from bench.objectives.cross_entropy import CrossEntropy
+from bench.objectives.mean_squared_error import MeanSquaredError
 
 from .._shared.bilinear import Gradient
 from .layers import Chain, Memory
@@ -19,6 +22,7 @@ DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], None]] = {
     nn.Tanh: lambda e, mu, out: aten.tanh_backward.grad_input(e, mu, grad_input=out),
 }
 ACTIVATIONS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_}
+ENERGIES: dict[str, type[Objective]] = {"squared-error": MeanSquaredError, "cross-entropy": CrossEntropy}
 
 
 class CodingSettings(BaseModel):
@@ -43,6 +47,7 @@ class Relaxation:
     def __init__(self, chain: Chain, config: CodingSettings, x: Tensor) -> None:
         self.config, self.layers = config, chain.layers
         self.n, L = len(x), len(chain.layers)
+        self.energy = ENERGIES[config.energy](Output.classes(chain.shapes[-1][0]))
         self.activate, self.derive = ACTIVATIONS[chain.activation], DERIVATIVES[chain.activation]
         self.mu, self.d, self.scaled = (Memory(chain.shapes, self.n, x) for _ in range(3))
         self.x, self.v = (Memory(chain.shapes[:-1], self.n, x) for _ in range(2))
@@ -55,7 +60,7 @@ class Relaxation:
         self.pulls = list(zip(deeper, self.d.parts[1:], moved.parts, strict=True))  # of an error on what it moves
 
     def start(self, x: Tensor, y: Tensor, beta: float, *, resting: bool = True) -> None:
-        """The forward pass: states at their predictions, and what the output is to be.
+        """The forward pass: states at their predictions, and what the output is to be, from dense targets y.
 
         beta: with its sign. resting: weights move only after the relaxation.
         """
@@ -70,7 +75,7 @@ class Relaxation:
         self.v.flat.zero_()
         u = self._output()
         self.weight, moved = (1.0, beta) if self.config.nudge == "target" else (beta, 1.0)
-        torch.lerp(u, F.one_hot(y, u.shape[1]).to(u), moved, out=self.h)
+        torch.lerp(u, y.to(u), moved, out=self.h)
         self._errors()
 
     def move(self) -> None:
@@ -108,11 +113,7 @@ class Relaxation:
     def energies(self) -> Tensor:
         """Of each layer, as the mean over the batch. Shape: (L,)."""
         hidden = [(x - mu).square().sum() / (2 * self.n) for x, mu in zip(self.x.parts, self.mu.parts, strict=False)]
-        mu = self.mu.parts[-1]
-        if self.config.energy == "squared-error":
-            output = (self.h - mu).square().sum() / (2 * self.n)
-        else:
-            output = F.cross_entropy(mu, self.h)
+        output = self.energy.loss(self.mu.parts[-1], self.h)
         return torch.stack([*hidden, self.weight * output])
 
     def _output(self) -> Tensor:

@@ -29,7 +29,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -48,6 +47,8 @@ from bench import (
     step_size,
 )
 from bench.api.artifact import Artifact, Lines
+from bench.objectives.cross_entropy import CrossEntropy
+from bench.objectives.mean_squared_error import MeanSquaredError
 
 from .._shared.bilinear import hand_over
 from .._shared.directions import draw
@@ -81,18 +82,22 @@ class EquilibriumPropagation(Method):
         paper="scellier2017equilibrium, ernoult2019updates, laborieux2021scaling",
         claims=Claims(reverse_mode="none", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp",),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = EquilibriumPropagationSettings
     net: Net
 
     @classmethod
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
+        if config.loss == "ce" and task.output.kind == "values":
+            return "loss=ce is of classes; values need loss=mse"
         return super().refuse(task, config, facts) or refuse_flat(task)
 
     def __init__(
         self, task: Task, config: EquilibriumPropagationSettings, *, device: torch.device, seeds: Seeds
     ) -> None:
-        self.config, self.noise, self.n_classes = config, seeds.noise, task.output.size
+        self.config, self.noise = config, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.chain = Chain(self.net, task.input)
         self.net.to(device)
@@ -114,11 +119,11 @@ class EquilibriumPropagation(Method):
     @torch.no_grad()
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, config = batch.x, self.config
-        y = F.one_hot(batch.y, self.n_classes).to(x)
+        y = self.objective.embed(batch.y).to(x)
         relaxation = self._relaxation(x)
         relaxation.start(x)
         relaxation.run(config.free_steps)
-        loss = self._loss(relaxation, batch.y, y)
+        loss = self._loss(relaxation, batch.y)
         beta = torch.full((), config.beta, dtype=x.dtype, device=x.device)
         if config.estimator == "random-sign":
             beta *= draw((1,), x, "rademacher", self.noise)[0]
@@ -135,10 +140,10 @@ class EquilibriumPropagation(Method):
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss}
 
-    def _loss(self, relaxation: Relaxation, labels: Tensor, y: Tensor) -> Tensor:
+    def _loss(self, relaxation: Relaxation, y: Tensor) -> Tensor:
         if self.config.loss == "ce":
-            return F.cross_entropy(relaxation.read(), labels)
-        return (relaxation.s[-1] - y).square().sum() / (2 * len(y))
+            return CrossEntropy(self.objective.output).loss(relaxation.read(), y)
+        return MeanSquaredError(self.objective.output).loss(relaxation.s[-1], y)
 
     def _relaxation(self, x: Tensor) -> Relaxation:
         """With memory for these images; kept from step to step."""
@@ -147,7 +152,6 @@ class EquilibriumPropagation(Method):
             self.relaxation = kept = Relaxation(self.chain, self.config, x)
         return kept
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         relaxation = Relaxation(self.chain, self.config, x)
         relaxation.start(x)
@@ -161,7 +165,7 @@ class EquilibriumPropagation(Method):
     def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterator[Artifact]:
         x, config = shown.x, self.config
         relaxation, energies = Relaxation(self.chain, config, x), list[Tensor]()
-        nudge = F.one_hot(shown.y, self.n_classes).to(x), torch.full_like(x[0, 0, 0, 0], config.beta / 2)
+        nudge = self.objective.embed(shown.y).to(x), torch.full_like(x[0, 0, 0, 0], config.beta / 2)
         relaxation.start(x)
         for t in range(config.free_steps + config.nudged_steps):
             relaxation.run(1, nudge if t >= config.free_steps else None)

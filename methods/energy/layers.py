@@ -20,7 +20,7 @@ from bench import Net, Task
 from bench.api.kinds import Input
 
 from .._shared.bilinear import Gradient, weight_gradient
-from ..local.isolated import output_shapes
+from .._shared.shapes import output_shapes
 from ..target.mirror import Stage, pooled, stages, unpooled
 
 

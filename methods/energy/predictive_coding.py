@@ -39,7 +39,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -80,6 +79,7 @@ class PredictiveCoding(Method):
         "millidge2022predictive, millidge2023backpropagation",
         claims=Claims(reverse_mode="none", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = PredictiveCodingSettings
     net: Net
@@ -90,10 +90,13 @@ class PredictiveCoding(Method):
             raise ConfigError(
                 "predictive-coding: prediction=fixed is of one forward pass; it needs learning=equilibrium"
             )
+        if config.energy == "cross-entropy" and task.output.kind == "values":
+            return "energy=cross-entropy is of classes; values need energy=squared-error"
         return super().refuse(task, config, facts) or refuse_flat(task)
 
     def __init__(self, task: Task, config: PredictiveCodingSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config = config
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.chain = Chain(self.net, task.input)
         self.net.to(device)
@@ -107,15 +110,12 @@ class PredictiveCoding(Method):
 
     @torch.no_grad()
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        x, y = batch
+        x, target = batch.x, self.objective.embed(batch.y)
         relaxation, beta = self._relaxation(x), self._beta(progress.step)
-        relaxation.start(x, y, beta, resting=self.config.learning == "equilibrium")
+        relaxation.start(x, target, beta, resting=self.config.learning == "equilibrium")
         u = relaxation.mu.parts[-1]
-        if self.config.energy == "cross-entropy":
-            loss = F.cross_entropy(u, y)
-        else:
-            loss = (u - F.one_hot(y, u.shape[1])).square().sum() / (2 * len(y))
-        scale = 1 / (beta * len(y))
+        loss = relaxation.energy.loss(u, batch.y)
+        scale = 1 / (beta * len(x))
         for t in range(self.config.steps):
             if self.config.learning == "incremental":
                 hand_over(relaxation.gradient(x, scale))
@@ -144,18 +144,13 @@ class PredictiveCoding(Method):
             self.relaxation = kept = Relaxation(self.chain, self.config, x)
         return kept
 
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
-
     def compile(self) -> None:
         """Nothing: what a step spends its time in are products in given memory."""
 
     @torch.no_grad()
     def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterator[Artifact]:
         relaxation = Relaxation(self.chain, self.config, shown.x)
-        relaxation.start(shown.x, shown.y, self._beta(0))
+        relaxation.start(shown.x, self.objective.embed(shown.y), self._beta(0))
         energies = list[Tensor]()
         for _ in range(self.config.steps):
             relaxation.move()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api.kinds import Input
+from bench.api.method import inference
 from bench.api.net import Net
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -40,26 +41,18 @@ def _cut(block: nn.Module) -> Stage:
     return Stage(nn.Sequential(*layers[:k]), nn.Sequential(*layers[k:]))
 
 
-@torch.no_grad()
 def direct_feedback(stages: list[Stage], inputs: Input, n_outputs: int, init: torch.Generator) -> list[nn.Parameter]:
     """B_l^T for each stage, on the CPU as the net still is. Shape: (n_outputs, *units of stage l)."""
-    h = inputs.zeros(1)
-    feedback = []
-    for stage in stages:
-        h = stage.learn(h)
-        units = h.shape[1:]
-        b = 1 / sqrt(prod(units))
-        B = torch.empty(n_outputs, *units).uniform_(-b, b, generator=init)
-        feedback.append(nn.Parameter(B, requires_grad=False))
-        h = stage.pool(h)
+    h, feedback = inputs.zeros(1), list[nn.Parameter]()
+    with inference(*(part for stage in stages for part in (stage.learn, stage.pool))):
+        for stage in stages:
+            h = stage.learn(h)
+            units = h.shape[1:]
+            b = 1 / sqrt(prod(units))
+            B = torch.empty(n_outputs, *units).uniform_(-b, b, generator=init)
+            feedback.append(nn.Parameter(B, requires_grad=False))
+            h = stage.pool(h)
     return feedback
-
-
-def error(logits: Tensor, y: Tensor) -> Tensor:
-    """e = (softmax - onehot) / N, the gradient of the mean cross-entropy. Shape: (N, C)."""
-    e = logits.detach().softmax(dim=1)
-    e[torch.arange(len(y), device=y.device), y] -= 1
-    return e.div_(len(y))
 
 
 def forward(net: Net, stages: list[Stage], x: Tensor) -> tuple[list[Tensor], Tensor]:

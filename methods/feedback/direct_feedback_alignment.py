@@ -20,14 +20,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
 from .._shared.optimizers import adamw
-from .direct import backward, cut, direct_feedback, error, forward
+from .direct import backward, cut, direct_feedback, forward
 
 
 class DirectFeedbackAlignmentSettings(AdamWSettings):
@@ -45,6 +44,7 @@ class DirectFeedbackAlignment(Method):
         paper="nokland2016direct, frenkel2021learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="the output"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = DirectFeedbackAlignmentSettings
     net: Net
@@ -53,6 +53,7 @@ class DirectFeedbackAlignment(Method):
         self, task: Task, config: DirectFeedbackAlignmentSettings, *, device: torch.device, seeds: Seeds
     ) -> None:
         self.config = config
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
         self.feedback = nn.ParameterList(direct_feedback(self.stages, task.input, task.output.size, seeds.init))
@@ -63,17 +64,12 @@ class DirectFeedbackAlignment(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         hidden, logits = forward(self.net, self.stages, batch.x)
-        e = error(logits, batch.y)
+        e = self.objective.loss_gradient(logits.detach(), batch.y)
         sent = e.sign() / len(e) if self.config.mode == "sdfa" else e
         for _ in backward(hidden, logits, sent, list(self.feedback), e):
             pass
         self.optimizer.step()
-        return {"loss": F.cross_entropy(logits.detach(), batch.y)}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
+        return {"loss": self.objective.loss(logits.detach(), batch.y)}
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.feedback}

@@ -18,14 +18,13 @@ epoch, and Nesterov's for W; B starts as in direct feedback alignment here.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
 from .._shared.optimizers import adamw
-from .direct import backward, cut, direct_feedback, error, forward
+from .direct import backward, cut, direct_feedback, forward
 
 
 class DirectKolenPollackSettings(AdamWSettings):
@@ -46,11 +45,13 @@ class DirectKolenPollack(Method):
         paper="webster2021learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="the output"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = DirectKolenPollackSettings
     net: Net
 
     def __init__(self, task: Task, config: DirectKolenPollackSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
         self.feedback = nn.ParameterList(direct_feedback(self.stages, task.input, task.output.size, seeds.init))
@@ -64,17 +65,12 @@ class DirectKolenPollack(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         hidden, logits = forward(self.net, self.stages, batch.x)
-        e = error(logits, batch.y)
+        e = self.objective.loss_gradient(logits.detach(), batch.y)
         for B, h in backward(hidden, logits, e, list(self.feedback), e):
             # in B's own precision and memory format, which the optimiser takes for granted
             B.grad = torch.empty_like(B).copy_((e.T @ h.flatten(1)).view_as(B))
         self.optimizer.step()
-        return {"loss": F.cross_entropy(logits.detach(), batch.y)}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
+        return {"loss": self.objective.loss(logits.detach(), batch.y)}
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.feedback}

@@ -19,14 +19,13 @@ has tanh; that optimiser.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
 from .._shared.optimizers import adamw
-from .direct import Stage, cut, direct_feedback, error
+from .direct import Stage, cut, direct_feedback
 
 
 @register
@@ -40,11 +39,13 @@ class DRTP(Method):
         paper="frenkel2021learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = AdamWSettings
     net: Net
 
     def __init__(self, task: Task, config: AdamWSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
         self.feedback = nn.ParameterList(direct_feedback(self.stages, task.input, task.output.size, seeds.init))
@@ -56,15 +57,10 @@ class DRTP(Method):
         x, y = batch
         h = x
         for stage, B, optimizer in zip(self.stages, self.feedback, self.optimizers, strict=True):
-            h = _learn(stage, optimizer, h, B[y] / len(y))
+            h = _learn(stage, optimizer, h, self.objective.project(y, B) / len(y))
         logits = self.net.blocks[-1](h)
-        _step(self.output_optimizer, logits, error(logits, y))
-        return {"loss": F.cross_entropy(logits.detach(), y)}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
+        _step(self.output_optimizer, logits, self.objective.loss_gradient(logits.detach(), y))
+        return {"loss": self.objective.loss(logits.detach(), y)}
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.feedback}

@@ -25,7 +25,6 @@ from math import sqrt
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -50,12 +49,14 @@ class FeedbackAlignment(Method):
         paper="lillicrap2016random, liao2016important, moskovitz2018feedback",
         claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = FeedbackAlignmentSettings
     net: Net
 
     def __init__(self, task: Task, config: FeedbackAlignmentSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.noise = config, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device)
         self.layers = sending_layers(self.net)
         self.feedback = lay(self.layers, [_magnitude(layer, config.mode, seeds.init) for layer in self.layers])
@@ -68,7 +69,7 @@ class FeedbackAlignment(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self._refresh()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.net(batch.x), batch.y)
+        loss = self.objective.loss(self.net(batch.x), batch.y)
         torch.autograd.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach()}
@@ -82,11 +83,6 @@ class FeedbackAlignment(Method):
             if self.config.mode == "brsf":
                 B.uniform_(0, bound(layer), generator=self.noise)
             B.copysign_(layer.weight)
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.feedback}

@@ -21,7 +21,6 @@ Deviations from the papers: that optimiser, where they take gradient descent; th
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -49,11 +48,13 @@ class KolenPollack(Method):
         paper="kolen1994backpropagation, akrout2019deep",
         claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = KolenPollackSettings
     net: Net
 
     def __init__(self, task: Task, config: KolenPollackSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device)
         self.layers = sending_layers(self.net)
         self.feedback = lay(self.layers, [uniform(layer, seeds.init) for layer in self.layers])
@@ -61,17 +62,12 @@ class KolenPollack(Method):
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.net(batch.x), batch.y)
+        loss = self.objective.loss(self.net(batch.x), batch.y)
         torch.autograd.backward(loss)
         for layer, B in zip(self.layers, self.feedback, strict=True):
             B.grad = layer.weight.grad  # delta h^T, which no B has changed on its way through this layer
         self.optimizer.step()
         return {"loss": loss.detach()}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.feedback}

@@ -51,12 +51,14 @@ class WeightMirror(Method):
         paper="akrout2019deep",
         claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = WeightMirrorSettings
     net: Net
 
     def __init__(self, task: Task, config: WeightMirrorSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.noise = config, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device)
         self.layers = sending_layers(self.net)
         self.feedback = lay(self.layers, [uniform(layer, seeds.init) for layer in self.layers])
@@ -68,7 +70,7 @@ class WeightMirror(Method):
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.net(batch.x), batch.y)
+        loss = self.objective.loss(self.net(batch.x), batch.y)
         torch.autograd.backward(loss)
         self.optimizer.step()
         if self.phase(progress) == "mirror":
@@ -83,11 +85,6 @@ class WeightMirror(Method):
             W = layer.weight.flatten(1)
             x = torch.randn(M, W.shape[1], generator=self.noise, dtype=W.dtype, device=W.device)
             B.mul_(1 - eta * decay).add_((F.linear(x, W).T @ x).view_as(B), alpha=eta / M)
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.feedback}

@@ -22,11 +22,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Progress, Seeds, Task, register
+from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Objective, Progress, Seeds, Task, register
 from bench.api.net import Net
 
 from .._shared.bilinear import Gradient, hand_over
@@ -52,11 +51,13 @@ class ForwardGradient(Method):
         paper="baydin2022gradients, ren2023scaling",
         claims=Claims(reverse_mode="none", updates_wait_for="later blocks"),
         nets=("mlp", "cnn", "localmixer"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = ForwardGradientSettings
     net: Net
 
     def __init__(self, task: Task, config: ForwardGradientSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device)
         self.config, self.noise = config, seeds.noise
         self.optimizer = adamw(self.net.parameters(), config)
@@ -64,39 +65,34 @@ class ForwardGradient(Method):
     @torch.no_grad()
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         estimate = weight_estimate if self.config.space == "weight" else activity_estimate
-        loss, gradient = estimate(self.net, batch, self.config.k, self.draw)
+        loss, gradient = estimate(self.net, batch, self.config.k, self.draw, objective=self.objective)
         hand_over(gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss}
 
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
-
     def draw(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         return draw(shape, like, self.config.directions, self.noise)
 
 
-def weight_estimate(net: Net, batch: Batch, k: int, draw: Draw) -> tuple[Tensor, Gradient]:
+def weight_estimate(net: Net, batch: Batch, k: int, draw: Draw, *, objective: Objective) -> tuple[Tensor, Gradient]:
     """Mean loss and forward gradient for k directions over the weights."""
     flat, directions = weight_directions(net, k, draw)
     scores, t = forward(net, batch.x, Weights(directions))
-    slopes = torch.einsum("kbc,bc->k", t, cross_entropy_gradient(scores, batch.y)) / len(batch.y)
-    return F.cross_entropy(scores, batch.y), split(slopes @ flat / k, net)
+    slopes = torch.einsum("kbc,bc->k", t, objective.output_gradient(scores, batch.y)) / len(batch.y)
+    return objective.loss(scores, batch.y), split(slopes @ flat / k, net)
 
 
-def activity_estimate(net: Net, batch: Batch, k: int, draw: Draw) -> tuple[Tensor, Gradient]:
+def activity_estimate(net: Net, batch: Batch, k: int, draw: Draw, *, objective: Objective) -> tuple[Tensor, Gradient]:
     """Mean loss and forward gradient for k draws of noise on the activities."""
     space = Activities(k, draw)
     scores, t = forward(net, batch.x, space)
     # one slope per example: the mean over the batch would add the noise of every example to each
-    slopes = torch.einsum("kbc,bc->kb", t, cross_entropy_gradient(scores, batch.y)) / (k * len(batch.y))
+    slopes = torch.einsum("kbc,bc->kb", t, objective.output_gradient(scores, batch.y)) / (k * len(batch.y))
     gradient: Gradient = {}
     for site in space.sites:
         gradient |= site.gradient(torch.einsum("kb,kb...->b...", slopes, site.noise))
-    return F.cross_entropy(scores, batch.y), gradient
+    return objective.loss(scores, batch.y), gradient
 
 
 def weight_directions(module: nn.Module, k: int, draw: Draw) -> tuple[Tensor, Gradient]:
@@ -111,8 +107,3 @@ def split(flat: Tensor, module: nn.Module) -> Gradient:
     parameters = list(module.parameters())
     parts = torch.split(flat, [p.numel() for p in parameters], dim=-1)
     return {p: part.view(*flat.shape[:-1], *p.shape) for p, part in zip(parameters, parts, strict=True)}
-
-
-def cross_entropy_gradient(scores: Tensor, y: Tensor) -> Tensor:
-    """Gradient of each example's cross-entropy by its scores, softmax(scores) - onehot(y). Shape: (B, classes)."""
-    return scores.softmax(dim=1) - F.one_hot(y, scores.shape[1])

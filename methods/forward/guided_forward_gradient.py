@@ -25,11 +25,24 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Progress, Role, Seeds, Task, register
+from bench import (
+    AdamWSettings,
+    Batch,
+    Claims,
+    Facts,
+    Method,
+    MethodInfo,
+    Objective,
+    Progress,
+    Role,
+    Seeds,
+    Task,
+    register,
+)
+from bench.api.method import inference
 from bench.api.net import Net
 from bench.api.seeds import drawn_from
 from bench.nets.localmixer import PatchMean
@@ -37,7 +50,6 @@ from bench.nets.localmixer import PatchMean
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
 from .._shared.optimizers import adamw
 from ..local.heads import HeadSettings, build_head
-from .forward_gradient import cross_entropy_gradient
 from .tangents import Carried, Tangent, push
 
 Space = Literal["activity", "weight"]
@@ -62,6 +74,7 @@ class GuidedForwardGradient(Method):
             reverse_mode="block", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"
         ),  # the error goes back through the head's weights, within a block
         nets=("mlp", "cnn", "localmixer"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = GuidedForwardGradientSettings
     net: Net
@@ -77,6 +90,7 @@ class GuidedForwardGradient(Method):
     def __init__(
         self, task: Task, config: GuidedForwardGradientSettings, *, device: torch.device, seeds: Seeds
     ) -> None:
+        self.objective = task.objective
         net = task.build_net(seeds.init)
         with drawn_from(seeds.init):
             self.heads = _heads(net, task, config).to(device)
@@ -94,23 +108,20 @@ class GuidedForwardGradient(Method):
 
     @torch.no_grad()
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        loss, gradient = estimate(self.net, self.heads, batch, self.config.space)
+        loss, gradient = estimate(self.net, self.heads, batch, self.config.space, objective=self.objective)
         hand_over(gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.heads}
 
 
 @torch.no_grad()
-def estimate(net: Net, heads: nn.ModuleList, batch: Batch, space: Space) -> tuple[Tensor, Gradient]:
+def estimate(
+    net: Net, heads: nn.ModuleList, batch: Batch, space: Space, *, objective: Objective
+) -> tuple[Tensor, Gradient]:
     """Mean loss, and the gradient that each block, each head and the last layer step along."""
     *body, last = net.blocks
     h, t, y = batch.x, None, batch.y
@@ -118,24 +129,24 @@ def estimate(net: Net, heads: nn.ModuleList, batch: Batch, space: Space) -> tupl
     steps = []
     for block, head in zip(body, heads, strict=True):
         guess = _at_weights if space == "weight" else _at_activities
-        h, t, step, of_head = guess(block, head, Batch(h, y), t)
+        h, t, step, of_head = guess(block, head, Batch(h, y), t, objective)
         gradient |= of_head
         steps.append(step)
     scores, t = push(last, h, t, Carried())
-    error = cross_entropy_gradient(scores, y)
+    error = objective.output_gradient(scores, y)
     *before, linear = last if isinstance(last, nn.Sequential) else [last]
     gradient |= weight_gradient(linear, nn.Sequential(*before)(h), error / len(y))
     if t is not None:
         for step, slopes in zip(steps, torch.einsum("kbc,bc->kb", t, error), strict=True):
             gradient |= step(slopes)
-    return F.cross_entropy(scores, y), gradient
+    return objective.loss(scores, y), gradient
 
 
-def _at_activities(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent) -> Guessed:
+def _at_activities(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent, objective: Objective) -> Guessed:
     parameters = list(block.parameters())
     with torch.enable_grad():
         z = block(batch.x)
-        losses = F.cross_entropy(head(z), batch.y, reduction="none")
+        losses = objective.losses(head(z), batch.y)
         v, *of_head = torch.autograd.grad(losses.mean(), [z, *head.parameters()], retain_graph=True)
     v = v * len(v)  # of each example's own loss
     length = _length(v.flatten(1).norm(dim=1))
@@ -150,10 +161,10 @@ def _at_activities(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent) 
     return z.detach(), _joined(carried, own), step, dict(zip(head.parameters(), of_head, strict=True))
 
 
-def _at_weights(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent) -> Guessed:
+def _at_weights(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent, objective: Objective) -> Guessed:
     parameters = list(block.parameters())
     with torch.enable_grad():
-        loss = F.cross_entropy(head(block(batch.x)), batch.y)
+        loss = objective.loss(head(block(batch.x)), batch.y)
         found = torch.autograd.grad(loss, [*parameters, *head.parameters()])
     v, of_head = found[: len(parameters)], found[len(parameters) :]
     length = _length(torch.stack(torch._foreach_norm(v)).norm())
@@ -181,7 +192,7 @@ def _joined(carried: Tangent, own: Tensor) -> Tensor:
 def _heads(net: Net, task: Task, config: HeadSettings) -> nn.ModuleList:
     """A head for each hidden block; of patches it sees the mean."""
     heads, z = nn.ModuleList(), task.input.zeros(1)
-    with torch.no_grad():
+    with inference(net):
         for block in net.blocks[:-1]:
             z = block(z)
             patches = z.dim() == 3

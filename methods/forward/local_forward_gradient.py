@@ -25,17 +25,17 @@ layer: AdamW scales each weight's step by itself, and a tenth only held the read
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import Batch, Claims, Method, MethodInfo, Progress, Role, Seeds, Task, register
+from bench import Batch, Claims, Method, MethodInfo, Objective, Progress, Role, Seeds, Task, register
+from bench.api.method import inference
 from bench.api.net import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
 from .._shared.directions import draw
 from .._shared.optimizers import adamw
-from .forward_gradient import ForwardGradientSettings, cross_entropy_gradient, split, weight_directions
+from .forward_gradient import ForwardGradientSettings, split, weight_directions
 from .tangents import Activities, Draw, Site, Weights, forward
 
 
@@ -50,11 +50,13 @@ class LocalForwardGradient(Method):
         paper="ren2023scaling",
         claims=Claims(reverse_mode="none", updates_wait_for="earlier blocks"),
         nets=("localmixer", "mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = ForwardGradientSettings
     net: Net
 
     def __init__(self, task: Task, config: ForwardGradientSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         net = task.build_net(seeds.init)
         self.heads = _zero_heads(net, task).to(device)
         self.net = net.to(device)
@@ -69,21 +71,18 @@ class LocalForwardGradient(Method):
         z, local = batch.x, []
         for block, head in zip(body, self.heads, strict=True):
             assert isinstance(head, nn.Linear)
-            z, loss, gradient = estimate(block, head, Batch(z, batch.y), self.config.k, self.draw)
+            z, loss, gradient = estimate(
+                block, head, Batch(z, batch.y), self.config.k, self.draw, objective=self.objective
+            )
             hand_over(gradient)
             local.append(loss)
         *before, linear = last if isinstance(last, nn.Sequential) else [last]
         assert isinstance(linear, nn.Linear)
-        loss, _, gradient = readout(linear, nn.Sequential(*before)(z), batch.y)
+        loss, _, gradient = readout(linear, nn.Sequential(*before)(z), batch.y, self.objective)
         hand_over(gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss, "local_loss": torch.stack(local).mean()}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def draw(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         return draw(shape, like, self.config.directions, self.noise)
@@ -93,12 +92,12 @@ class LocalForwardGradient(Method):
 
 
 def weight_estimate(
-    block: nn.Module, head: nn.Linear, batch: Batch, k: int, draw: Draw
+    block: nn.Module, head: nn.Linear, batch: Batch, k: int, draw: Draw, *, objective: Objective
 ) -> tuple[Tensor, Tensor, Gradient]:
     """LG-FG-W for one block and its head: output, loss, gradients. Shape: batch.x is the block's input."""
     flat, directions = weight_directions(block, k, draw)
     z, t = forward(block, batch.x, Weights(directions))
-    loss, error, gradient = readout(head, features(z), batch.y)
+    loss, error, gradient = readout(head, features(z), batch.y, objective)
     per_group = slopes(t, error, head, groups(block)).sum((1, 2)) / k
     gradient |= split(per_group.sum(1) @ flat, block)
     for layer in block.modules():
@@ -110,23 +109,23 @@ def weight_estimate(
 
 
 def activity_estimate(
-    block: nn.Module, head: nn.Linear, batch: Batch, k: int, draw: Draw
+    block: nn.Module, head: nn.Linear, batch: Batch, k: int, draw: Draw, *, objective: Objective
 ) -> tuple[Tensor, Tensor, Gradient]:
     """LG-FG-A for one block and its head: output, loss, gradients. Shape: batch.x is the block's input."""
     space = Activities(k, draw)
     z, t = forward(block, batch.x, space)
-    loss, error, gradient = readout(head, features(z), batch.y)
+    loss, error, gradient = readout(head, features(z), batch.y, objective)
     s = slopes(t, error, head, groups(block)) / k
     for site in space.sites:
         gradient |= site.gradient(_credit(site, s))
     return z, loss, gradient
 
 
-def readout(linear: nn.Linear, h: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Gradient]:
-    """Mean cross-entropy of a linear classifier, its gradient by the scores (B, classes) and by the weights."""
+def readout(linear: nn.Linear, h: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Gradient]:
+    """Mean loss of a linear read-out, its gradient by the scores (B, classes) and by the weights."""
     scores = linear(h)
-    error = cross_entropy_gradient(scores, y) / len(y)
-    return F.cross_entropy(scores, y), error, weight_gradient(linear, h, error)
+    error = objective.loss_gradient(scores, y)
+    return objective.loss(scores, y), error, weight_gradient(linear, h, error)
 
 
 def features(z: Tensor) -> Tensor:
@@ -162,7 +161,7 @@ def _has_patches(z: Tensor) -> bool:
 def _zero_heads(net: Net, task: Task) -> nn.ModuleList:
     """One linear head per block but the last, all zero, without a draw from the global generator."""
     heads, z = nn.ModuleList(), task.input.zeros(1)
-    with torch.no_grad():
+    with inference(net):
         for block in net.blocks[:-1]:
             z = block(z)
             head = nn.Linear(features(z).shape[1], task.output.size, device="meta").to_empty(device="cpu")

@@ -38,7 +38,6 @@ from math import ceil
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -101,6 +100,7 @@ class SoftHebb(Method):
         paper="journe2023hebbian",
         claims=Claims(reverse_mode="layer", forward_passes=4, updates_wait_for="earlier blocks"),
         nets=("triangle", "mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = SoftHebbSettings
     net: Net
@@ -115,6 +115,7 @@ class SoftHebb(Method):
 
     def __init__(self, task: Task, config: SoftHebbSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.image_shape = config, task.input.shape
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         if self.net.name != "triangle":
             for k, block in enumerate(self.net.blocks[:-1]):
@@ -146,12 +147,11 @@ class SoftHebb(Method):
             left = replace(progress, step=progress.step - end, total_steps=progress.total_steps - end)
             fall(self.optimizer, self.config.lr, left, MILESTONES, 0.5)
         self.layers.train(unsupervised)
-        self.readout.train()
         with torch.no_grad():
             # of no part with a single image, whose statistics over a batch are none, where that can be
             parts = batch.x.chunk(max(1, min(self.config.micro_batches, len(batch.y) // 2)) if unsupervised else 1)
             h = torch.cat([self._features(part, unsupervised) for part in parts])
-        return {"loss": descend(F.cross_entropy(self.readout(h), batch.y), self.optimizer)}
+        return {"loss": descend(self.objective.loss(self.readout(h), batch.y), self.optimizer)}
 
     @torch.no_grad()
     def _begin_anew(self) -> None:
@@ -179,11 +179,6 @@ class SoftHebb(Method):
                 g = weight_gradient(weighted, x, y)[weighted.weight]
                 hebbian_step(weighted.weight, g, _of_layer(self.config.eta, k), self.config.power)
         return h
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net.eval()(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.layers if self.config.filters == "random" else nn.ModuleList()}

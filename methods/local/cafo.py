@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
 from .._shared.optimizers import adamw
-from .estimators import EstimatorSettings, claims_of, classified, learn
+from .._shared.shapes import output_shapes
+from .estimators import EstimatorSettings, claims_of, learn, read_out
 from .heads import zero_linear
-from .isolated import output_shapes
 
 
 class CaFoSettings(EstimatorSettings, AdamWSettings):
@@ -53,12 +53,14 @@ class CaFo(Method):
         paper="zhao2025cascaded",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities"),
     )
     Config = CaFoSettings
     net: Net
 
     def __init__(self, task: Task, config: CaFoSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.net, self.noise = config, task.build_net(seeds.init), seeds.noise
+        self.objective = task.objective
         *hidden, readout = self.net.blocks
         self.trunk = nn.ModuleList(hidden).requires_grad_(False)
         shapes = output_shapes(hidden, task.input)
@@ -88,7 +90,7 @@ class CaFo(Method):
         losses = []
         for k, (block, classifier) in enumerate(zip(self.trunk, self.classifiers, strict=True)):
             h = block(h)
-            judged = partial(classified, classifier, h, y)
+            judged = partial(read_out, classifier, self.objective, h, y)
             if self.config.fit == "ce":
                 loss, _ = learn(judged, classifier, self.optimizers[k], self.config, self.noise)
             else:
@@ -104,7 +106,7 @@ class CaFo(Method):
         rows = F.pad(h.flatten(1).to(self.hh[k].dtype), (0, 1), value=1.0)
         with torch.autocast(rows.device.type, enabled=False):  # sums of thousands of images want all digits
             self.hh[k].addmm_(rows.T, rows)
-            self.hy[k].addmm_(rows.T, F.one_hot(y, self.hy[k].shape[1]).to(rows.dtype))
+            self.hy[k].addmm_(rows.T, self.objective.embed(y).to(rows.dtype))
 
     @torch.no_grad()
     def prepare_for_eval(self) -> None:
@@ -119,7 +121,6 @@ class CaFo(Method):
             layer.weight.copy_(U[:-1].T)
             layer.bias.copy_(U[-1])
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         h, votes = x, list[Tensor]()
         for block, classifier in zip(self.trunk, self.classifiers, strict=True):

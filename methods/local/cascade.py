@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -48,12 +47,14 @@ class Cascade(Method):
         paper="zhang2021train",
         claims=Claims(reverse_mode="network", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = CascadeSettings
     net: Net
 
     def __init__(self, task: Task, config: CascadeSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.task, self.init = task, seeds.init
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device)
         sizes = [len(group) for group in groups(list(self.net.blocks), config.stages or len(self.net.blocks))]
         self.learning = [sum(sizes[:k]) for k in range(len(sizes), 0, -1)]  # blocks from below, in each stage
@@ -80,7 +81,7 @@ class Cascade(Method):
         if stage > int(self.stage):
             self.stage.fill_(stage)
             self._begin_anew(self.learning[stage])
-        loss = F.cross_entropy(self.net(batch.x), batch.y)
+        loss = self.objective.loss(self.net(batch.x), batch.y)
         torch.autograd.backward(loss, inputs=list(learning.parameters()))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -91,8 +92,3 @@ class Cascade(Method):
         drawn = self.task.build_net(self.init)
         self.net.blocks[:n].load_state_dict(drawn.blocks[:n].state_dict())
         self.optimizer.state.clear()
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores

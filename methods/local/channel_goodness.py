@@ -34,11 +34,26 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
+from bench import (
+    AdamWSettings,
+    Batch,
+    Claims,
+    Facts,
+    Method,
+    MethodInfo,
+    Net,
+    Output,
+    Progress,
+    Role,
+    Seeds,
+    Task,
+    register,
+)
+from bench.objectives.cross_entropy import CrossEntropy
 
 from .._shared.optimizers import adamw
-from .estimators import EstimatorSettings, claims_of, classified, learn
-from .isolated import output_shapes
+from .._shared.shapes import output_shapes
+from .estimators import EstimatorSettings, claims_of, learn, read_out
 
 EPS = 1e-5  # beside a variance
 
@@ -62,8 +77,9 @@ class Groups(nn.Module):
         super().__init__()
         self.n_classes, self.share = n_classes, -(-n_classes // n_channels)
         n_groups = -(-n_classes // self.share)
+        self.objective = CrossEntropy(Output.classes(n_groups))
         member = torch.arange(n_channels) * n_groups // n_channels
-        mean = F.one_hot(member, n_groups).float()
+        mean = torch.eye(n_groups)[member]
         self.register_buffer("member", member, persistent=False)
         self.register_buffer("mean", mean / mean.sum(0), persistent=False)
 
@@ -72,7 +88,7 @@ class Groups(nn.Module):
         return h.reshape(*h.shape[:2], -1).mean(2) @ self.mean
 
     def loss(self, G: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(G, y // self.share)
+        return self.objective.loss(G, y // self.share)
 
     def scores(self, G: Tensor) -> Tensor:
         """Shape: (B, groups) to (B, classes)."""
@@ -119,6 +135,7 @@ class ChannelGoodness(Method):
 
     def __init__(self, task: Task, config: ChannelGoodnessSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.deeper, self.noise = config, config.form == "deeper-forward", seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         hidden = list(self.net.blocks[:-1])
         self.classifier: nn.Module = self.net.blocks[-1]
@@ -142,7 +159,6 @@ class ChannelGoodness(Method):
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         x, y = batch
-        self.layers.train()
         h, losses = self._images(x), list[Tensor]()
         for layer, groups, optimizer in zip(self.layers, self.groups, self.optimizers, strict=False):
             loss, h = learn(partial(self._judged, layer, groups, h, y), layer, optimizer, self.config, self.noise)
@@ -150,8 +166,8 @@ class ChannelGoodness(Method):
             h = self._handed_on(groups, h)
         local = torch.stack(losses).mean()
         if self.config.predict_by == "classifier":
-            objective = partial(classified, self.classifier, h, y)
-            losses += learn(objective, self.classifier, self.optimizers[-1], self.config, self.noise)[:1]
+            closure = partial(read_out, self.classifier, self.objective, h, y)
+            losses += learn(closure, self.classifier, self.optimizers[-1], self.config, self.noise)[:1]
         return {"loss": losses[-1], "local_loss": local}
 
     def _judged(self, layer: nn.Module, groups: Groups, h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,9 +185,7 @@ class ChannelGoodness(Method):
         """What the next layer sees."""
         return groups.normalised(h) if self.deeper else h
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        self.layers.eval()
         h, scores = self._images(x), list[Tensor]()
         for layer, groups in zip(self.layers, self.groups, strict=True):
             h = layer(h)

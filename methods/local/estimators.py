@@ -20,21 +20,20 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from bench import Claims
+from bench import Claims, Objective
 
 from .._shared.bilinear import Gradient, hand_over
 from .._shared.directions import Directions, draw
 from ..forward.forward_gradient import split, weight_directions
 from ..forward.tangents import Draw
 
-Objective = Callable[[], tuple[Tensor, Tensor]]  # the loss, and the output that the next module is given
+Closure = Callable[[], tuple[Tensor, Tensor]]  # the loss, and the output that the next module is given
 
 
 class EstimatorSettings(BaseModel):
@@ -46,28 +45,28 @@ class EstimatorSettings(BaseModel):
 
 
 def learn(
-    objective: Objective, weights: nn.Module, optimizer: Optimizer, config: EstimatorSettings, noise: torch.Generator
+    closure: Closure, weights: nn.Module, optimizer: Optimizer, config: EstimatorSettings, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimiser down the loss. Returns loss and output as they were before it, detached.
 
     Graph and gradients are freed before this returns, as by `descend`.
     """
-    loss, output = add_gradient(objective, weights, config, noise)
+    loss, output = add_gradient(closure, weights, config, noise)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, output
 
 
 def add_gradient(
-    objective: Objective, weights: nn.Module, config: EstimatorSettings, noise: torch.Generator
+    closure: Closure, weights: nn.Module, config: EstimatorSettings, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Add the loss's gradient, or its estimate, to that of the weights. Returns loss and output, detached."""
     if config.gradient == "backprop":
-        loss, output = objective()
+        loss, output = closure()
         torch.autograd.backward(loss)
         return loss.detach(), output.detach()
     loss, output, gradient = estimate(
-        objective, weights, config, lambda shape, like: draw(shape, like, config.directions, noise)
+        closure, weights, config, lambda shape, like: draw(shape, like, config.directions, noise)
     )
     for p, g in gradient.items():
         if p.grad is None:
@@ -77,10 +76,10 @@ def add_gradient(
     return loss, output
 
 
-def classified(classifier: nn.Module, h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The objective of a read-out: cross-entropy of its scores, and the scores."""
-    scores: Tensor = classifier(h)
-    return F.cross_entropy(scores, y), scores
+def read_out(readout: nn.Module, objective: Objective, h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The closure of a read-out: the objective of its output, and the output."""
+    out: Tensor = readout(h)
+    return objective.loss(out, y), out
 
 
 def claims_of(claims: Claims, config: EstimatorSettings) -> Claims:
@@ -92,17 +91,17 @@ def claims_of(claims: Claims, config: EstimatorSettings) -> Claims:
 
 @torch.no_grad()
 def estimate(
-    objective: Objective, weights: nn.Module, config: EstimatorSettings, draw: Draw
+    closure: Closure, weights: nn.Module, config: EstimatorSettings, draw: Draw
 ) -> tuple[Tensor, Tensor, Gradient]:
     """The loss, the output, and the estimate of the loss's gradient by each weight."""
     flat, parts = weight_directions(weights, 1, draw)
     direction = {name: parts[p].squeeze(0) for name, p in weights.named_parameters()}
-    of = _Objective(objective, weights)
+    of = _Closure(closure, weights)
     loss, output, slope = _slope(of, direction) if config.gradient == "jvp" else _answer(of, direction, config.eps)
     return loss, output, split(slope * flat.squeeze(0), weights)
 
 
-def _slope(of: "_Objective", direction: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _slope(of: "_Closure", direction: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     with forward_ad.dual_level():
         duals = {name: forward_ad.make_dual(p.detach(), direction[name]) for name, p in of.weights.named_parameters()}
         loss, output = (forward_ad.unpack_dual(dual) for dual in of.at(duals))
@@ -110,22 +109,22 @@ def _slope(of: "_Objective", direction: dict[str, Tensor]) -> tuple[Tensor, Tens
         return loss.primal, output.primal, loss.tangent
 
 
-def _answer(of: "_Objective", direction: dict[str, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _answer(of: "_Closure", direction: dict[str, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     weights = dict(of.weights.named_parameters())
     above, output = of.at({name: p.add(direction[name], alpha=eps) for name, p in weights.items()})
     below, other = of.at({name: p.sub(direction[name], alpha=eps) for name, p in weights.items()})
     return (above + below) / 2, (output + other) / 2, (above - below) / (2 * eps)
 
 
-class _Objective(nn.Module):
-    """An objective as a function of the weights in it."""
+class _Closure(nn.Module):
+    """A closure as a function of the weights in it."""
 
-    def __init__(self, objective: Objective, weights: nn.Module) -> None:
+    def __init__(self, closure: Closure, weights: nn.Module) -> None:
         super().__init__()
-        self.objective, self.weights = objective, weights
+        self.closure, self.weights = closure, weights
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        return self.objective()
+        return self.closure()
 
     def at(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = functional_call(self, {f"weights.{n}": v for n, v in values.items()}, ())

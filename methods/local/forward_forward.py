@@ -39,10 +39,10 @@ from torch.optim import SGD
 from bench import Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
 
-from .estimators import EstimatorSettings, claims_of, classified, learn
+from .._shared.shapes import output_shapes
+from .estimators import EstimatorSettings, claims_of, learn, read_out
 from .goodness import MOMENTUM, RECIPES, Negatives, wrong_labels
 from .heads import zero_linear
-from .isolated import output_shapes
 
 MOST_UNITS = 2**20  # of a layer, over a batch: larger tensors cost more in page faults than in work (cnn: 2x the time)
 
@@ -109,6 +109,7 @@ class ForwardForward(Method):
 
     def __init__(self, task: Task, config: ForwardForwardSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.recipe, self.C, self.noise = config, RECIPES[config.recipe], task.output.size, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.layers = nn.ModuleList(self.recipe.layer(block) for block in self.net.blocks[:-1])
         if config.start == "recipe":
@@ -151,13 +152,13 @@ class ForwardForward(Method):
         self._cool(rest / progress.total_steps)
         found, scores = dict[str, Tensor](), None
         for head, of_head in zip(self.heads, self.head_optimizers, strict=True):
-            objective = partial(classified, head, self._features(x), y)
-            found["loss"], scores = learn(objective, head, of_head, self.config, self.noise)
+            closure = partial(read_out, head, self.objective, self._features(x), y)
+            found["loss"], scores = learn(closure, head, of_head, self.config, self.noise)
         if scores is None and self.config.negatives == "hard":
             scores = self.predict(x)
         with torch.no_grad():
             labels = torch.cat([y, wrong_labels(self.config.negatives, y, self.C, self.noise, scores)])
-            h = self._written(x, F.one_hot(labels, self.C))
+            h = self._written(x, self.objective.embed(labels))
         losses = []
         for k, (layer, optimizer) in enumerate(zip(self.layers, self.optimizers, strict=True)):
             given = self.recipe.norm(h)
@@ -224,7 +225,6 @@ class ForwardForward(Method):
         neutral = self._written(x, x.new_full((len(x), self.C), 1 / self.C))
         return torch.cat([self.recipe.norm(h).flatten(1) for h in self._activities(neutral)], dim=1)
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         for head in self.heads:
             scores: Tensor = head(self._features(x))

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
@@ -126,5 +125,5 @@ def wrong_labels(kind: Negatives, y: Tensor, C: int, noise: torch.Generator, sco
     assert scores is not None
     # a categorical draw as the largest of Gumbel variables: multinomial would stop a run that diverges
     gumbel = -torch.empty_like(scores).exponential_(generator=noise).log()
-    chosen: Tensor = (scores.nan_to_num() + gumbel).masked_fill(F.one_hot(y, C).bool(), -torch.inf).argmax(1)
+    chosen: Tensor = (scores.nan_to_num() + gumbel).scatter(1, y.unsqueeze(1), -torch.inf).argmax(1)
     return chosen

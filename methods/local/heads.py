@@ -10,13 +10,12 @@ module begins to learn with the second step.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, Field
 from torch import nn
 
-Shape = Sequence[int]  # of one example: (n,) or (C, H, W)
+from .._shared.shapes import Shape
 
 
 class HeadSettings(BaseModel):

@@ -2,8 +2,8 @@
 
     h_k = f_k(h_{k-1}),    theta_k steps down grad L_k(h_k, y),    h_{k-1} a constant to module k
 
-f_k are consecutive blocks of the net. The last module ends in the net's classifier, and its loss is the cross-entropy
-of the net's scores; those before it are judged by targets with weights of their own, which step with theirs.
+f_k are consecutive blocks of the net. The last module ends in the net's output, and its loss is the task's
+objective; those before it are judged by targets with weights of their own, which step with theirs.
 Module k takes its step, and its graph is freed, before module k + 1 is given the output from before that step: no layer
 is evaluated twice, and what is kept for the way back is the largest module's.
 
@@ -20,16 +20,13 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds
-from bench.api.kinds import Input
+from bench import AdamWSettings, Batch, Claims, Method, Net, Objective, Progress, Role, Seeds
 
 from .._shared.optimizers import adamw
 from .estimators import EstimatorSettings, claims_of, learn
-from .heads import Shape
 
 MILESTONES = (0.5, 0.75, 0.89, 0.94)  # of training, in the code of Nokland and Eidnes
 
@@ -55,22 +52,26 @@ class Module:
         return self.target(output, y), output
 
 
-class Scores(nn.Module):
-    """The target of the last module, whose output is scores already: cross-entropy."""
+class Output(nn.Module):
+    """The target of the last module, whose output is the net's already."""
 
-    def forward(self, scores: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(scores, y)
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, out: Tensor, y: Tensor) -> Tensor:
+        return self.objective.loss(out, y)
 
 
 class Prediction(nn.Module):
-    """The target `pred`: cross-entropy of a head's scores."""
+    """The target `pred`: the objective of a head's output."""
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: nn.Module, objective: Objective) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.objective = head, objective
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(self.head(h), y)
+        return self.objective.loss(self.head(h), y)
 
 
 class Isolated(Method):
@@ -83,6 +84,7 @@ class Isolated(Method):
         net: Net,
         bodies: Sequence[nn.Sequential],
         targets: Iterable[nn.Module],
+        objective: Objective,
         config: Any,
         *,
         device: torch.device,
@@ -93,7 +95,7 @@ class Isolated(Method):
         self.noise = seeds.noise
         self.isolated = [
             Module(body, target, nn.ModuleList([body, target]))
-            for body, target in zip(bodies, [*self.targets, Scores()], strict=True)
+            for body, target in zip(bodies, [*self.targets, Output(objective)], strict=True)
         ]
         self.optimizers = [adamw(module.weights.parameters(), config) for module in self.isolated]
 
@@ -136,11 +138,6 @@ class Isolated(Method):
             group["lr"] = self.config.lr * self.config.decay ** sum(done >= m for m in MILESTONES)
         return learn(partial(module, h, y), module.weights, optimizer, self.config, self.noise)
 
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
-
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.targets}
 
@@ -161,13 +158,3 @@ def hidden_bodies(net: Net) -> list[nn.Sequential]:
     """Each hidden block by itself, the last one with the classifier behind it."""
     *hidden, classifier = net.blocks
     return [nn.Sequential(block) for block in hidden[:-1]] + [nn.Sequential(*hidden[-1:], classifier)]
-
-
-@torch.no_grad()
-def output_shapes(bodies: Iterable[nn.Module], inputs: Input) -> list[Shape]:
-    """What each of the bodies, one behind the other, gives for an image."""
-    h, shapes = inputs.zeros(1), list[Shape]()
-    for body in bodies:
-        h = body(h)
-        shapes.append(tuple(h.shape[1:]))
-    return shapes

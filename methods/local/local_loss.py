@@ -31,8 +31,9 @@ from bench import Claims, Facts, MethodInfo, Seeds, Task, register
 from bench.api.errors import ConfigError
 from bench.api.seeds import drawn_from
 
-from .heads import HeadSettings, Shape, build_head
-from .isolated import Isolated, IsolatedSettings, Prediction, groups, output_shapes
+from .._shared.shapes import Shape, output_shapes
+from .heads import HeadSettings, build_head
+from .isolated import Isolated, IsolatedSettings, Prediction, groups
 
 
 class LocalLossSettings(IsolatedSettings, HeadSettings):
@@ -58,6 +59,7 @@ class LocalLoss(Isolated):
         paper="nokland2019training, belilovsky2019greedy, belilovsky2020decoupled",
         claims=Claims(reverse_mode="block", weight_transport=True, updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = LocalLossSettings
 
@@ -67,8 +69,8 @@ class LocalLoss(Isolated):
         bodies = groups(blocks, config.modules or len(blocks))
         shapes = output_shapes(bodies, task.input)
         with drawn_from(seeds.init):
-            targets = [build_target(shape, task.output.size, config) for shape in shapes[:-1]]
-        super().__init__(net, bodies, targets, config, device=device, seeds=seeds)
+            targets = [build_target(shape, task, config) for shape in shapes[:-1]]
+        super().__init__(net, bodies, targets, task.objective, config, device=device, seeds=seeds)
 
     @classmethod
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
@@ -77,6 +79,8 @@ class LocalLoss(Isolated):
         blocks = task.net_config.depth + 1
         if config.modules is not None and config.modules > blocks:
             raise ConfigError(f"local-loss: modules={config.modules}, but the net has {blocks} blocks")
+        if config.loss != "pred" and task.output.kind != "classes":
+            return f"loss={config.loss} compares the classes of examples, and {task.name} has {task.output.kind}"
         if config.head == "conv" and task.net.name == "mlp":
             return "head=conv needs outputs with space in them, which an mlp has not"
         return None
@@ -85,13 +89,13 @@ class LocalLoss(Isolated):
         return {"pool": "vectors have no space to pool over"} if self.net.name == "mlp" else {}
 
 
-def build_target(shape: Shape, n_classes: int, config: LocalLossSettings) -> nn.Module:
+def build_target(shape: Shape, task: Task, config: LocalLossSettings) -> nn.Module:
     """What judges outputs of this shape."""
-    if config.loss == "pred":
-        return Prediction(build_head(shape, n_classes, config))
+    n_outputs = task.output.size
     if config.loss == "sim":
-        return Similarity(shape, n_classes)
-    return PredSim(Prediction(build_head(shape, n_classes, config)), Similarity(shape, n_classes), config.beta)
+        return Similarity(shape, n_outputs)
+    prediction = Prediction(build_head(shape, n_outputs, config), task.objective)
+    return prediction if config.loss == "pred" else PredSim(prediction, Similarity(shape, n_outputs), config.beta)
 
 
 class Similarity(nn.Module):

@@ -39,9 +39,8 @@ from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, 
 from bench.api.seeds import drawn_from
 
 from .._shared.optimizers import adamw
-from .estimators import EstimatorSettings, add_gradient, claims_of, classified, learn
-from .heads import Shape
-from .isolated import output_shapes
+from .._shared.shapes import Shape, output_shapes
+from .estimators import EstimatorSettings, add_gradient, claims_of, learn, read_out
 
 
 class ViewSettings(AdamWSettings):
@@ -93,12 +92,14 @@ class LoCo(Method):
         paper="xiong2020loco, chen2020simple",
         claims=Claims(reverse_mode="block", weight_transport=True),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = LoCoSettings
     net: Net
 
     def __init__(self, task: Task, config: LoCoSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.noise = config, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         *hidden, self.readout = self.net.blocks
         pairs = [hidden[k : k + 2] for k in range(max(len(hidden) - 1, 1))]
@@ -135,19 +136,14 @@ class LoCo(Method):
         losses = []
         for stage, optimizer in zip(self.stages, self.optimizers, strict=False):
             # adds to what the stage before sent to the shared block
-            objective = partial(stage, h, self.config.temperature)
-            loss, h = add_gradient(objective, stage.weights, self.config, self.noise)
+            closure = partial(stage, h, self.config.temperature)
+            loss, h = add_gradient(closure, stage.weights, self.config, self.noise)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss)
-        objective = partial(classified, self.readout, h, y.repeat(2))
-        readout_loss, _ = learn(objective, self.readout, self.optimizers[-1], self.config, self.noise)
+        closure = partial(read_out, self.readout, self.objective, h, y.repeat(2))
+        readout_loss, _ = learn(closure, self.readout, self.optimizers[-1], self.config, self.noise)
         return {"loss": readout_loss, "local_loss": torch.stack(losses).mean()}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.heads}

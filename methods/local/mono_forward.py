@@ -15,16 +15,17 @@ Deviations from the paper: that bias; the step is AdamW's, as backprop's here.
 
 from collections.abc import Mapping
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import Claims, MethodInfo, Role, Seeds, Task, register
+from bench import Claims, Facts, MethodInfo, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
 
-from .isolated import Isolated, IsolatedSettings, Prediction, hidden_bodies, output_shapes
+from .._shared.shapes import output_shapes
+from .isolated import Isolated, IsolatedSettings, Prediction, hidden_bodies
 
 
 class MonoForwardSettings(IsolatedSettings):
@@ -42,20 +43,28 @@ class MonoForward(Isolated):
         paper="gong2025mono",
         claims=Claims(reverse_mode="block", weight_transport=True, updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = MonoForwardSettings
+
+    @classmethod
+    def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
+        if config.predict_by == "sum" and task.output.kind == "values":
+            return "predict_by=sum adds up scores of classes; values need predict_by=last"
+        return super().refuse(task, config, facts)
 
     def __init__(self, task: Task, config: MonoForwardSettings, *, device: torch.device, seeds: Seeds) -> None:
         net = task.build_net(seeds.init)
         bodies = hidden_bodies(net)
         with drawn_from(seeds.init):
             targets = [
-                Prediction(nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), task.output.size, bias=False)))
+                Prediction(
+                    nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), task.output.size, bias=False)), task.objective
+                )
                 for shape in output_shapes(bodies, task.input)[:-1]
             ]
-        super().__init__(net, bodies, targets, config, device=device, seeds=seeds)
+        super().__init__(net, bodies, targets, task.objective, config, device=device, seeds=seeds)
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         if self.config.predict_by == "last":
             return super().predict(x)

@@ -26,7 +26,6 @@ from math import prod
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -34,7 +33,8 @@ from bench import AdamSettings, Batch, Claims, Method, MethodInfo, Net, Progress
 
 from .._shared.optimizers import adam
 from .._shared.schedule import fall
-from .estimators import EstimatorSettings, claims_of, classified, learn
+from .._shared.shapes import output_shapes
+from .estimators import EstimatorSettings, claims_of, learn, read_out
 
 
 class SigPropSettings(EstimatorSettings, AdamSettings):
@@ -74,10 +74,10 @@ class SigProp(Method):
 
     def __init__(self, task: Task, config: SigPropSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.n_classes, self.noise = config, task.output.size, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         *self.hidden, self.output = self.net.blocks
-        with torch.no_grad():
-            units = self.net.blocks[0](task.input.zeros(1)).shape[1:]
+        (units,) = output_shapes(self.net.blocks[:1], task.input)
         self.context = Context(task.output.size, tuple(units), seeds.init)
         self.net.to(device)
         self.context.to(device)
@@ -93,15 +93,15 @@ class SigProp(Method):
         x, y = batch
         for optimizer in self.optimizers:
             fall(optimizer, self.config.lr, progress, at=(0.5, 0.75, 0.875, 0.9375), factor=0.25)
-        counts = F.one_hot(y, self.n_classes).sum(0)
+        counts = self.objective.embed(y).sum(0)
         rows = x  # behind the first block followed by those of the contexts
         for k, optimizer in enumerate(self.optimizers[: len(self.hidden)]):
             by_label = k == 0 or self.config.target == "label"
             nearest = y if by_label else nearest_context(rows[len(y) :], counts)[y]
-            objective = partial(self._judged, k, rows, nearest, counts)
-            _, rows = learn(objective, self.weights[k], optimizer, self.config, self.noise)
-        objective = partial(classified, self.output, rows[: len(y)], y)
-        loss, _ = learn(objective, self.output, self.optimizers[-1], self.config, self.noise)
+            closure = partial(self._judged, k, rows, nearest, counts)
+            _, rows = learn(closure, self.weights[k], optimizer, self.config, self.noise)
+        closure = partial(read_out, self.output, self.objective, rows[: len(y)], y)
+        loss, _ = learn(closure, self.output, self.optimizers[-1], self.config, self.noise)
         return {"loss": loss}
 
     def _judged(self, k: int, rows: Tensor, nearest: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,11 +110,6 @@ class SigProp(Method):
             rows = torch.cat([rows, self.context()])
         h, t = rows.split([len(nearest), self.n_classes])
         return similarity_loss(h, t, nearest, counts), rows
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def inert(self) -> Mapping[str, str]:
         return {"target": "until contexts have moved for long, the nearest one is that of the same class"}

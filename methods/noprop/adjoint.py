@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torchdiffeq import odeint_adjoint
@@ -49,6 +48,7 @@ class Adjoint(Method):
         paper="chen2018neural, li2025noprop",
         claims=Claims(reverse_mode="network", weight_transport=True, stochastic_inference=True),
         nets=("denoiser-ct",),
+        outputs=("classes", "class probabilities"),
     )
     Config = AdjointSettings
     net: DenoiserCT
@@ -63,7 +63,7 @@ class Adjoint(Method):
         net = task.build_net(seeds.init).to(device)
         assert isinstance(net, DenoiserCT)
         self.net, self.config = net, config
-        self.noise = seeds.noise
+        self.noise, self.objective = seeds.noise, task.objective
         lend_generator(net, seeds.noise)
         self.optimizer = adamw(net.parameters(), config)
 
@@ -72,8 +72,7 @@ class Adjoint(Method):
         return replace(self.info.claims, forward_passes=passes, inference_passes=self.net.T)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        self.net.train()
-        loss = F.cross_entropy(self.net.labels.scores(self._arrive(batch.x)), batch.y)
+        loss = self.objective.loss(self.net.labels.scores(self._arrive(batch.x)), batch.y)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -107,8 +106,3 @@ class Adjoint(Method):
         """The parameters that act in every step."""
         net = self.net.denoiser
         return [p for part in (net.label, net.from_label, net.time, net.from_time, net.head) for p in part.parameters()]
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net.eval()(x, noise)
-        return scores

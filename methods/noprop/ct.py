@@ -21,7 +21,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -59,6 +58,7 @@ class NoPropCT(Method):
         paper="li2025noprop",
         claims=Claims(reverse_mode="network", weight_transport=True, stochastic_inference=True),
         nets=("denoiser-ct",),
+        outputs=("classes", "class probabilities"),
     )
     Config = NoPropCTSettings
     net: DenoiserCT
@@ -70,7 +70,7 @@ class NoPropCT(Method):
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=seeds.init)))
             schedule = (LearnedSchedule if config.schedule == "learned" else Schedule)(config.end)
         self.net, self.schedule, self.config = net.to(device), schedule.to(device), config
-        self.noise = seeds.noise
+        self.noise, self.objective = seeds.noise, task.objective
         lend_generator(net, seeds.noise)
         self.optimizer = adam([*net.parameters(), *schedule.parameters()], config)
 
@@ -79,15 +79,14 @@ class NoPropCT(Method):
         return replace(self.info.claims, inference_passes=passes)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        self.net.train()
         labels = self.net.labels
-        u = F.embedding(batch.y, labels.weight)
+        u = self.objective.project(batch.y, labels.weight)
         t = torch.rand(len(u), generator=self.noise, device=u.device)
         noise = self.schedule(torch.cat((t, t.new_tensor([0.0, 1.0]))))
         abar, (abar_0, abar_1) = noise.abar[:-2, None], noise.abar[-2:]
 
         u_hat = mean_embedding(self.net.logits(diffuse(u, abar, self.noise), batch.x, t), labels.weight)
-        cross_entropy = F.cross_entropy(labels.scores(diffuse(u, abar_1, self.noise)), batch.y)
+        cross_entropy = self.objective.loss(labels.scores(diffuse(u, abar_1, self.noise)), batch.y)
         denoising = (noise.snr_slope[:-2] * squared_error(u_hat, u)).mean()
         loss = cross_entropy + prior_kl(u, abar_0).mean() + self.config.eta / 2 * denoising
         loss.backward()
@@ -95,7 +94,6 @@ class NoPropCT(Method):
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss.detach(), "ce": cross_entropy.detach()}
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         return self._predict(x, noise, self.config.sampler, self.net.T)
 
@@ -110,7 +108,6 @@ class NoPropCT(Method):
 
     def _path(self, x: Tensor, sampler: Sampler, steps: int, noise: torch.Generator | None) -> Iterator[Tensor]:
         """z_0 .. z_1 in so many steps; without a generator z_0 and every eps are at their mean."""
-        self.net.eval()
         logits, W = self.net.along(x, steps), self.net.labels.weight
         schedule = self.schedule(torch.arange(steps + 1, dtype=x.dtype, device=x.device) / steps)
         z = noise_like((len(x), self.net.labels.dim), x, noise)

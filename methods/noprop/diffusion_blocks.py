@@ -101,6 +101,7 @@ class DiffusionBlocks(Method):
             updates_wait_for="nothing",
         ),
         nets=("denoiser",),
+        outputs=("classes", "class probabilities"),
     )
     Config = DiffusionBlocksSettings
     net: Denoiser
@@ -108,7 +109,7 @@ class DiffusionBlocks(Method):
     def __init__(self, task: Task, config: DiffusionBlocksSettings, *, device: torch.device, seeds: Seeds) -> None:
         net = task.build_net(seeds.init).to(device)
         assert isinstance(net, Denoiser)
-        self.net, self.config, self.seed = net, config, seeds.seed
+        self.net, self.config, self.seed, self.objective = net, config, seeds.seed, task.objective
         members = [block for block in net.blocks if isinstance(block, DenoiserBlock)]
         T, B = len(members), config.blocks or len(members)
         cuts = [-(-k * T // B) for k in range(B + 1)]
@@ -156,7 +157,6 @@ class DiffusionBlocks(Method):
         return None if self.config.order == "joint" else derive(self.seed, "block", progress.step) % len(self.units)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        self.net.train()
         block = self.phase(progress)
         trained = range(len(self.units)) if block is None else [block]
         results = self._run([partial(self._train_block, b, batch, 1 / len(trained)) for b in trained])
@@ -173,7 +173,6 @@ class DiffusionBlocks(Method):
         return IndependentBlocks(len(self.units), self._train_some, self._train_shared)
 
     def _train_some(self, which: Sequence[int], batch: Batch, progress: Progress) -> list[BlockStep]:
-        self.net.train()
         results = self._run([partial(self._train_block, b, batch, 1 / len(self.units)) for b in which])
         return [BlockStep(result.loss, result.shared) for result in results]
 
@@ -190,14 +189,13 @@ class DiffusionBlocks(Method):
         # leaves of its own, so that blocks that run at once do not add to one gradient
         shared = {name: p.detach().requires_grad_() for name, p in self.net.labels.named_parameters()}
         W = self._unit_rows(shared.get("weight", self.net.labels.weight))
-        u = F.embedding(batch.y, W)  # unlike W[y], its gradient repeats bit for bit
+        u = self.objective.project(batch.y, W)
         sigma = self.levels.draw(len(u), self.intervals[b], u, noise)
         z = u + sigma * noise_like(tuple(u.shape), u, noise)
         weight, guess = self._denoise(b, z, batch.x, sigma, W)
         with torch.autocast(z.device.type, enabled=False):
-            cross_entropy = F.cross_entropy(
-                F.linear(guess, shared["readout.weight"], shared["readout.bias"]), batch.y, reduction="none"
-            )
+            scores = F.linear(guess, shared["readout.weight"], shared["readout.bias"])
+            cross_entropy = self.objective.losses(scores, batch.y)
             loss = share * (weight.squeeze(1) * cross_entropy).mean()
         loss.backward()
         optimizer.step()
@@ -215,7 +213,6 @@ class DiffusionBlocks(Method):
     def _unit_rows(self, W: Tensor) -> Tensor:
         return F.normalize(W) if self.net.labels.learned else W
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         return self._predict(x, noise, self.steps)
 
@@ -229,7 +226,6 @@ class DiffusionBlocks(Method):
 
     def _path(self, x: Tensor, generator: torch.Generator | None, steps: int) -> Iterator[Tensor]:
         """The scores at each level of the probability flow; without a generator z starts at its mean."""
-        self.net.eval()
         W = self._unit_rows(self.net.labels.weight)
         sigmas = inference_levels(self.levels, steps)
         z = sigmas[0] * noise_like((len(x), W.shape[1]), x, generator if self.config.inference_noise else None)

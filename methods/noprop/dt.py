@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -92,6 +91,7 @@ class NoPropDT(Method):
             updates_wait_for="nothing",
         ),
         nets=("denoiser",),
+        outputs=("classes", "class probabilities"),
     )
     Config = NoPropDTSettings
     net: Denoiser
@@ -99,7 +99,7 @@ class NoPropDT(Method):
     def __init__(self, task: Task, config: NoPropDTSettings, *, device: torch.device, seeds: Seeds) -> None:
         net = task.build_net(seeds.init).to(device)
         assert isinstance(net, Denoiser)
-        self.net, self.config = net, config
+        self.net, self.config, self.objective = net, config, task.objective
         self.steps = coefficients(cosine(len(net.blocks), config.clip))
         # one generator and one optimiser per block: blocks share nothing, in whatever order they run
         *self.noise, self.readout_noise = seeds.spawn(len(net.blocks) + 1)
@@ -138,7 +138,6 @@ class NoPropDT(Method):
         return None if self.config.order == "joint" else 1 + progress.epoch % self.steps.T
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        self.net.train()
         T = self.steps.T
         block = self.phase(progress)
         trained = range(1, T + 1) if block is None else [block]
@@ -160,12 +159,13 @@ class NoPropDT(Method):
         return IndependentBlocks(self.steps.T, self._train_some, self._train_shared)
 
     def _train_some(self, which: Sequence[int], batch: Batch, progress: Progress) -> list[BlockStep]:
-        self.net.train()
         return self._run([partial(self._train_block, k + 1, batch, 1.0) for k in which])
 
     def _train_block(self, t: int, batch: Batch, share: float) -> BlockStep:
         block, optimizer, noise = self.net.blocks[t - 1], self.optimizers[t - 1], self.noise[t - 1]
-        loss, grad = train_block(block, optimizer, self.net.labels.weight, self._term(t), share, batch, noise)
+        loss, grad = train_block(
+            block, optimizer, self.net.labels.weight, self._term(t), share, batch, noise, self.objective
+        )
         return BlockStep(loss, [] if grad is None else [grad])
 
     def _term(self, t: int) -> Term:
@@ -175,7 +175,7 @@ class NoPropDT(Method):
         """The steps of all blocks as one computation."""
         labels, T = self.net.labels, self.steps.T
         W = labels.weight.detach().requires_grad_(labels.learned)
-        u = F.embedding(batch.y, W)
+        u = self.objective.project(batch.y, W)
         z = torch.stack([diffuse(u, float(self.steps.abar[t]), self.noise[t]) for t in range(T)])
         u_hat = mean_embedding(stack(z, batch.x), W)
         weights = self.config.eta / 2 * self.steps.snr_gain[1:].to(u)
@@ -188,9 +188,9 @@ class NoPropDT(Method):
     def _train_shared(self, batch: Batch, of_blocks: Sequence[Sequence[Tensor]]) -> Tensor:
         """One step of theta_out and W_embed. of_blocks: the gradients of the blocks' terms by W_embed, if it learns."""
         labels, y = self.net.labels, batch.y
-        u = F.embedding(y, labels.weight)
+        u = self.objective.project(y, labels.weight)
         z_T = diffuse(u, float(self.steps.abar[-1]), self.readout_noise)
-        loss = F.cross_entropy(labels.scores(z_T), y)
+        loss = self.objective.loss(labels.scores(z_T), y)
         if labels.learned:
             loss = loss + prior_kl(u, float(self.steps.abar[0])).mean()
         loss.backward()
@@ -201,13 +201,11 @@ class NoPropDT(Method):
         self.shared_optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         return self.net.labels.scores(last(self._path(x, noise)))
 
     def _path(self, x: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
         """z_0 .. z_T by Eq. 3; without a generator z_0 and every eps are at their mean."""
-        self.net.eval()
         generator = generator if self.config.inference_noise else None
         z = noise_like((len(x), self.net.labels.dim), x, generator)
         yield z

@@ -5,11 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench import Batch
+from bench import Batch, Objective
 
 from .labels import mean_embedding
 from .objective import diffuse, squared_error
@@ -33,6 +32,7 @@ def train_block(
     share: float,
     batch: Batch,
     noise: torch.Generator,
+    objective: Objective,
 ) -> tuple[Tensor, Tensor | None]:
     """One step of a block on `share` times its term: the loss, and its gradient by W_embed where that is learned.
 
@@ -40,7 +40,7 @@ def train_block(
     """
     # a leaf of its own, so that blocks that run at once do not add to one gradient
     W = embedding.detach().requires_grad_(embedding.requires_grad)
-    u = F.embedding(batch.y, W)  # unlike W[y], its gradient repeats bit for bit
+    u = objective.project(batch.y, W)
     z = diffuse(u, term.abar, noise)
     u_hat = mean_embedding(block(z, batch.x), W)
     loss = share * term.weight * squared_error(u_hat, u).mean()

@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -51,6 +50,7 @@ class NoPropFM(Method):
         paper="li2025noprop",
         claims=Claims(reverse_mode="network", weight_transport=True, stochastic_inference=True),
         nets=("denoiser-ct",),
+        outputs=("classes", "class probabilities"),
     )
     Config = NoPropFMSettings
     net: DenoiserCT
@@ -59,7 +59,7 @@ class NoPropFM(Method):
         net = task.build_net(seeds.init).to(device)
         assert isinstance(net, DenoiserCT)
         self.net, self.config = net, config
-        self.noise = seeds.noise
+        self.noise, self.objective = seeds.noise, task.objective
         lend_generator(net, seeds.noise)
         self.optimizer = adam(self.modules()["inference"].parameters(), config)
 
@@ -68,9 +68,8 @@ class NoPropFM(Method):
         return replace(self.info.claims, inference_passes=passes)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        self.net.train()
         labels = self.net.labels
-        u = F.embedding(batch.y, labels.weight)
+        u = self.objective.project(batch.y, labels.weight)
         t = torch.rand(len(u), generator=self.noise, device=u.device)
         z_0 = noise_like(tuple(u.shape), u, self.noise)
         z = t[:, None] * u + (1 - t[:, None]) * z_0
@@ -80,13 +79,12 @@ class NoPropFM(Method):
         v = self.net.logits(z, batch.x, t) @ labels.weight
         loss = squared_error(v, u - z_0).mean()
         if labels.learned:
-            loss = loss + F.cross_entropy(labels.scores(z + (1 - t[:, None]) * v), batch.y)
+            loss = loss + self.objective.loss(labels.scores(z + (1 - t[:, None]) * v), batch.y)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss.detach()}
 
-    @torch.no_grad()
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         return self._predict(x, noise, self.config.solver, self.net.T)
 
@@ -101,7 +99,6 @@ class NoPropFM(Method):
 
     def _path(self, x: Tensor, solver: Solver, steps: int, noise: torch.Generator | None) -> Iterator[Tensor]:
         """z_0 .. z_1 in so many steps; without a generator z_0 is at its mean."""
-        self.net.eval()
         logits, W = self.net.along(x, steps), self.net.labels.weight
         z = noise_like((len(x), self.net.labels.dim), x, noise)
         return solve(lambda z, k: logits(z, k) @ W, z, steps, solver)

@@ -45,11 +45,13 @@ class EvolutionStrategies(Method):
         paper="salimans2017evolution",
         claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = EvolutionStrategiesSettings
     net: Net
 
     def __init__(self, task: Task, config: EvolutionStrategiesSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device).eval()
         self.config = config
         self.noise = seeds.noise
@@ -60,16 +62,11 @@ class EvolutionStrategies(Method):
         c, weights = self.config, dict(self.net.named_parameters())
         eps = {name: draw((c.pairs, *p.shape), p, c.directions, self.noise) for name, p in weights.items()}
         members = {name: antithetic(p, eps[name], c.sigma) for name, p in weights.items()}
-        losses = population_losses(self.net, members, batch)
+        losses = population_losses(self.net, members, batch, self.objective)
         ahead, behind = shaped(losses, c.shaping).view(2, c.pairs)
         votes = (ahead - behind) / (2 * c.pairs * c.sigma)
         apply(self.optimizer, (torch.tensordot(votes, eps[name], dims=1) for name in weights))
         return {"loss": losses.mean()}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
 
 def antithetic(theta: Tensor, eps: Tensor, sigma: float) -> Tensor:

@@ -35,7 +35,6 @@ from .population import (
     apply,
     build_optimizer,
     convolve_members,
-    example_losses,
     shaped,
 )
 
@@ -77,11 +76,13 @@ class LowRankEvolution(Method):
         paper="sarkar2025evolution",
         claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = LowRankEvolutionSettings
     net: Net
 
     def __init__(self, task: Task, config: LowRankEvolutionSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device).eval()
         self.layers = [m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         self.config = config
@@ -93,16 +94,11 @@ class LowRankEvolution(Method):
         c = self.config
         factors = [self._draw(layer) for layer in self.layers]
         with perturbed(self.layers, factors, c.sigma, len(batch.x)):
-            scores = self.net(batch.x)
-        losses = example_losses(scores.view(2 * c.pairs, len(batch.x), -1), batch.y).mean(dim=1)
+            out = self.net(batch.x)
+        losses = self.objective.losses(out.view(2 * c.pairs, len(batch.x), *out.shape[1:]), batch.y).mean(dim=1)
         ahead, behind = shaped(losses, c.shaping).view(2, c.pairs)
         apply(self.optimizer, self._estimates(factors, (ahead - behind) / (2 * c.pairs * c.sigma)))
         return {"loss": losses.mean()}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def _draw(self, layer: Layer) -> Factors:
         pairs, rank = self.config.pairs, self.config.rank

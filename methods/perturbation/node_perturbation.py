@@ -35,7 +35,7 @@ from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds,
 
 from .._shared.bilinear import weight_gradient
 from .._shared.directions import Directions, draw
-from .population import OptimizerName, apply, build_optimizer, example_losses
+from .population import OptimizerName, apply, build_optimizer
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -81,11 +81,13 @@ class NodePerturbation(Method):
         paper="flower1993summed, dalm2023effective",
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = NodePerturbationSettings
     net: Net
 
     def __init__(self, task: Task, config: NodePerturbationSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device).eval()
         # one layer a block, so that block l is where layer l's noise begins to act
         self.layers = [m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
@@ -110,11 +112,6 @@ class NodePerturbation(Method):
         self._learn(inputs, [d / len(batch.x) for d in errors])
         return {"loss": losses.mean()}
 
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
-
     def _errors(self, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Clean losses (B,), the layers' clean inputs, and the estimates d_l of dL_n/da_l, each as a_l."""
         c, n_layers = self.config, len(self.layers)
@@ -122,7 +119,7 @@ class NodePerturbation(Method):
         with recorded(self.layers) as clean:
             for block in self.net.blocks:
                 starts.append(block(starts[-1]))
-        losses = example_losses(starts.pop(), batch.y)
+        losses = self.objective.losses(starts.pop(), batch.y)
         xi = [draw(a.shape, a, c.directions, self.noise).mul_(c.sigma) for a in clean.outputs]
 
         if c.form == "iterative":
@@ -141,7 +138,7 @@ class NodePerturbation(Method):
         with recorded(self.layers, xi) as activity:
             for block in self.net.blocks[first:]:
                 h = block(h)
-        return example_losses(h, y), activity
+        return self.objective.losses(h, y), activity
 
     def _learn(self, inputs: Sequence[Tensor], errors: Sequence[Tensor]) -> None:
         """Step on the products of errors and inputs; where inputs are decorrelated, there, and then R steps too."""

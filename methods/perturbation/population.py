@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import Batch
+from bench import Batch, Objective
 
 from .._shared.bilinear import hand_over
 
@@ -21,21 +21,14 @@ OptimizerName = Literal["sgd", "momentum", "adam"]
 Shaping = Literal["centred-ranks", "z-score", "raw"]
 
 
-def example_losses(scores: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example. Shape: (..., B, classes), (B,) to (..., B)."""
-    # classes before examples: on a CPU a softmax along a short last axis takes ten times as long
-    by_class = scores.view(-1, *scores.shape[-2:]).mT.contiguous()
-    return F.cross_entropy(by_class, y.expand(len(by_class), -1), reduction="none").view(scores.shape[:-1])
-
-
-def population_losses(net: nn.Module, weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
+def population_losses(net: nn.Module, weights: Mapping[str, Tensor], batch: Batch, objective: Objective) -> Tensor:
     """The mean loss of each of k members on one mini-batch, all evaluated in one call of each layer.
 
     Shape: weights (k, *shape of the parameter) by name, to (k,).
     """
     with members(net, weights, len(batch.x)):
-        scores = net(batch.x)
-    return example_losses(scores.view(-1, len(batch.x), scores.shape[1]), batch.y).mean(dim=1)
+        out = net(batch.x)
+    return objective.losses(out.view(-1, len(batch.x), *out.shape[1:]), batch.y).mean(dim=1)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -48,11 +47,13 @@ class SPSA(Method):
         paper="spall1992multivariate, malladi2023mezo",
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = SPSASettings
     net: Net
 
     def __init__(self, task: Task, config: SPSASettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device).eval()
         self.config = config
         self.noise = seeds.noise
@@ -86,13 +87,8 @@ class SPSA(Method):
             self._move(by, place)
         return {"loss": torch.stack(losses).mean()}
 
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
-
     def _loss(self, batch: Batch) -> Tensor:
-        return F.cross_entropy(self.net(batch.x), batch.y)
+        return self.objective.loss(self.net(batch.x), batch.y)
 
     def _move(self, by: float | Tensor, place: Tensor) -> None:
         """theta <- theta + by z, where z is drawn from the generator's state `place`, one parameter at a time.

@@ -17,7 +17,6 @@ Deviations from the papers: k directions averaged, where they use one; the net i
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -46,11 +45,13 @@ class WeightPerturbation(Method):
         paper="dembo1990model, cauwenberghs1993fast, zuege2023weight",
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values", "next token"),
     )
     Config = WeightPerturbationSettings
     net: Net
 
     def __init__(self, task: Task, config: WeightPerturbationSettings, *, device: torch.device, seeds: Seeds) -> None:
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device).eval()
         self.config = config
         self.noise = seeds.noise
@@ -60,14 +61,9 @@ class WeightPerturbation(Method):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         c, weights = self.config, dict(self.net.named_parameters())
         z = {name: draw((c.k, *p.shape), p, c.directions, self.noise) for name, p in weights.items()}
-        clean = F.cross_entropy(self.net(batch.x), batch.y)
+        clean = self.objective.loss(self.net(batch.x), batch.y)
         # in the place of the directions, for these k nets are the bulk of the memory
         moved = {name: z.pop(name).mul_(c.sigma).add_(p) for name, p in weights.items()}
-        votes = (population_losses(self.net, moved, batch) - clean) / (c.k * c.sigma**2)
+        votes = (population_losses(self.net, moved, batch, self.objective) - clean) / (c.k * c.sigma**2)
         apply(self.optimizer, (torch.tensordot(votes, moved[n], dims=1) - votes.sum() * p for n, p in weights.items()))
         return {"loss": clean}
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores

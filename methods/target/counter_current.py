@@ -23,7 +23,7 @@ with ReLU itself units fall silent for good. It clips the norm over a whole net;
 limit is 1 for both nets here, in the code 1 for MLPs and 0.3 for its CNN on CIFAR-10 (none on CIFAR-100); momentum 0.8
 is that of CIFAR-10. Mirrors have no shift. V_1, which would give images, teaches nothing and is left out. For CNNs the
 code also has weight decay 1e-6, a warm-up over 100 steps, a cosine schedule down to 1e-3, and leaves images that are
-classified well out of E_l, for which all layers would wait for the scores; what these are worth is open.
+read_out well out of E_l, for which all layers would wait for the scores; what these are worth is open.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ from torch.optim import SGD
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
 
-from ..local.estimators import EstimatorSettings, claims_of, classified, learn
+from ..local.estimators import EstimatorSettings, claims_of, learn, read_out
 from .mirror import Mirror, mirrors, stages
 
 EPS = 1e-12  # least length of a row, so that one of zeros has a direction, 0
@@ -74,6 +74,7 @@ class CounterCurrent(Method):
 
     def __init__(self, task: Task, config: CounterCurrentSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.n_classes, self.noise = config, task.output.size, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         with drawn_from(seeds.init):
             self.feedback = mirrors(self.net, task.input, bias=False)
@@ -118,7 +119,7 @@ class CounterCurrent(Method):
             of_mirror = partial(self._mirrored, k, seen, signals[k + 1], y)
             learn(of_mirror, self.feedback[k], self.feedback_optimizers[k], self.config, self.noise)
             h = seen if self.seen[k] is stage.activation else seen.relu()  # relu(elu(a)) = relu(a)
-        of_output = partial(classified, self.net.blocks[-1], h, y)
+        of_output = partial(read_out, self.net.blocks[-1], self.objective, h, y)
         loss, _ = learn(of_output, self.net.blocks[-1], self.output_optimizer, self.config, self.noise)
         return {"loss": loss} | ({"local_loss": torch.stack(losses).mean()} if losses else {})
 
@@ -155,12 +156,7 @@ class CounterCurrent(Method):
         of = partial(cosine_loss, h_moves=h_moves) if self.is_cosine else dot_loss
         if self.config.pairs == "batch":
             return of(h.flatten(1), b.flatten(1)[y], torch.eye(len(y), dtype=h.dtype, device=h.device))
-        return of(h.flatten(1), b.flatten(1), F.one_hot(y, self.n_classes).to(h.dtype))
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
+        return of(h.flatten(1), b.flatten(1), self.objective.embed(y).to(h.dtype))
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only": self.feedback}

@@ -30,14 +30,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
 from .._shared.optimizers import adamw
-from ..feedback.direct import cut, direct_feedback, error
+from ..feedback.direct import cut, direct_feedback
 
 
 class ForwardTargetPropagationSettings(AdamWSettings):
@@ -68,6 +67,7 @@ class ForwardTargetPropagation(Method):
         self, task: Task, config: ForwardTargetPropagationSettings, *, device: torch.device, seeds: Seeds
     ) -> None:
         self.config = config
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         self.stages = cut(self.net)
         self.feedback = nn.ParameterList(direct_feedback(self.stages[:1], task.input, task.output.size, seeds.init))
@@ -87,10 +87,10 @@ class ForwardTargetPropagation(Method):
         logits = self.net.blocks[-1](h)
         targets = self._targets(hidden, logits, y)
         pulls = [(a.detach() - tau).div_(len(y)) for a, tau in zip(hidden, targets, strict=True)]
-        torch.autograd.backward([*hidden, logits], [*pulls, error(logits, y)])
+        torch.autograd.backward([*hidden, logits], [*pulls, self.objective.loss_gradient(logits.detach(), y)])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": F.cross_entropy(logits.detach(), y)}
+        return {"loss": self.objective.loss(logits.detach(), y)}
 
     @torch.no_grad()
     def _targets(self, hidden: list[Tensor], logits: Tensor, y: Tensor) -> list[Tensor]:
@@ -103,11 +103,6 @@ class ForwardTargetPropagation(Method):
         for below, stage in pairwise(self.stages):
             targets.append(stage.learn(below.pool(targets[-1])))
         return targets
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.feedback}

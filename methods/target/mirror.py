@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from bench.api.kinds import Input
 from bench.api.net import Net
 
+from .._shared.shapes import output_shapes
 from ..feedback.direct import cut
-from ..local.isolated import output_shapes
 
 
 class Mirror(nn.Module):

@@ -28,7 +28,6 @@ from collections.abc import Mapping
 from math import sqrt
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -36,7 +35,7 @@ from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds,
 
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
 from .._shared.schedule import fall
-from ..feedback.direct import cut, error
+from ..feedback.direct import cut
 
 
 class PepitaSettings(StepSize):
@@ -56,12 +55,14 @@ class Pepita(Method):
         paper="dellaferrera2022error",
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="the output"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = PepitaSettings
     net: Net
 
     def __init__(self, task: Task, config: PepitaSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config = config
+        self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device)
         self.stages = cut(self.net)
         b = config.scale * sqrt(6 / task.input.n_features)
@@ -77,10 +78,10 @@ class Pepita(Method):
             clean.append(stage.learn(h))
             h = stage.pool(clean[-1])
         logits = self.net.blocks[-1](h)
-        hand_over(self._second_pass(batch, clean, error(logits, batch.y)))
+        hand_over(self._second_pass(batch, clean, self.objective.loss_gradient(logits, batch.y)))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": F.cross_entropy(logits, batch.y)}
+        return {"loss": self.objective.loss(logits, batch.y)}
 
     def _second_pass(self, batch: Batch, clean: list[Tensor], e: Tensor) -> Gradient:
         """grad of all weights. Shape: clean h_l as each layer gives it, e (N, C), divided by N already."""
@@ -96,13 +97,8 @@ class Pepita(Method):
             h = stage.pool(after)
         behind_convolution = isinstance(layer, nn.Conv2d)
         output = self.net.blocks[-1]
-        e = e if behind_convolution else error(output(h), y)
+        e = e if behind_convolution else self.objective.loss_gradient(output(h), y)
         return gradient | weight_gradient(_layer(output), h.flatten(1), e)
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.feedback}

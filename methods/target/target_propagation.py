@@ -37,7 +37,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -46,7 +45,6 @@ from bench.api.seeds import drawn_from
 
 from .._shared.directions import draw
 from .._shared.optimizers import adamw
-from ..feedback.direct import error
 from ..local.estimators import EstimatorSettings, claims_of, learn
 from .mirror import mirrors, pooled, stages, unpooled
 
@@ -94,12 +92,14 @@ class TargetPropagation(Method):
         paper="lee2015difference, ernoult2022towards",
         claims=Claims(reverse_mode="layer", forward_passes=7, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
+        outputs=("classes", "class probabilities", "values"),
     )
     Config = TargetPropagationSettings
     net: Net
 
     def __init__(self, task: Task, config: TargetPropagationSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.noise = config, seeds.noise
+        self.objective = task.objective
         self.net = task.build_net(seeds.init)
         with drawn_from(seeds.init):
             self.feedback = mirrors(self.net, task.input, bias=config.rule == "dtp")
@@ -122,14 +122,14 @@ class TargetPropagation(Method):
         x, y = batch
         traces = self._evaluate(x)
         scores = traces[-1].h
-        target = scores - self.config.beta * len(y) * error(scores, y)
+        target = scores - self.config.beta * self.objective.output_gradient(scores, y)
         for k in range(len(self.stages) - 1, 0, -1):
             trace = traces.pop()
             self._train_feedback(k, trace)
             self._step(k, trace.below, target)
             target = self._target_below(k, trace, target)
         self._step(0, x, target)
-        return {"loss": F.cross_entropy(scores, y)}
+        return {"loss": self.objective.loss(scores, y)}
 
     @torch.no_grad()
     def _evaluate(self, x: Tensor) -> list[Trace]:
@@ -144,11 +144,11 @@ class TargetPropagation(Method):
     def _step(self, k: int, below: Tensor, target: Tensor) -> None:
         block = self.net.blocks[k]
 
-        def objective() -> tuple[Tensor, Tensor]:
+        def closure() -> tuple[Tensor, Tensor]:
             h: Tensor = block(below)
             return (h - target).square().sum() / (2 * len(h)), h
 
-        learn(objective, block, self.optimizers[k], self.config, self.noise)
+        learn(closure, block, self.optimizers[k], self.config, self.noise)
 
     @torch.no_grad()
     def _target_below(self, k: int, trace: Trace, target: Tensor) -> Tensor:
@@ -165,12 +165,12 @@ class TargetPropagation(Method):
             with torch.no_grad():
                 lifted = self._lift(k, trace, self.net.blocks[k](below + xi))
             if self.config.rule == "dtp":
-                objective = partial(self._inverts, k, lifted, below + xi)
+                closure = partial(self._inverts, k, lifted, below + xi)
             else:
                 eta = sigma * draw(h.shape, h, "gaussian", self.noise)
                 moved = torch.cat([lifted - lifted_h, self._lift(k, trace, h + eta) - lifted_h])
-                objective = partial(self._transposes, k, moved, xi, sigma)
-            learn(objective, self.feedback[k - 1], self.feedback_optimizers[k - 1], self.config, self.noise)
+                closure = partial(self._transposes, k, moved, xi, sigma)
+            learn(closure, self.feedback[k - 1], self.feedback_optimizers[k - 1], self.config, self.noise)
 
     def _inverts(self, k: int, lifted: Tensor, noisy: Tensor) -> tuple[Tensor, Tensor]:
         """G's loss with dtp, and what it gives back."""
@@ -193,11 +193,6 @@ class TargetPropagation(Method):
     def _feed_back(self, k: int, lifted: Tensor) -> Tensor:
         below: Tensor = self.feedback[k - 1](lifted)
         return self.stages[k - 1].activation(below) if self.config.rule == "dtp" else below
-
-    @torch.no_grad()
-    def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        scores: Tensor = self.net(x)
-        return scores
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "training_only" if self.config.feedback_steps else "frozen": self.feedback}

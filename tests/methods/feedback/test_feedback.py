@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods.feedback.direct import cut, error
+from bench.methods.feedback.direct import cut
 from bench.methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
 from bench.methods.feedback.drtp import DRTP
 from bench.methods.feedback.feedback_alignment import FeedbackAlignment
 from bench.methods.feedback.layered import routed
 from torch import Tensor, nn
 
-from bench import Batch, Progress, Seeds, Task
+from bench import Batch, Output, Progress, Seeds, Task
 from bench.api.net import Net
 from bench.audit.dependency import update_dependency
 from bench.nets.mlp import MLP
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.testing.subject import image_task
 from tests.methods.feedback.oracles import NETS, assert_same, doubled, grads, twin
 
@@ -191,7 +192,7 @@ def test_no_gradient_passes_through_a_skip_connection(make_method: Make) -> None
         found = [grads(block) for block in dfa.net.blocks]
 
         fresh = image_task("digits", 10, (1, 8, 8), 9, MLP, kind=ResidualTask).build_net(Seeds(0).init).double()
-        e, h = error(fresh(x), y), x
+        e, h = CrossEntropy(Output.classes(10)).loss_gradient(fresh(x), y), x
         for k, block in enumerate(fresh.blocks[:-1]):
             h = block(h.detach())
             (h * torch.einsum("nc,c...->n...", e, dfa.feedback[k])).sum().backward()

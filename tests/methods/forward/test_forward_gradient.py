@@ -1,11 +1,12 @@
 """Forward gradients against autograd's gradient, loops, and the stop-gradient formula written out."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from bench.methods._shared.directions import draw
 from bench.methods.forward import forward_gradient, local_forward_gradient
-from bench.methods.forward.forward_gradient import activity_estimate, weight_estimate
 from bench.methods.forward.local_forward_gradient import features, slopes
 from bench.methods.forward.tangents import Weights, forward
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from bench.api.net import Net
 from bench.audit.dependency import update_dependency
 from bench.catalog.catalog import Catalog
 from bench.nets.localmixer import Normed, TokenLinear
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.testing.claims import check_passes, check_reverse_mode
 from bench.testing.subject import CPU, Subject, small_task
 from tests.without_reverse_mode import forbidden
@@ -28,6 +30,9 @@ NETS = {
     "localmixer": ("localmixer", (1, 4, 4), MIXER),
 }
 METHOD_NETS = [("mlp", {"width": 8}), ("cnn", {"width": 2}), ("localmixer", MIXER)]
+OF_CLASSES = {"objective": CrossEntropy(Output.classes(3))}
+weight_estimate = partial(forward_gradient.weight_estimate, **OF_CLASSES)
+activity_estimate = partial(forward_gradient.activity_estimate, **OF_CLASSES)
 ESTIMATES = {"weight": weight_estimate, "activity": activity_estimate}
 
 any_net = pytest.mark.parametrize("net", NETS, indirect=True)
@@ -210,7 +215,7 @@ def test_a_module_without_a_rule_is_named() -> None:
 @any_space
 def test_local_sum_over_a_basis_is_the_gradient_of_the_blocks_own_loss(net, space) -> None:
     """The P G stop-gradient losses of a block add up to the gradient of one loss without stops."""
-    estimate = getattr(local_forward_gradient, f"{space}_estimate")
+    estimate = partial(getattr(local_forward_gradient, f"{space}_estimate"), **OF_CLASSES)
     z, y = batch_for(net)
     for block in net.blocks[:-1]:
         head = some_head(block, z)
@@ -267,7 +272,7 @@ def test_one_draw_of_noise_gives_the_stop_gradient_formulas_update(net, index) -
         return drawn[-1].clone()
 
     with torch.no_grad():
-        gradient = local_forward_gradient.activity_estimate(block, head, Batch(z, y), 1, record)[2]
+        gradient = local_forward_gradient.activity_estimate(block, head, Batch(z, y), 1, record, **OF_CLASSES)[2]
 
     # a zero beside each perturbed activity, whose gradient is that activity's, and each layer's output alone
     zeros, alone, rectified, sites = [], [], [], [m for m in block.modules() if isinstance(m, Normed)]
@@ -309,7 +314,7 @@ def test_one_direction_over_the_weights_is_scaled_group_by_group(net) -> None:
         return drawn[-1].clone()
 
     with torch.no_grad():
-        gradient = local_forward_gradient.weight_estimate(block, head, Batch(x, y), 1, record)[2]
+        gradient = local_forward_gradient.weight_estimate(block, head, Batch(x, y), 1, record, **OF_CLASSES)[2]
     v = drawn[0][0].split([p.numel() for p in block.parameters()])
     per_group = torch.zeros(2, dtype=torch.float64)
     for p in range(4):
@@ -381,7 +386,7 @@ def test_a_step_is_adamw_on_the_estimate(make_method, batch, space, monkeypatch)
     """With the estimate replaced by autograd's gradient the step is backprop's, to the last bit."""
     method, twin = make_method("forward-gradient", space=space), make_method("backprop", net="mlp")
 
-    def exact(net: Net, batch: Batch, k: int, draws: object) -> tuple[Tensor, dict[Tensor, Tensor]]:
+    def exact(net: Net, batch: Batch, k: int, draws: object, objective: object) -> tuple[Tensor, dict[Tensor, Tensor]]:
         with torch.enable_grad():
             loss = F.cross_entropy(net(batch.x), batch.y)
             return loss.detach(), dict(zip(net.parameters(), backprop(loss, net), strict=True))

@@ -1,20 +1,22 @@
 """Guided forward gradients against projections by autograd's gradient."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from bench.methods.forward import guided_forward_gradient
-from bench.methods.forward.guided_forward_gradient import estimate
 from torch import Tensor, nn
 
 from bench import Batch, Input, Output, Progress
 from bench.api.net import Net
 from bench.catalog.catalog import Catalog
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.testing.claims import check_passes, check_reverse_mode, check_waiting
 from bench.testing.subject import Subject, small_task
 
+estimate = partial(guided_forward_gradient.estimate, objective=CrossEntropy(Output.classes(3)))
 PROGRESS = Progress(0, 10, 0)
 MIXER = {"depth": 3, "patches": 2, "channels": 8, "groups": 2}
 NETS = {
@@ -208,7 +210,9 @@ def test_a_step_is_adamw_on_the_estimate(make_method, batch: Batch, space: str, 
     """With the estimate replaced by autograd's gradient the step is backprop's, to the last bit."""
     method, twin = make_method("guided-forward-gradient", space=space), make_method("backprop", net="mlp")
 
-    def exact(net: Net, heads: object, batch: Batch, space: str) -> tuple[Tensor, dict[Tensor, Tensor]]:
+    def exact(
+        net: Net, heads: object, batch: Batch, space: str, objective: object
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
         with torch.enable_grad():
             loss = F.cross_entropy(net(batch.x), batch.y)
             return loss.detach(), dict(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench import Task
 from bench.nets.localmixer import LocalMixer
+from bench.testing.subject import image_task
 from tests.methods.forward.mixer import MixerBlock, patches
 from tests.methods.rederived import AdamW, Array, cross_entropy, linear, linear_gradient
 from tests.methods.whole_steps import (
@@ -29,7 +29,7 @@ from tests.methods.whole_steps import (
 
 Make = Callable[..., Any]
 SIDE, GROUPS, CHANNELS, P = 2, 2, 6, 4
-TASK = Task(
+TASK = image_task(
     "colours", N_CLASSES, IMAGE_SHAPE, 60, LocalMixer,
     {"depth": 3, "patches": SIDE, "channels": CHANNELS, "groups": GROUPS}, prototypes,
 )  # fmt: skip

@@ -327,7 +327,8 @@ def test_artifacts_are_the_path_of_a_prediction_and_the_schedule_of_the_loss(noi
     """The weights drawn are those of Eq. 8, comparable to NoProp-CT's."""
     method, shown = make(eta=0.3, inference_noise=noisy), toy.batch(4)
     noise = torch.Generator().manual_seed(0)
-    path, schedule = method.artifacts(shown, noise.clone_state())
+    with method.evaluating():
+        path, schedule = method.artifacts(shown, noise.clone_state())
     torch.testing.assert_close(path.y[:, :, -1], method.predict(shown.x, noise).softmax(1))
     assert torch.equal(path.emphasis, shown.y)
     assert torch.equal(path.pictures, shown.x)

@@ -10,9 +10,10 @@ from bench.methods.perturbation.evolution_strategies import antithetic
 from bench.methods.perturbation.population import shaped
 from torch import Tensor, nn
 
-from bench import Batch, Progress
+from bench import Batch, Output, Progress
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
+from bench.objectives.mean_squared_error import MeanSquaredError
 from bench.testing.subject import image_task
 
 START = Progress(0, 1, 0)
@@ -43,7 +44,7 @@ def on_point(make_method, monkeypatch, loss, **settings):
     method = make_method("evolution-strategies", lr=1.0, optimizer="sgd", shaping="raw", **settings)
     method.net = Point()
     method.optimizer = torch.optim.SGD(method.net.parameters(), lr=1.0)
-    of_members = lambda net, members, batch: loss(members["theta"])  # noqa: E731
+    of_members = lambda net, members, batch, objective: loss(members["theta"])  # noqa: E731
     monkeypatch.setattr(bench.methods.perturbation.evolution_strategies, "population_losses", of_members)
     return method
 
@@ -69,7 +70,7 @@ def test_expected_step_is_the_smoothed_gradient_of_a_quartic(make_method, monkey
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_expected_low_rank_step_is_the_smoothed_gradient_of_a_quadratic(make_method, monkeypatch, rank) -> None:
+def test_expected_low_rank_step_is_the_smoothed_gradient_of_a_quadratic(make_method, rank) -> None:
     """Squares of a linear net are a quadratic of its weights: grad = mean (W x + b - t) x^T, whatever sigma."""
     task = image_task("dots", 2, (1, 1, 3), 100, MLP, {"depth": 0})
     method = make_method(
@@ -77,9 +78,8 @@ def test_expected_low_rank_step_is_the_smoothed_gradient_of_a_quadratic(make_met
     )
     method.net.double()
     x, t = torch.tensor([[1.0, -1.0, 0.5], [0.0, 1.0, 2.0]]).double(), torch.tensor([[1.0, 0.0], [-1.0, 1.0]]).double()
-    squares = lambda scores, y: (scores - t).square().sum(-1) / 2  # noqa: E731
-    monkeypatch.setattr(bench.methods.perturbation.low_rank_evolution, "example_losses", squares)
-    mean, stderr = mean_and_stderr(method, Batch(x.view(2, 1, 1, 3), torch.zeros(2)), 2000)
+    method.objective = MeanSquaredError(Output.values(2))
+    mean, stderr = mean_and_stderr(method, Batch(x.view(2, 1, 1, 3), t), 2000)
     residual = method.predict(x.view(2, 1, 1, 3)) - t
     expected = torch.cat([(residual.T @ x / 2).flatten(), residual.mean(0)])
     assert ((mean - expected).abs() < 4 * stderr).all()

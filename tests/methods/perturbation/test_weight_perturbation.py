@@ -9,9 +9,10 @@ from bench.methods.perturbation.population import population_losses
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from bench import Batch, Progress
+from bench import Batch, Output, Progress
 from bench.audit.passes import passes
 from bench.nets.mlp import MLP
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.testing.subject import image_task
 
 START = Progress(0, 1, 0)
@@ -43,7 +44,7 @@ def test_batched_members_equal_a_loop_over_them(make_method, batch, net) -> None
     members = {
         name: p.detach() + 0.1 * draw((5, *p.shape), p, "gaussian", generator) for name, p in net.named_parameters()
     }
-    found = population_losses(net, members, Batch(x, batch.y))
+    found = population_losses(net, members, Batch(x, batch.y), CrossEntropy(Output.classes(10)))
     for j in range(5):
         for name, p in net.named_parameters():
             p.data.copy_(members[name][j])
