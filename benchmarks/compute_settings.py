@@ -58,7 +58,7 @@ def candidates(row: tuple[Any, ...], batch: Batch, device: torch.device) -> dict
 
     chosen = {name: made(*row, device) for name in ("float32", "bfloat16", "channels-last", "compile")}
     compute.to_channels_last(chosen["channels-last"])
-    chosen["compile"].compile()
+    compute.compile_steps(chosen["compile"])
     if device.type == "cuda":
         chosen["tf32"] = made(*row, device)
     return {

@@ -20,7 +20,6 @@ from bench.api.errors import MethodError
 from bench.api.kinds import OutputKind
 from bench.api.net import Net
 from bench.api.settings import NoSettings
-from bench.api.spread import IndependentBlocks, WholeGradient
 from bench.api.task import Batch, Facts, Progress, Task
 
 Role = Literal["inference", "training_only", "frozen"]
@@ -178,28 +177,6 @@ class Method(ABC):
     def blocks(self) -> list[nn.Module]:
         """The parts between which locality is measured, in order. Default: the blocks of the net."""
         return [] if self.net is None else list(self.net.blocks)
-
-    def spread(self) -> IndependentBlocks | WholeGradient | None:
-        """What a step is made of, for `bench scale`, which spreads it over workers. Default: it cannot be spread.
-
-        Raises: ConfigError where it could be, but not with these settings.
-        """
-        return None
-
-    def cut_batches(self, parts: int) -> str | None:
-        """Learn from each mini-batch in so many parts, one after another, by the same update but for rounding.
-
-        Asked before the first step, where whole batches run out of memory (`bench run --on-oom shrink`). Returns None,
-        or the reason why it cannot be, and nothing has changed then. Default: it cannot.
-        """
-        return f"{self.info.name} does not say how to learn the same from a batch in parts"
-
-    def compile(self) -> None:
-        """Let torch.compile have what a step spends its time in. Default: blocks, and parts of them called alone."""
-        for block in self.blocks():
-            parts: list[nn.Module] = [block, *block.children()]
-            for part in parts:
-                part.compile(dynamic=False)
 
     def prepare_for_eval(self) -> None:  # noqa: B027  (an optional hook, not a forgotten abstract)
         """Called before each evaluation; its time counts as training."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from bench.api.abilities import Compiling, compile_blocks
 from bench.api.method import Method
 
 
@@ -28,6 +29,14 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
     finally:
         for backend, value in zip(backends, before, strict=True):
             backend.fp32_precision = value
+
+
+def compile_steps(method: Method) -> None:
+    """Let torch.compile have what the method's steps spend their time in."""
+    if isinstance(method, Compiling):
+        method.compile()
+    else:
+        compile_blocks(method.blocks())
 
 
 def to_channels_last(method: Method) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from bench import data
+from bench.api.abilities import MicroBatched
 from bench.api.errors import BenchError
 from bench.api.instrument import FEW_IMAGES, Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
 from bench.api.method import Method
@@ -118,13 +119,20 @@ def instance(
 ) -> Method:
     """A fresh instance of the run's method. Raises: Uncuttable."""
     method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
-    if micro_batches > 1 and (reason := method.cut_batches(micro_batches)) is not None:
+    if micro_batches > 1 and (reason := _use_micro_batches(method, micro_batches)) is not None:
         raise Uncuttable(reason)
     if spec.channels_last:
         compute.to_channels_last(method)
     if compiled:
-        method.compile()
+        compute.compile_steps(method)
     return method
+
+
+def _use_micro_batches(method: Method, parts: int) -> str | None:
+    """None, or the reason why the method cannot learn from batches in parts."""
+    if isinstance(method, MicroBatched):
+        return method.use_micro_batches(parts)
+    return f"{method.info.name} does not say how to learn the same from a batch in parts"
 
 
 @contextlib.contextmanager

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from bench.api.method import Method
-from bench.api.spread import BlockStep, IndependentBlocks, WholeGradient
+from bench.api.parallel import BlockStep, IndependentBlocks, WholeGradient
 from bench.api.task import Batch
 from bench.measure.clock import synchronize
 from bench.runner import compute
 from bench.scale.link import Link
 from bench.scale.ways import hidden_shapes, rest_of
 from bench.scale.work import Work
-from bench.scale.worker import made, progress_of
+from bench.scale.worker import made, plan_of, progress_of
 
 WARM_UP = 1
 
@@ -26,12 +26,12 @@ def profile(work: Work, link: Link) -> dict[str, Any]:
     method, task, batches, seeds = made(work, link.device)
     steps = progress_of(work, batches, seeds)
     with compute.precision(work.run.spec.precision, link.device):
-        spread = method.spread()
-        if isinstance(spread, IndependentBlocks):
-            return _of_blocks(spread, [next(steps) for _ in range(WARM_UP + work.steps)], link.device)
-        assert isinstance(spread, WholeGradient)
+        plan = plan_of(method)
+        if isinstance(plan, IndependentBlocks):
+            return _of_blocks(plan, [next(steps) for _ in range(WARM_UP + work.steps)], link.device)
+        assert isinstance(plan, WholeGradient)
         data = [next(steps)[0] for _ in range(WARM_UP + work.steps)]
-        return _of_parts(work, method, spread, data) | _of_stages(work, spread, data, task.input.shape)
+        return _of_parts(work, method, plan, data) | _of_stages(work, plan, data, task.input.shape)
 
 
 def _of_blocks(blocks: IndependentBlocks, steps: Sequence[Any], device: torch.device) -> dict[str, Any]:

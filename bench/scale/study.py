@@ -13,7 +13,7 @@ import torch
 
 from bench.api.errors import ConfigError
 from bench.api.net import Net
-from bench.api.spread import IndependentBlocks, WholeGradient
+from bench.api.parallel import IndependentBlocks, WholeGradient
 from bench.measure.environment import environment
 from bench.record import scaling
 from bench.record.scaling import Point, WayName
@@ -67,20 +67,20 @@ def check(asked: Scaling) -> None:
         raise ConfigError("one core has no link to be measured; give --latency and --bandwidth")
     for way, run in asked.rows:
         method, *_ = worker.made(asked.work(way, run, 1), torch.device("cpu"))
-        spread, name = method.spread(), run.spec.method
+        plan, name = worker.plan_of(method), run.spec.method
         if way == "blocks":
-            if not isinstance(spread, IndependentBlocks):
+            if not isinstance(plan, IndependentBlocks):
                 raise ConfigError(f"{name} has no blocks that learn independently of each other")
-            _at_most(most, spread.n_blocks, f"{name} on {run.spec.net} has T = {spread.n_blocks} blocks")
+            _at_most(most, plan.n_blocks, f"{name} on {run.spec.net} has T = {plan.n_blocks} blocks")
             continue
-        if not isinstance(spread, WholeGradient):
+        if not isinstance(plan, WholeGradient):
             raise ConfigError(f"{name} has no gradient of one loss through its net, so there is no {scaling.WAYS[way]}")
         if way == "data":
             _at_most(most, run.spec.batch_size, f"a batch has {run.spec.batch_size} images")
             continue
-        if type(spread.net).forward is not Net.forward:
+        if type(plan.net).forward is not Net.forward:
             raise ConfigError(f"{run.spec.net} does not run block after block, so there is no pipeline of it")
-        n_blocks = len(spread.net.blocks)
+        n_blocks = len(plan.net.blocks)
         _at_most(most, n_blocks, f"{name} on {run.spec.net} has {n_blocks} blocks")
         _at_most(asked.n_micro, run.spec.batch_size, f"a batch has {run.spec.batch_size} images", "--micro-batches")
 

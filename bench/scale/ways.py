@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.api.method import Method
 from bench.api.net import Net
-from bench.api.spread import IndependentBlocks, WholeGradient
+from bench.api.parallel import IndependentBlocks, WholeGradient
 from bench.api.task import Batch, Progress
 from bench.scale.link import Link
 

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from bench import data
+from bench.api.abilities import Parallel
 from bench.api.method import Method
+from bench.api.parallel import IndependentBlocks, WholeGradient
 from bench.api.seeds import Seeds, derive
-from bench.api.spread import IndependentBlocks, WholeGradient
 from bench.api.task import Batch, Progress, Task
 from bench.data import Batches
 from bench.measure.clock import synchronize
@@ -115,11 +116,19 @@ def digest(module: nn.Module) -> str:
 def _way(work: Work, method: Method, task: Task, link: Link) -> Way:
     if work.workers == 1:
         return Alone(method)
-    spread = method.spread()
+    plan = plan_of(method)
     if work.way == "blocks":
-        assert isinstance(spread, IndependentBlocks)
-        return ByBlocks(method, spread, link)
-    assert isinstance(spread, WholeGradient)
+        assert isinstance(plan, IndependentBlocks)
+        return ByBlocks(method, plan, link)
+    assert isinstance(plan, WholeGradient)
     if work.way == "data":
-        return ByData(method, spread, link)
-    return ByStages(method, spread, link, work.n_micro, task.input.shape)
+        return ByData(method, plan, link)
+    return ByStages(method, plan, link, work.n_micro, task.input.shape)
+
+
+def plan_of(method: Method) -> IndependentBlocks | WholeGradient | None:
+    """What the method's steps are made of; None for one that workers cannot share.
+
+    Raises: ConfigError where they can, but not with these settings.
+    """
+    return method.parallel_plan() if isinstance(method, Parallel) else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bench.api.abilities import MicroBatched
 from bench.api.method import Method
 from bench.api.task import Batch
 from bench.testing.finding import ContractViolation, few, require
@@ -97,14 +98,18 @@ def check_inference_noise(subject: Subject) -> None:
 
 def check_micro_batches(subject: Subject) -> None:
     """Where a method says that it learns the same from batches in parts, it does, but for rounding: in float64."""
-    reason = subject.start().method.cut_batches(PARTS)
+    method = subject.start().method
+    if not isinstance(method, MicroBatched):
+        return
+    reason = method.use_micro_batches(PARTS)
     if reason is not None:
-        require(isinstance(reason, str) and bool(reason), f"cut_batches gives {reason!r}, which is no reason")
+        require(isinstance(reason, str) and bool(reason), f"use_micro_batches gives {reason!r}, which is no reason")
         return
     torch.set_default_dtype(torch.float64)
     try:
         whole, cut = subject.start(), subject.start()
-        cut.method.cut_batches(PARTS)
+        assert isinstance(cut.method, MicroBatched)
+        cut.method.use_micro_batches(PARTS)
         for k in range(PART_STEPS):
             x, y = training_batch(k)
             for trainee in (whole, cut):

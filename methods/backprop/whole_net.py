@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds, Task
 from bench.api.errors import ConfigError
 from bench.api.method import inference
-from bench.api.spread import WholeGradient
+from bench.api.parallel import WholeGradient
 from bench.nets.layers import ReLUDropout, lend_generator
 
 from .._shared.optimizers import adamw
@@ -79,7 +79,7 @@ class WholeNet(Method):
         self.optimizer.step()
         return {"loss": torch.stack(losses).sum()}
 
-    def cut_batches(self, parts: int) -> str | None:
+    def use_micro_batches(self, parts: int) -> str | None:
         """As `micro_batches` does; each of these is cut again."""
         if any(isinstance(layer, _BatchNorm) for layer in self.net.modules()):
             return f"batch norm of {self.net.name} would take its statistics from a part of the batch"
@@ -88,7 +88,7 @@ class WholeNet(Method):
         self.parts = self.config.micro_batches * parts
         return None
 
-    def spread(self) -> WholeGradient:
+    def parallel_plan(self) -> WholeGradient:
         given = {name: getattr(self.config, name) for name in ("checkpoint", "micro_batches", "supervision", "learns")}
         for name, value in given.items():
             if value != (usual := BackpropSettings.model_fields[name].default):

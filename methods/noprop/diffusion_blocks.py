@@ -47,8 +47,8 @@ from bench import (
     register,
 )
 from bench.api.errors import ConfigError
+from bench.api.parallel import BlockStep, IndependentBlocks
 from bench.api.seeds import derive
-from bench.api.spread import BlockStep, IndependentBlocks
 from bench.nets.layers import lend_generator, noise_like
 
 from .._shared.optimizers import adamw
@@ -166,7 +166,7 @@ class DiffusionBlocks(Method):
             "ce": torch.stack([result.cross_entropy for result in results]).mean(),
         }
 
-    def spread(self) -> IndependentBlocks:
+    def parallel_plan(self) -> IndependentBlocks:
         """Blocks share theta_out, and W_embed where it learns: their gradients by it are all that workers exchange."""
         if self.config.order == "random":
             raise ConfigError("diffusion-blocks: order=random trains one block a step; over workers use joint")

@@ -37,8 +37,9 @@ from bench import (
     Task,
     register,
 )
+from bench.api.abilities import compile_blocks
 from bench.api.errors import ConfigError
-from bench.api.spread import BlockStep, IndependentBlocks
+from bench.api.parallel import BlockStep, IndependentBlocks
 from bench.nets.layers import lend_generator, noise_like
 
 from .._shared.optimizers import adamw
@@ -122,7 +123,7 @@ class NoPropDT(Method):
         return reason
 
     def compile(self) -> None:
-        super().compile()
+        compile_blocks(self.blocks())
         if self.stack is not None:
             self.stack.compile()
 
@@ -150,7 +151,7 @@ class NoPropDT(Method):
         cross_entropy = self._train_shared(batch, [term.shared for term in terms])
         return {"loss": cross_entropy + losses.sum(), "ce": cross_entropy}
 
-    def spread(self) -> IndependentBlocks:
+    def parallel_plan(self) -> IndependentBlocks:
         """Blocks share W_embed, and with it messages, where it learns; theta_out learns from labels and noise alone."""
         if self.stack is not None:
             raise ConfigError("noprop-dt: execution=stacked computes all blocks as one; over workers use loop")

@@ -1,5 +1,6 @@
 """Training over two workers against the same training in one process, and the bytes against a count by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_backprop_on_parts_of_a_batch_learns_what_one_process_does(tmp_path: Pat
 def test_parts_that_differ_by_an_image_weigh_as_much_as_they_hold(tmp_path: Path) -> None:
     run = planned("backprop", net="mlp")
     odd = run.spec.model_copy(update={"batch_size": BATCH + 1})
-    work = work_of(type(run)(odd, run.method, run.net, run.dataset, run.instruments), "data", 2, float64=True)
+    work = work_of(replace(run, spec=odd), "data", 2, float64=True)
     _, weights = over_workers(work, tmp_path)
     alone = in_one_process(work)
     assert max(float((weights[name] - alone[name]).abs().max()) for name in alone) < 1e-12

@@ -243,7 +243,7 @@ class WeighsPartsAlike(Sound):
 
     parts = 1
 
-    def cut_batches(self, parts: int) -> str | None:
+    def use_micro_batches(self, parts: int) -> str | None:
         self.parts = parts
         return None
 

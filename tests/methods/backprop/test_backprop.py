@@ -86,7 +86,7 @@ def test_batches_that_are_cut_are_micro_batches(make_method: Make, batch: Batch,
     """Of what the settings ask for, each is cut again; to the last bit what the setting would give."""
     cut = make_method(name, net="cnn")
     asked = make_method(name, net="cnn", micro_batches=2 * cut.config.micro_batches)
-    assert cut.cut_batches(2) is None
+    assert cut.use_micro_batches(2) is None
     losses = [method.train_step(batch, START)["loss"] for method in (cut, asked)]
     assert torch.equal(*losses)
     assert_equal(cut.net, asked.net)
@@ -109,7 +109,7 @@ def test_batches_are_not_cut_where_parts_would_teach_something_else(
     make_method: Make, net: str, why: str | None
 ) -> None:
     method = make_method("backprop", net=net)
-    reason = method.cut_batches(2)
+    reason = method.use_micro_batches(2)
     assert reason == why or why in reason
     assert method.parts == (2 if why is None else 1)
 

@@ -1,4 +1,4 @@
-"""How the training of a method may be spread over workers: what `Method.spread` gives.
+"""How several workers may share the training of a method: what `parallel_plan` gives (see bench.api.abilities).
 
 The harness owns processes, messages and clocks; a method says what its steps are made of, and nothing of workers.
 """
