@@ -21,6 +21,8 @@ class Column:
         tables leave this one out.
     text: whether its values are words.
     timed: whether it is a time, a rate or an energy, which others' work on the machine falsifies.
+    metric: the key of the metric that it is a value of, if any: it is shown only where some record holds it.
+    bounds: the least and the greatest value that it can have, None where there is none.
     """
 
     name: str
@@ -35,3 +37,5 @@ class Column:
     unless_equal: str | None = None
     text: bool = False
     timed: bool = False
+    metric: str = ""
+    bounds: tuple[float | None, float | None] = (None, None)

@@ -23,6 +23,7 @@ KINDS = {
     "objectives": "objective", "metrics": "metric",
 }  # fmt: skip
 OURS = "bench"  # our only top-level package
+FIRST = "accuracy"  # of the metrics, in tables
 
 
 class Shelf(dict[str, Entry]):
@@ -106,9 +107,12 @@ class Catalog:
         return dataset
 
     def columns(self) -> list[Column]:
-        """What the instruments within reach measure, in the order of tables."""
+        """What the metrics and instruments within reach measure, in the order of tables."""
+        metrics = sorted(
+            (entry.load() for entry in self.metrics.values()), key=lambda cls: (cls.name != FIRST, cls.name)
+        )
         classes = sorted((entry.load() for entry in self.instruments.values()), key=lambda cls: (cls.rank, cls.name))
-        return [column for cls in classes for column in cls.columns]
+        return [*(c for cls in metrics for c in cls.columns()), *(c for cls in classes for c in cls.columns)]
 
     def add(self, cls: type, folder: Path) -> str:
         """Make a class known that Python code hands over; its name. folder: where one of a notebook is written to.

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
-from bench.api.errors import ConfigError, StoreError, unknown
+from bench.api.errors import ConfigError, PluginError, StoreError, unknown
 from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
 from bench.record.files import atomic_write, read_regular
 from bench.record.folder import RunFolder
-from bench.record.schema import CUT, WEIGHTS_SHA256
+from bench.record.schema import CUT, PRIMARY, WEIGHTS_SHA256
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
 from bench.spec.identity import RunSpec
 
@@ -108,6 +108,7 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
             summary = {"status": "interrupted", "reason": REMOVED}
         summary |= {
             **named(spec),
+            **_judged(job),
             "timeout_s": terms.timeout_s,
             "on_oom": terms.on_oom,
             "finished_at": moment(terms.after),
@@ -123,6 +124,13 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
 def named(spec: RunSpec) -> Summary:
     """What a summary says of which run it is of."""
     return {name: getattr(spec, name) for name in ("method", "net", "dataset", "seed", "device")}
+
+
+def _judged(job: Job) -> Summary:
+    """By which metric the run is judged; nothing where its code cannot be imported."""
+    with contextlib.suppress(PluginError):
+        return {PRIMARY: job.run.metrics[0].load().key}
+    return {}
 
 
 def is_due(before: Summary, terms: Terms) -> bool:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -223,8 +224,10 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
         folder.create(job.run.spec.model_dump(mode="json"), environment(device, job.threads))
         parts = job.run.load()
         checked = True  # that what was imported has the hashes of the spec
-        foreign = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
-        folder.write_columns([column for cls in foreign for column in cls.columns])
+        instruments = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
+        metrics = [entry.load() for entry in job.run.metrics if not is_ours(entry)]
+        columns = [*(cls.columns() for cls in metrics), *(cls.columns for cls in instruments)]
+        folder.write_columns(list(chain.from_iterable(columns)))
         place = Place(device, job.data_dir, job.download)
         session = Session(
             job.run.spec, parts, place, folder, tell, micro_batches=job.micro_batches, keep_weights=job.keep_weights

@@ -17,7 +17,7 @@ class Accuracy(Metric):
     name = "accuracy"
     key = "acc"
     title = "acc, %"
-    what = "fraction of examples whose highest score is the label's"
+    what = "accuracy"
     outputs: ClassVar[tuple[OutputKind, ...]] = ("classes", "class probabilities")
     bounds = (0.0, 1.0)
     scale = 100

@@ -17,7 +17,7 @@ class RootMeanSquaredError(Metric):
     name = "rmse"
     key = "rmse"
     title = "RMSE"
-    what = "root mean squared error, in the data's own unit,"
+    what = "root mean squared error in the unit of the data"
     outputs: ClassVar[tuple[OutputKind, ...]] = ("values",)
     better = "lower"
     bounds = (0.0, None)

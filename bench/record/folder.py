@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,8 @@ class RunFolder:
         atomic_write(self.path / name, json_bytes(value))
 
     def write_curve(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.write_table("curve", CURVE, rows)
+        """A line an epoch: the fields that all curves have, then the others of its rows, such as further metrics."""
+        self.write_table("curve", list(dict.fromkeys([*CURVE, *chain.from_iterable(rows)])), rows)
 
     def write_table(self, name: str, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         atomic_write(self.path / f"{safe_name(name, 'a table')}.csv", csv_bytes(fields, rows))

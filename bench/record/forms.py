@@ -137,6 +137,7 @@ class SummaryForm(Form):
     reason: str | None = None
     finished_at: Seconds | None = None
     wall_s: Seconds | None = None
+    primary_metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}\z")] | None = None
     test_acc: Fraction = None
     val_acc: Fraction = None
     oom_micro_batches: Count | None = None

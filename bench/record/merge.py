@@ -24,8 +24,6 @@ from bench.record.scaling import Point
 from bench.record.schema import CUT, WEIGHTS
 from bench.record.searches import Found
 
-MUST_AGREE = ("status", "test_acc", "val_acc", CUT)
-
 
 class Merged(NamedTuple):
     """How much there is, of each kind."""
@@ -103,7 +101,7 @@ def _agreed(versions: Sequence[tuple[Path, Row]], keep: Path | None) -> Row:
     ended = [(source, row) for source, row in versions if row.summary.get("status") in FINAL]
     if not ended:
         return max((row for _, row in versions), key=lambda row: row.finished_at or 0.0)
-    if len({tuple(row.summary.get(name) for name in MUST_AGREE) for _, row in ended}) > 1:
+    if any(_outcome(row) != _outcome(ended[0][1]) for _, row in ended):
         of_kept = [row for source, row in ended if keep is not None and source.resolve() == keep.resolve()]
         if not of_kept:
             raise StoreError(_contradiction(ended))
@@ -121,7 +119,11 @@ def _contradiction(ended: Sequence[tuple[Path, Row]]) -> str:
 
 
 def _ending(row: Row) -> str:
-    return ", ".join(f"{name} {row.summary[name]}" for name in MUST_AGREE if row.summary.get(name) is not None)
+    return ", ".join(f"{name} {value}" for name, value in _outcome(row).items() if value is not None)
+
+
+def _outcome(row: Row) -> dict[str, Any]:
+    return {**row.outcome, CUT: row.summary.get(CUT)}
 
 
 def _agreed_points(experiment: str, several: Sequence[Placed], keep: Path | None) -> list[Point]:

@@ -14,11 +14,12 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
-from bench.record import rows, samples, scaling, searches
+from bench.record import primary, rows, samples, scaling, searches
 from bench.record.files import csv_rows
+from bench.record.primary import Primary
 from bench.record.reader import records
 from bench.record.rows import Row, parsed
-from bench.record.schema import CURVE, IDENTITY, KEY, WORDS
+from bench.record.schema import CURVE, FIRST_METRIC, IDENTITY, KEY, PRIMARY, WORDS
 from bench.record.searches import Found
 from bench.record.selection import Selection, selected
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 MARGIN = 0.01
 NUMBER = re.compile(r"(?:[-+]?(?:[0-9]{1,40}\.?[0-9]*(?:e[-+]?[0-9]{1,3})?|inf|nan))?", re.I)
+FIELD = re.compile("[a-z][a-z0-9_]{0,99}")  # of a curve, beside those that all have
 TAIL_BYTES, TAIL_LINES = 4000, 20
 
 
@@ -101,7 +103,9 @@ class Results:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """The learning curves, an epoch a row."""
-        return self.table("curve").reindex(columns=[*KEY, *CURVE]).astype(dict.fromkeys(CURVE, float))
+        table = self.table("curve")
+        fields = list(dict.fromkeys([*CURVE, *(str(field) for field in table if field not in KEY)]))
+        return table.reindex(columns=[*KEY, *fields]).astype(dict.fromkeys(fields, float))
 
     @cached_property
     def environments(self) -> dict[str, dict[str, Any]]:
@@ -147,12 +151,23 @@ class Results:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """The declared columns, then those that the records themselves declare."""
+        """The declared columns, then those that the records themselves declare; of metrics those that records hold."""
         known = {column.name: column for column in self._declared}
         for row in self.rows:
             for column in row.columns:
                 known.setdefault(column.name, column)
-        return list(known.values())
+        held = {name for row in self.rows for name, value in row.summary.items() if value is not None}
+        return primary.arranged(known.values(), {row.primary for row in self.rows} or {FIRST_METRIC}, held)
+
+    @cached_property
+    def primaries(self) -> list[Primary]:
+        """The primary metrics of the runs, accuracy first. Rows of different ones are never compared."""
+        keys = set(primary.keys_of(self.runs)) or {FIRST_METRIC}
+        found = primary.primaries(keys, self.columns)
+        for key in keys.difference(of.key for of in found):
+            with self._noted():
+                raise StoreError(f"no column declares the metric '{key[:60]}'; name its file with --plugin")
+        return found
 
     @cached_property
     def specs(self) -> dict[str, Mapping[str, Any]]:
@@ -234,6 +249,7 @@ class Results:
         names = [*IDENTITY, *(column.name for column in self.columns)]
         cells = {name: [self._cell(row, name, name in texts) for row in of] for name in names}
         cells["variant"] = [row.variant for row in of]
+        cells[PRIMARY] = [row.primary for row in of]
         cells["data_id"] = [row.data_id for row in of]
         cells["tuned"] = ["+".join(row.spec.get("tuned", ())) for row in of]
         cells["conditions"] = [row.conditions for row in of]
@@ -290,7 +306,9 @@ def _table(data: bytes) -> tuple[list[str], list[list[str]]]:
 
 def _curve(data: bytes) -> tuple[list[str], list[list[str]]]:
     fields, lines = csv_rows(data)
-    if fields not in (CURVE, CURVE[:-1]):
+    first = CURVE[:-1]  # records from before the last field was added lack it
+    more = fields[len(first) :]
+    if fields[: len(first)] != first or len(set(fields)) < len(fields) or not all(map(FIELD.fullmatch, more)):
         raise ValueError(f"columns {', '.join(fields)}")
     for cell in chain.from_iterable(lines):
         if not NUMBER.fullmatch(cell):

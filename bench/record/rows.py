@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -11,7 +11,17 @@ from bench.api.errors import StoreError
 from bench.api.status import FINAL
 from bench.record import forms
 from bench.record.reader import Record
-from bench.record.schema import CONDITIONS, CUT, IDENTITY, NOT_SETTINGS, SCHEMA, SOURCES, UNVARIED
+from bench.record.schema import (
+    CONDITIONS,
+    CUT,
+    FIRST_METRIC,
+    IDENTITY,
+    NOT_SETTINGS,
+    PRIMARY,
+    SCHEMA,
+    SOURCES,
+    UNVARIED,
+)
 from bench.spec import budget
 
 T = TypeVar("T")
@@ -25,7 +35,7 @@ class Row:
     """One run as it was recorded. columns: those that its record declares; variant: its label among its peers.
 
     beside: records of the same run, made again to measure something else, whose tables are its own, too.
-    n_contradictions: such records that ended otherwise.
+    n_contradictions: such records that ended otherwise. primary: the key of the metric that it is judged by.
     """
 
     record: Record
@@ -36,6 +46,7 @@ class Row:
     variant: str = ""
     beside: tuple[Record, ...] = ()
     n_contradictions: int = 0
+    primary: str = FIRST_METRIC
 
     @property
     def run_id(self) -> str:
@@ -80,7 +91,7 @@ class Row:
         """All that its numbers follow from, but for seed and code: no two rows of one table line differ in it."""
         outer = {name: value for name, value in self.spec.items() if name not in NOT_SETTINGS}
         inner = {**self.spec.get("net_settings", {}), **self.spec.get("method_settings", {})}
-        return {**outer, **inner, "data": self.data_id[:16]}
+        return {**outer, **inner, "data": self.data_id[:16], PRIMARY: self.primary}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -90,6 +101,7 @@ class Row:
         outer = {name: value for name, value in self.spec.items() if name not in UNVARIED}
         outer["tuned"] = "+".join(tuned) or "no"
         outer["protocol"], outer["budget"] = self.protocol, budget.words(self.spec)
+        outer[PRIMARY] = self.primary
         if budget.kind(self.spec) == "epochs":
             outer |= {"budget": "epochs", "epochs": self.spec["epochs"]}
         if self.summary.get(CUT):
@@ -100,6 +112,11 @@ class Row:
     def protocol(self) -> budget.Protocol:
         """Its budget was the same for all, or its own."""
         return budget.protocol(self.spec)
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """How it ended: in this, two records of one run must agree."""
+        return {name: self.summary.get(name) for name in ("status", f"test_{self.primary}", f"val_{self.primary}")}
 
     @property
     def source(self) -> tuple[Any, ...]:
@@ -148,7 +165,21 @@ def read(records: Iterable[Record], problems: list[str] | None = None) -> list[R
         known = rows.get(row.run_id)
         if known is None or _weight(row) > _weight(known):
             rows[row.run_id] = row
-    return list(rows.values())
+    return _judged(list(rows.values()))
+
+
+def _judged(rows: list[Row]) -> list[Row]:
+    """The rows; one whose record names no primary metric has that of rows on its data that were asked the same."""
+    known = {_asked(row): row.primary for row in rows if PRIMARY in row.summary}
+    certain = [PRIMARY in row.summary or row.summary.get("status") == "ok" for row in rows]
+    return [
+        row if sure else replace(row, primary=known.get(_asked(row), row.primary))
+        for row, sure in zip(rows, certain, strict=True)
+    ]
+
+
+def _asked(row: Row) -> tuple[str, tuple[str, ...]]:
+    return row.spec["dataset"], tuple(row.spec.get("metrics", ()))
 
 
 def parsed(record: Record, name: str, parse: Callable[[bytes], T]) -> T | None:
@@ -169,7 +200,8 @@ def one(record: Record) -> Row:
         raise record.corrupt("spec.json", error) from error
     summary = parsed(record, "summary.json", forms.summary) or {}
     environment = parsed(record, "env.json", forms.environment)
-    return Row(record, spec, summary, environment, parsed(record, "columns.json", _columns) or ())
+    columns = parsed(record, "columns.json", _columns) or ()
+    return Row(record, spec, summary, environment, columns, primary=str(summary.get(PRIMARY) or FIRST_METRIC))
 
 
 def migrated(spec: dict[str, Any], record: Record) -> dict[str, Any]:

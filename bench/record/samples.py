@@ -12,8 +12,7 @@ from bench.api.status import FINAL
 from bench.record.rows import Row
 from bench.record.schema import CUT
 
-ASKED = frozenset(("run_id", "instruments", "schema"))  # of a spec: decide no number of a run
-SAME = ("status", "test_acc", "val_acc")  # in which repeats must agree for one to stand for all
+ASKED = frozenset(("run_id", "instruments", "metrics", "schema"))  # of a spec: decide no number of a run
 
 
 class Sampled(NamedTuple):
@@ -56,7 +55,7 @@ def _repeats(rows: Sequence[Row]) -> Iterator[list[Row]]:
     alike: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         asked = {name: value for name, value in row.spec.items() if name not in ASKED}
-        alike[json.dumps([asked, row.summary.get(CUT)], sort_keys=True)].append(row)
+        alike[json.dumps([asked, row.summary.get(CUT), row.primary], sort_keys=True)].append(row)
     yield from alike.values()
 
 
@@ -67,7 +66,7 @@ def _one(repeats: Sequence[Row]) -> Row:
     best, *others = sorted(
         repeats, key=lambda row: (row.summary.get("status") in FINAL, row.finished_at or 0.0, row.run_id), reverse=True
     )
-    agreed = [row for row in others if all(row.summary.get(name) == best.summary.get(name) for name in SAME)]
+    agreed = [row for row in others if row.outcome == best.outcome]
     ended = [row for row in others if row.summary.get("status") in FINAL]
     best = replace(best, n_contradictions=sum(row not in agreed for row in ended))
     if best.summary.get("status") != "ok" or not agreed:

@@ -14,6 +14,10 @@ CUT = "oom_micro_batches"
 # what a run has learnt (bench run --keep-weights), and the field of its summary that holds the file's SHA-256
 WEIGHTS, WEIGHTS_SHA256 = "weights.safetensors", "weights_sha256"
 
+# in summary.json and in frames of runs: the key of the metric that a run is judged by, and that of records without it
+PRIMARY = "primary_metric"
+FIRST_METRIC = "acc"
+
 # what the rows of a run's own tables are known by
 KEY = "run_id method net dataset seed variant".split()
 
@@ -25,13 +29,14 @@ SOURCES = ("method_source", "net_source", "numerics")
 
 # the fields of a spec that are no settings of a run, or that stand among its settings by their names
 NOT_SETTINGS = frozenset(
-    "run_id method net dataset seed data_id probe_only method_settings net_settings tuned instruments schema".split()
+    "run_id method net dataset seed data_id probe_only method_settings net_settings tuned instruments metrics "
+    "schema".split()  # of the metrics the primary one is told by its key
 )
 
 # the fields of a spec in which a run and its twin under backprop agree, beside data, net and seed
 CONDITIONS = tuple(
     "batch_size val_fraction threads precision channels_last compile device epochs steps seconds flops patience "
-    "net_source numerics".split()
+    "net_source numerics objective".split()
 )
 
 # the form of records, in their spec.json: raise it by one when older ones must be brought up to date (rows.migrated)
@@ -40,5 +45,5 @@ SCHEMA = 1
 # the fields of a spec that set no two rows of one method, net and data set apart
 UNVARIED = frozenset(
     "run_id method net dataset seed data_id eval_draws probe_only method_settings net_settings tuned instruments "
-    "epochs steps seconds flops patience schema".split()  # the budget is told in words
+    "metrics epochs steps seconds flops patience schema".split()  # their budget and primary metric are told otherwise
 )

@@ -10,7 +10,8 @@ from bench.record.spreadsheet import cell
 
 
 def shown(column: Column, mean: float, half_width: float = math.nan) -> str:
-    """A mean, with its interval where the column has one and writes decimals: `98.22 ± 1.10`, or `98.22 (n=1)`.
+    """A mean, with its interval where the column has one and writes decimals or is a metric's: `98.22 ± 1.10`, or
+    `98.22 (n=1)`.
 
     Empty where there is none, and at the value of which the column says that it tells nothing.
     """
@@ -18,10 +19,12 @@ def shown(column: Column, mean: float, half_width: float = math.nan) -> str:
         return ""
     signed = "+" if column.name.endswith("_diff") else ""
     text = _number(in_unit(column, mean), column.decimals, signed)
-    if not column.interval or column.decimals is None:
+    if not column.interval or (column.decimals is None and not column.metric):
         return text
-    spread = " (n=1)" if math.isnan(half_width) else f" ± {_number(in_unit(column, half_width), column.decimals)}"
-    return text + spread
+    if math.isnan(half_width):
+        return f"{text} (n=1)"
+    places = decimals_of(column, mean)
+    return f"{in_unit(column, mean):{signed}.{places}f} ± {in_unit(column, half_width):.{places}f}"
 
 
 def in_unit(column: Column, value: float) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.api.artifact import Artifact
 from bench.api.column import Value
 from bench.api.task import Batch
-from bench.measure.accuracy import Diverged, judge
+from bench.measure.evaluation import Diverged, judge
 from bench.runner.cost import Row
 from bench.runner.state import Training
 

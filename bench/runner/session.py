@@ -7,7 +7,7 @@ import torch
 
 from bench.api.errors import DataError
 from bench.api.status import Status
-from bench.measure.accuracy import Diverged
+from bench.measure.evaluation import Diverged
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT, WEIGHTS_SHA256
 from bench.runner import budget, checkpoint, compute, evaluate, loop, setup

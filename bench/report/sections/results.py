@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+from bench.record import primary
 from bench.record.results import Results
+from bench.record.schema import FIRST_METRIC, PRIMARY
 from bench.report.blocks import Block, Data, Heading, Text
 from bench.report.summary import board, costs_of, differences_of, ordered, summary_frame
 from bench.stats import ROW, TARGETS, finished
@@ -13,7 +15,8 @@ COSTS = [column for column in TARGETS if column.name.endswith("_to_target")]
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
     frame = summary_frame(runs, results.columns, differences_of(results))
-    yield Data("runs", runs)
+    told = runs if any(primary.keys_of(runs) != FIRST_METRIC) else runs.drop(columns=PRIMARY, errors="ignore")
+    yield Data("runs", told)
     yield Data("summary", frame)
     yield Heading("Results")
     if finished(runs).empty:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import Batch
-from bench.measure.accuracy import Diverged, judge
+from bench.measure.evaluation import Diverged, judge
 from bench.nets.mlp import MLP
 from bench.testing.subject import image_task
 

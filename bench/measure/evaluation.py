@@ -1,4 +1,4 @@
-"""Accuracy: on validation images while training goes on, on test images once, at the end."""
+"""Evaluation: the task's metrics over a split; and the training loss beside them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -19,45 +19,12 @@ class Diverged(Exception):
 
 
 @register
-class Accuracy(Instrument):
-    """What the evaluations of a run give, as fractions, and the loss of its last epoch."""
+class TrainingLoss(Instrument):
+    """The loss that a run's last steps had. The metrics, which its evaluations give, declare columns of their own."""
 
-    name = "accuracy"
+    name = "training-loss"
     rank: ClassVar[int] = 10
-    columns = (
-        Column(
-            name="test_acc",
-            title="test acc, %",
-            what="accuracy on the test images, read once at the end; the mean over draws where inference draws noise",
-            scale=100,
-            decimals=2,
-            better="higher",
-            interval=True,
-            shown="terminal",
-        ),
-        Column("test_acc_std", "spread of draws, %", "standard deviation over those draws", scale=100, decimals=2),
-        Column(
-            name="test_acc_noise_free",
-            title="noise-free, %",
-            what="test accuracy with every draw of inference at its mean",
-            scale=100,
-            decimals=2,
-            better="higher",
-            interval=True,
-            shown="terminal",
-            unless_equal="test_acc",
-        ),
-        Column(
-            name="val_acc",
-            title="validation acc, %",
-            what="accuracy on the validation images after the last epoch; after the best under own convergence",
-            scale=100,
-            decimals=2,
-            better="higher",
-            interval=True,
-        ),
-        Column("train_loss", "training loss", "mean loss of that epoch's steps", better="lower"),
-    )
+    columns = (Column("train_loss", "training loss", "mean loss of that epoch's steps", better="lower"),)
 
 
 def judge(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch], task: Task) -> dict[str, float | None]:

@@ -1,0 +1,97 @@
+"""Which metric judges a record, and which columns of metrics are shown."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.api.column import Column
+from bench.catalog.catalog import Catalog
+from bench.record.primary import Primary
+from bench.record.results import Results
+from tests.bench.record.test_results import record
+
+OURS = tuple(Catalog().columns())
+SCORE = {"name": "test_score", "title": "test score", "what": "a score", "metric": "score", "better": "lower"}
+LOWER = Primary(Column("test_rmse", "test RMSE", "", better="lower", bounds=(0.0, None)))
+
+
+def read(root: Path, **options: Any) -> Results:
+    return Results(root, columns=OURS, **options)
+
+
+def test_a_record_without_a_primary_metric_is_judged_by_accuracy(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "test_acc": 0.9, "val_acc": 0.8})
+    results = read(tmp_path)
+    assert [column.name for column in results.columns if column.metric] == [
+        "test_acc",
+        "test_acc_std",
+        "test_acc_noise_free",
+        "val_acc",
+    ]
+    assert results.columns[0].shown == "terminal"
+    assert [primary.test for primary in results.primaries] == ["test_acc"]
+
+
+def test_secondary_metrics_have_columns_where_a_record_holds_them(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "test_acc": 0.9, "test_nll": 0.2, "val_nll": 0.3, "test_ece": None})
+    shown = {column.name: column.shown for column in read(tmp_path).columns if column.metric}
+    assert list(shown) == ["test_acc", "test_acc_std", "test_acc_noise_free", "val_acc", "test_nll", "val_nll"]
+    assert (shown["test_nll"], shown["val_nll"]) == ("page", "csv")
+
+
+def test_the_primary_metric_stands_first_and_in_the_terminal(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "primary_metric": "rmse", "test_rmse": 50.0, "val_rmse": 55.0, "test_r2": 0.5})
+    results = read(tmp_path)
+    assert [column.name for column in results.columns[:5]] == [
+        "test_rmse",
+        "test_rmse_std",
+        "test_rmse_noise_free",
+        "val_rmse",
+        "test_r2",
+    ]
+    assert [column.shown for column in results.columns[:5]] == ["terminal", "csv", "terminal", "csv", "page"]
+    assert list(results.runs["primary_metric"]) == ["rmse"]
+
+
+def test_what_has_not_ended_is_judged_as_its_peers(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "primary_metric": "rmse", "test_rmse": 50.0})
+    record(tmp_path, seed=1)
+    assert list(read(tmp_path).runs["primary_metric"]) == ["rmse", "rmse"]
+
+
+def test_a_metric_from_elsewhere_is_declared_by_its_record(tmp_path: Path) -> None:
+    folder = record(tmp_path, {"status": "ok", "primary_metric": "score", "test_score": 3.0, "val_score": 2.0})
+    with pytest.raises(Exception, match="no column declares the metric 'score'; name its file with --plugin"):
+        read(tmp_path).primaries  # noqa: B018  # a property that raises
+    folder.write_json("columns.json", [{**asdict(Column("", "", "")), **SCORE}])
+    (primary,) = read(tmp_path).primaries
+    assert (primary.test, primary.val, primary.higher, primary.word) == ("test_score", "val_score", False, "score")
+
+
+def test_repeats_with_other_metrics_are_one_run(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "test_acc": 0.9, "val_acc": 0.8, "finished_at": 1.0})
+    record(tmp_path, {"status": "ok", "primary_metric": "acc", "test_acc": 0.9, "val_acc": 0.8, "test_top5": 0.99,
+                      "finished_at": 2.0}, metrics=("accuracy", "top-5"))  # fmt: skip
+    results = read(tmp_path)
+    assert results.n_repeats == 1
+    assert results.runs["test_top5"].tolist() == [0.99]
+
+
+def test_rows_of_two_primary_metrics_are_rows_apart(tmp_path: Path) -> None:
+    record(tmp_path, {"status": "ok", "primary_metric": "acc", "test_acc": 0.9})
+    record(tmp_path, {"status": "ok", "primary_metric": "nll", "test_acc": 0.9, "test_nll": 0.2}, metrics=("nll",))
+    variants = read(tmp_path).runs.set_index("primary_metric")["variant"]
+    assert variants.to_dict() == {"acc": "primary_metric=acc", "nll": "primary_metric=nll"}
+
+
+@pytest.mark.parametrize(("fraction", "told"), [(0.01, "1% of backprop's"), (0.005, "0.5% of backprop's")])
+def test_a_difference_of_a_metric_without_a_greatest_value_is_relative(fraction: float, told: str) -> None:
+    assert LOWER.size_words(fraction, "backprop's") == told
+    assert LOWER.size(fraction, 50.0) == 50 * fraction
+    assert (LOWER.told("lower"), LOWER.told("higher"), LOWER.told("equivalent")) == (
+        "lower (better)",
+        "higher (worse)",
+        "equivalent",
+    )
