@@ -83,6 +83,7 @@ def test_the_view_has_every_attempt(tmp_path: Path) -> None:
         "test_acc",
         "reach",
         "variant",
+        "primary_metric",
         "data_id",
         "tuned",
         "conditions",
