@@ -6,9 +6,9 @@ from typing import Any
 
 from bench.spec import flag
 from bench.spec.config import Experiment
+from bench.spec.identity import RunSpec
 
-# what a run's record does not have, or means otherwise: settings that a search chose are spelt out
-NOT_OF_A_RUN = ("experiment", "tuned", "protocols", "log")
+SPELT_OUT = {"tuned"}  # a run names the settings that a search chose; its command has their values
 
 
 def command(spec: Mapping[str, Any], seeds: Iterable[int], *, plugin: bool = False) -> str:
@@ -18,7 +18,7 @@ def command(spec: Mapping[str, Any], seeds: Iterable[int], *, plugin: bool = Fal
     """
     if spec.get("probe_only"):
         return ""
-    asked = {name: value for name, value in spec.items() if name not in NOT_OF_A_RUN}
+    asked = {name: spec[name] for name in RunSpec.model_fields if name in spec and name not in SPELT_OUT}
     asked |= {"methods": [spec["method"]], "datasets": [spec["dataset"]], "seeds": sorted(seeds)}
     if spec.get("steps") is not None:  # epochs follow from them
         del asked["epochs"]
