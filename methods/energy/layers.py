@@ -21,7 +21,7 @@ from bench.api.kinds import Input
 
 from .._shared.bilinear import Gradient, weight_gradient
 from .._shared.shapes import output_shapes
-from ..target.mirror import Stage, pooled, stages, unpooled
+from .._shared.stages import Stage, pooled, stages, unpooled
 
 
 class Layer(ABC):

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
+from .._shared.direct_feedback import cut, direct_feedback
 from .._shared.optimizers import adamw
-from .direct import backward, cut, direct_feedback, forward
+from .direct import backward, forward
 
 
 class DirectFeedbackAlignmentSettings(AdamWSettings):

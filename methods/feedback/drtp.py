@@ -24,8 +24,8 @@ from torch.optim import AdamW
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
+from .._shared.direct_feedback import Stage, cut, direct_feedback
 from .._shared.optimizers import adamw
-from .direct import Stage, cut, direct_feedback
 
 
 @register

@@ -23,15 +23,15 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Objective, Progress, Seeds, Task, register
 from bench.api.net import Net
 
 from .._shared.bilinear import Gradient, hand_over
-from .._shared.directions import Directions, draw
+from .._shared.directions import Directions, Draw, draw, split, weight_directions
 from .._shared.optimizers import adamw
-from .tangents import Activities, Draw, Weights, forward
+from .tangents import Activities, Weights, forward
 
 
 class ForwardGradientSettings(AdamWSettings):
@@ -93,17 +93,3 @@ def activity_estimate(net: Net, batch: Batch, k: int, draw: Draw, *, objective: 
     for site in space.sites:
         gradient |= site.gradient(torch.einsum("kb,kb...->b...", slopes, site.noise))
     return objective.loss(scores, batch.y), gradient
-
-
-def weight_directions(module: nn.Module, k: int, draw: Draw) -> tuple[Tensor, Gradient]:
-    """k directions over all weights of a module, in one tensor (k, weights) and as its parts by parameter."""
-    parameters = list(module.parameters())
-    flat = draw((k, sum(p.numel() for p in parameters)), parameters[0])
-    return flat, split(flat, module)
-
-
-def split(flat: Tensor, module: nn.Module) -> Gradient:
-    """Views of a tensor (..., weights) by parameter, each of shape (..., *parameter)."""
-    parameters = list(module.parameters())
-    parts = torch.split(flat, [p.numel() for p in parameters], dim=-1)
-    return {p: part.view(*flat.shape[:-1], *p.shape) for p, part in zip(parameters, parts, strict=True)}

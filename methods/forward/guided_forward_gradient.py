@@ -48,8 +48,8 @@ from bench.api.seeds import drawn_from
 from bench.nets.localmixer import PatchMean
 
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.heads import HeadSettings, build_head
 from .._shared.optimizers import adamw
-from ..local.heads import HeadSettings, build_head
 from .tangents import Carried, Tangent, push
 
 Space = Literal["activity", "weight"]

@@ -33,10 +33,10 @@ from bench.api.net import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
-from .._shared.directions import draw
+from .._shared.directions import Draw, draw, split, weight_directions
 from .._shared.optimizers import adamw
-from .forward_gradient import ForwardGradientSettings, split, weight_directions
-from .tangents import Activities, Draw, Site, Weights, forward
+from .forward_gradient import ForwardGradientSettings
+from .tangents import Activities, Site, Weights, forward
 
 
 @register

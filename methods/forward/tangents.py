@@ -12,7 +12,7 @@ Two spaces to perturb:
 Shape: x (B, ...), tangents (k, B, ...), weight directions (k, *shape of the weight).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Protocol
@@ -25,9 +25,9 @@ from bench.api.net import Net
 from bench.nets.localmixer import Normed, Patches, PatchMean, Residual, in_groups
 
 from .._shared.bilinear import Gradient, along_input, along_weights, as_directions, weight_gradient
+from .._shared.directions import Draw
 
 Tangent = Tensor | None  # None: no direction has reached this place
-Draw = Callable[[tuple[int, ...], Tensor], Tensor]
 
 
 @dataclass

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
+from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
+from .._shared.heads import zero_linear
 from .._shared.optimizers import adamw
 from .._shared.shapes import output_shapes
-from .estimators import EstimatorSettings, claims_of, learn, read_out
-from .heads import zero_linear
 
 
 class CaFoSettings(EstimatorSettings, AdamWSettings):

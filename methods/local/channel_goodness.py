@@ -51,9 +51,9 @@ from bench import (
 )
 from bench.objectives.cross_entropy import CrossEntropy
 
+from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
 from .._shared.optimizers import adamw
 from .._shared.shapes import output_shapes
-from .estimators import EstimatorSettings, claims_of, learn, read_out
 
 EPS = 1e-5  # beside a variance
 

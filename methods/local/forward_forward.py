@@ -39,10 +39,10 @@ from torch.optim import SGD
 from bench import Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
 
+from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
+from .._shared.heads import zero_linear
 from .._shared.shapes import output_shapes
-from .estimators import EstimatorSettings, claims_of, learn, read_out
 from .goodness import MOMENTUM, RECIPES, Negatives, wrong_labels
-from .heads import zero_linear
 
 MOST_UNITS = 2**20  # of a layer, over a batch: larger tensors cost more in page faults than in work (cnn: 2x the time)
 

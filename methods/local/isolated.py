@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Objective, Progress, Role, Seeds
 
+from .._shared.estimators import EstimatorSettings, claims_of, learn
 from .._shared.optimizers import adamw
-from .estimators import EstimatorSettings, claims_of, learn
 
 MILESTONES = (0.5, 0.75, 0.89, 0.94)  # of training, in the code of Nokland and Eidnes
 

@@ -31,8 +31,8 @@ from bench import Claims, Facts, MethodInfo, Seeds, Task, register
 from bench.api.errors import ConfigError
 from bench.api.seeds import drawn_from
 
+from .._shared.heads import HeadSettings, build_head
 from .._shared.shapes import Shape, output_shapes
-from .heads import HeadSettings, build_head
 from .isolated import Isolated, IsolatedSettings, Prediction, groups
 
 

@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 from bench.api.seeds import drawn_from
 
+from .._shared.estimators import EstimatorSettings, add_gradient, claims_of, learn, read_out
 from .._shared.optimizers import adamw
 from .._shared.shapes import Shape, output_shapes
-from .estimators import EstimatorSettings, add_gradient, claims_of, learn, read_out
 
 
 class ViewSettings(AdamWSettings):

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 from bench import AdamSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register, step_size
 
+from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
 from .._shared.optimizers import adam
 from .._shared.schedule import fall
 from .._shared.shapes import output_shapes
-from .estimators import EstimatorSettings, claims_of, learn, read_out
 
 
 class SigPropSettings(EstimatorSettings, AdamSettings):

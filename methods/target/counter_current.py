@@ -41,8 +41,9 @@ from torch.optim import SGD
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
 
-from ..local.estimators import EstimatorSettings, claims_of, learn, read_out
-from .mirror import Mirror, mirrors, stages
+from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
+from .._shared.stages import stages
+from .mirror import Mirror, mirrors
 
 EPS = 1e-12  # least length of a row, so that one of zeros has a direction, 0
 

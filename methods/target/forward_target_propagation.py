@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
 
+from .._shared.direct_feedback import cut, direct_feedback
 from .._shared.optimizers import adamw
-from ..feedback.direct import cut, direct_feedback
 
 
 class ForwardTargetPropagationSettings(AdamWSettings):

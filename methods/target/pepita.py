@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register, step_size
 
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.direct_feedback import cut
 from .._shared.schedule import fall
-from ..feedback.direct import cut
 
 
 class PepitaSettings(StepSize):

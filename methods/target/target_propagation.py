@@ -44,9 +44,10 @@ from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progres
 from bench.api.seeds import drawn_from
 
 from .._shared.directions import draw
+from .._shared.estimators import EstimatorSettings, claims_of, learn
 from .._shared.optimizers import adamw
-from ..local.estimators import EstimatorSettings, claims_of, learn
-from .mirror import mirrors, pooled, stages, unpooled
+from .._shared.stages import pooled, stages, unpooled
+from .mirror import mirrors
 
 
 class TargetPropagationSettings(EstimatorSettings, AdamWSettings):

@@ -59,6 +59,35 @@ def test_rules_import_each_other_relatively() -> None:
     assert not found
 
 
+def test_no_family_of_rules_imports_another() -> None:
+    """What several share is in `_shared`, which imports none of them."""
+    assert strangers(ROOT / "methods") == []
+
+
+def test_an_import_across_families_is_seen(tmp_path: Path) -> None:
+    for family, text in {
+        "a": "from ..b.x import y\nfrom .z import w",
+        "b": "from .._shared import q",
+        "_shared": "",
+    }.items():
+        (tmp_path / family).mkdir()
+        (tmp_path / family / "x.py").write_text(text)
+    assert strangers(tmp_path) == [(tmp_path / "a" / "x.py", "b.x")]
+
+
+def strangers(methods: Path) -> list[tuple[Path, str]]:
+    """(file, module) for every relative import that leaves a family for anything but `_shared`."""
+    found = []
+    for file in sorted(methods.rglob("*.py")):
+        family, *inner = file.relative_to(methods).parts[:-1] or ("",)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level > 1 + len(inner):
+                to = node.module or node.names[0].name
+                if to.partition(".")[0] not in (family, "_shared"):
+                    found.append((file, to))
+    return found
+
+
 def test_a_circle_is_seen(tmp_path: Path) -> None:
     for name, text in {"a": "from bench.b import x", "b": "def f():\n    import bench.a.y"}.items():
         (tmp_path / "bench" / name).mkdir(parents=True)

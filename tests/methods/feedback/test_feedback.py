@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods.feedback.direct import cut
+from bench.methods._shared.direct_feedback import cut
 from bench.methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
 from bench.methods.feedback.drtp import DRTP
 from bench.methods.feedback.feedback_alignment import FeedbackAlignment

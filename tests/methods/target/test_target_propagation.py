@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.methods._shared.stages import stages
 from bench.methods.target import target_propagation
-from bench.methods.target.mirror import stages
 from bench.methods.target.target_propagation import TargetPropagation
 from torch import Tensor, nn
 

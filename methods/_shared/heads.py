@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from torch import nn
 
-from .._shared.shapes import Shape
+from .shapes import Shape
 
 
 class HeadSettings(BaseModel):

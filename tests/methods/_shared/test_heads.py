@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bench.methods.local.heads import HeadSettings, build_head, window
+from bench.methods._shared.heads import HeadSettings, build_head, window
 from torch import nn
 
 

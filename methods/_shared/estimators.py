@@ -28,10 +28,8 @@ from torch.optim import Optimizer
 
 from bench import Claims, Objective
 
-from .._shared.bilinear import Gradient, hand_over
-from .._shared.directions import Directions, draw
-from ..forward.forward_gradient import split, weight_directions
-from ..forward.tangents import Draw
+from .bilinear import Gradient, hand_over
+from .directions import Directions, Draw, draw, split, weight_directions
 
 Closure = Callable[[], tuple[Tensor, Tensor]]  # the loss, and the output that the next module is given
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bench.methods._shared.directions import draw
-from bench.methods.local.estimators import EstimatorSettings, estimate
+from bench.methods._shared.estimators import EstimatorSettings, estimate
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
