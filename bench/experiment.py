@@ -77,6 +77,8 @@ def prepare(
     Raises: ConfigError, DataError, PluginError.
     """
     check(experiment, catalog)
+    if experiment.tune is not None and executor is not None and executor.detaches:
+        raise ConfigError("detach: a search chooses by what its trials reached, and so waits; leave detach out")
     if shard is not None and experiment.tune is not None:
         raise ConfigError("--shard: a search is not for parts; search first (bench tune --save), then run with --tuned")
     if isinstance(executor, Local | None):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
 from typer.core import TyperOption
@@ -83,14 +83,21 @@ def _typed(text: str, field: Any) -> Any:
 
 
 def _option(executor: str, key: str, field: Any) -> TyperOption:
-    def keep(ctx: Any, _: Any, value: str | None) -> None:
-        if value is not None:
+    is_flag, several = field.annotation is bool, get_origin(field.annotation) is list
+
+    def keep(ctx: Any, _: Any, value: Any) -> None:
+        if is_flag or several:
+            if value:
+                ctx.meta[GIVEN][key] = list(value) if several else True
+        elif value is not None:
             ctx.meta[GIVEN][key] = _typed(value, field)
 
-    default = "" if field.default is None else f" [default: {field.default}]"
+    default = "" if field.default in (None, False, []) else f" [default: {field.default}]"
     return TyperOption(
         param_decls=[f"--{key.replace('_', '-')}"],
-        metavar=key.upper(),
+        metavar=None if is_flag else key.upper(),
+        is_flag=is_flag,
+        multiple=several,
         help=f"{field.description}{default}",
         expose_value=False,
         callback=keep,

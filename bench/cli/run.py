@@ -1,7 +1,7 @@
 """`bench run`: train and measure, then report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -97,6 +97,8 @@ def run(
         return BAD_INPUT if broken else 0
     stop = stop_on_signals()
     outcome = execute(asked, runs, options, listening(quiet=quiet, jobs=jobs), stop, by, listeners)
+    if by.detaches:
+        return _handed_over(outcome.summaries, results / asked.experiment)
     if not outcome.has_begun:
         return stopped()
     measured = results_of(outcome.folder, catalog, all_sources=all_sources, lenient=True)
@@ -112,6 +114,14 @@ def run(
     if stop.is_set():
         return stopped()
     return exit_code(all_ok=outcome.all_ok, broken=broken or outcome.has_unreadable)
+
+
+def _handed_over(summaries: list[dict[str, Any] | None], folder: Path) -> int:
+    """Say where runs that have not ended can be looked at; the exit code."""
+    left = sum(summary is None for summary in summaries)
+    say(f"submitted: {left} runs; ended before: {len(summaries) - left}")
+    say(f"bench status {folder} --runs: where they are; the same command without --detach waits and reports")
+    return 0
 
 
 def _without_broken(asked: Experiment, catalog: "Catalog") -> Experiment:

@@ -10,11 +10,18 @@ from bench.display.printing import BAD_INPUT, fail, left_and_end, note, table
 
 def status(
     results: Annotated[Path, typer.Argument(help="A results folder, or that of one experiment.")] = Path("results"),
+    runs: Annotated[bool, typer.Option("--runs", help="Each run: its node, job, state and error.")] = False,
 ) -> int:
     """Tell where a sweep stands: what has ended, what is at work, when the rest will be done."""
     from bench.record.standing import standings
+    from bench.record.states import states
 
     problems: list[str] = []
+    if runs:
+        rows = [[of.run_id, of.label, of.node, of.job, of.state, of.error] for of in states(results, problems)]
+        if rows:
+            table(["run", "what", "node", "job", "state", "error"], rows, least=["what", "job", "node"])
+            return BAD_INPUT if [fail(problem) for problem in problems] else 0
     found = standings(results, problems)
     lines = []
     for standing in found:

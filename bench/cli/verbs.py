@@ -20,6 +20,7 @@ VERBS = {  # module:name in bench.cli, in the order of --help
     "list": "listing:app",
     "show": "listing:show",
     "status": "status:status",
+    "logs": "logs:logs",
     "report": "report:report",
     "compare": "report:compare",
     "merge": "report:merge",

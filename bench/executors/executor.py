@@ -51,6 +51,11 @@ class Executor(ABC):
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings if settings is not None else self.Settings()
 
+    @property
+    def detaches(self) -> bool:
+        """Whether `run_all` returns once its runs are handed over; None stands for those that have not ended."""
+        return False
+
     def device(self, asked: str) -> str:
         """The torch device of the runs. asked: auto, cpu, cuda or cuda:N. Raises: ConfigError where it is not there."""
         return device_here(asked)

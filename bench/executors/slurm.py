@@ -8,15 +8,14 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import uuid
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
+from typing import Any
 
 from bench.api.errors import ConfigError
 from bench.catalog.register import register
@@ -24,6 +23,8 @@ from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
 from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
 from bench.executors.importing import same_imports
 from bench.executors.isolate import GRACE_S, Job, Summary
+from bench.executors.slurm_settings import SlurmSettings, split
+from bench.record import jobs as jobs_of
 from bench.record.clock import moment
 from bench.record.files import atomic_write, below
 from bench.record.folder import RunFolder
@@ -36,21 +37,9 @@ NO_SLURM = "no Slurm here: sbatch or srun is not on the PATH; submit from a logi
 STATUSES = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}  # of jobs that ended without a word of their run
 
 
-class SlurmSettings(BaseModel):
-    partition: str | None = Field(None, description="where jobs are queued; else the cluster's default")
-    account: str | None = Field(None, description="who pays")
-    qos: str | None = Field(None, description="quality of service")
-    time_min: int = Field(60, ge=1, description="minutes until a job is stopped and, its run saved, queued again")
-    cpus: int | None = Field(None, ge=1, description="cores of each run; left out: as many as its threads")
-    gpus: int = Field(0, ge=0, description="GPUs of each run")
-    mem_gb: float | None = Field(None, gt=0, description="memory of each run")
-    requeues: int = Field(10, ge=0, description="how often a job that came to its time limit is queued again")
-    cluster: Literal["slurm", "local"] = Field("slurm", description="local: processes here, to try it out")
-
-
 @register
 class Slurm(Executor):
-    """The command waits for its jobs; where it is killed they go on, and the next one takes up what they have left."""
+    """The command waits for its jobs; where it is killed they go on, and the next one waits for them."""
 
     name = "slurm"
     Settings = SlurmSettings
@@ -60,6 +49,10 @@ class Slurm(Executor):
         super().__init__(settings)
         if find_spec("submitit") is None:
             raise missing("slurm")
+
+    @property
+    def detaches(self) -> bool:
+        return self.settings.detach
 
     def device(self, asked: str) -> str:
         """Raises: ConfigError, also where this machine cannot submit: it is asked before anything is written."""
@@ -135,6 +128,8 @@ class _Sweep:
                     break
                 self._submit(sorted(waiting))
                 waiting = set()
+                if self.settings.detach:
+                    break
                 for index in [index for index, job in self.jobs.items() if self._is_over(index, job)]:
                     self._close(index, self.jobs.pop(index))
                 time.sleep(BUSY_POLL_S if self.busy and not self.jobs else POLL_S)
@@ -157,12 +152,28 @@ class _Sweep:
                 self.busy.add(index)
             else:
                 due.append(index)
+        self.stood |= {index: self._folder(index).summary() for index in due}
+        self.jobs |= self._queued(due)
+        due = [index for index in due if index not in self.jobs]
         if due:
             by = self._executor()
-            self.stood |= {index: self._folder(index).summary() for index in due}
             with same_imports(), by.batch():
                 jobs = [by.submit(Attempt(self._job(index), self.terms, self.stop_file)) for index in due]
             self.jobs |= dict(zip(due, jobs, strict=True))
+            for index, job in zip(due, jobs, strict=True):
+                jobs_of.queued(self._folder(index), str(job.job_id))
+
+    def _queued(self, indices: list[int]) -> dict[int, Any]:
+        """The jobs of an earlier command that are still in the queue, by run: none is submitted twice."""
+        from submitit import SlurmJob
+
+        noted = {index: jobs_of.read(self._folder(index)).job for index in indices}
+        names = {job for job in noted.values() if job}
+        if not names or self.settings.cluster != "slurm" or self.terms.fresh:
+            return {}
+        asked = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(sorted(names))}"]
+        there = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+        return {k: SlurmJob(self.aside / "%j", job) for k, job in noted.items() if job and job in there}
 
     def _is_over(self, index: int, job: Any) -> bool:
         if index not in self.started and (self._folder(index).path / "spec.json").exists() and job.state == "RUNNING":
@@ -241,8 +252,14 @@ class _Sweep:
             by = submitit.AutoExecutor(self.aside / "%j", cluster=of.cluster, slurm_max_num_timeout=of.requeues)
         except RuntimeError as error:
             raise ConfigError(NO_SLURM) from error
-        asked = dict(mem_gb=of.mem_gb, gpus_per_node=of.gpus or None, slurm_array_parallelism=self.options.jobs)
+        asked: dict[str, Any] = dict(
+            mem_gb=of.mem_gb, gpus_per_node=of.gpus or None, slurm_array_parallelism=self.options.jobs
+        )
         asked |= {f"slurm_{name}": getattr(of, name) for name in ("partition", "account", "qos")}
+        asked["slurm_setup"] = of.setup or None
+        asked["slurm_additional_parameters"] = dict(map(split, of.sbatch)) or None
+        if of.gpu_type:
+            asked |= {"gpus_per_node": None, "slurm_gpus_per_node": f"{of.gpu_type}:{of.gpus}"}
         given = {name: value for name, value in asked.items() if value is not None}
         by.update_parameters(name="bench", timeout_min=of.time_min, cpus_per_task=cpus_of(of.cpus, self.runs), **given)
         return by

@@ -97,7 +97,7 @@ def _standing(folder: Path, problems: list[str] | None) -> Standing:
     seconds: list[tuple[Mapping[str, Any], float]] = []
     left: list[Mapping[str, Any]] = []
     at_work: dict[str, AtWork] = {}
-    plan = _plan(folder / PLAN)
+    plan = plan_of(folder)
     for run in plan:
         of_run = RunFolder(folder.parent, folder.name, run["run_id"])
         try:
@@ -121,7 +121,9 @@ def _standing(folder: Path, problems: list[str] | None) -> Standing:
     return Standing(folder.name, len(plan), ended, list(at_work.values()), len(left) - len(at_work), to_go)
 
 
-def _plan(path: Path) -> list[dict[str, Any]]:
+def plan_of(folder: Path) -> list[dict[str, Any]]:
+    """The runs that the last command wanted. Raises: StoreError where the plan is corrupt."""
+    path = folder / PLAN
     try:
         return forms.plan(read_regular(path))
     except (OSError, ValueError) as error:
@@ -132,12 +134,16 @@ def _plan(path: Path) -> list[dict[str, Any]]:
 
 def _at_work(run: Mapping[str, Any], path: Path, seconds: float) -> AtWork:
     label = f"{run['method']} on {run['net']}, {run['dataset']}, seed {run['seed']}"
+    return AtWork(label, progress(path), run["epochs"], seconds)
+
+
+def progress(path: Path) -> float:
+    """The epochs that a run has behind it, by its curve."""
     try:
         lines = list(csv.DictReader(read_regular(path / "curve.csv").decode().splitlines()))
-        epoch = float(lines[-1]["epoch"])
+        return float(lines[-1]["epoch"])
     except (OSError, IndexError, KeyError, ValueError, TypeError, csv.Error):
-        epoch = 0.0
-    return AtWork(label, epoch, run["epochs"], seconds)
+        return 0.0
 
 
 def remaining(
