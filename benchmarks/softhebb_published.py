@@ -42,7 +42,7 @@ def features(method: SoftHebb, images: Batches) -> Tensor:
     """What the read-out sees. Shape: (N, features)."""
     method.layers.eval()
     width = next(m for m in method.readout.modules() if isinstance(m, nn.Linear)).in_features
-    kept = torch.empty(images.n_images, width)
+    kept = torch.empty(images.n_examples, width)
     for k, batch in enumerate(images):
         kept[k * images.batch_size :][: len(batch.y)] = method._features(batch.x, unsupervised=False).flatten(1)
     return kept
@@ -63,7 +63,7 @@ def main() -> None:
     whole = Split(*(torch.cat(pair) for pair in zip(loaded.train, loaded.val, strict=True)))
     train, test = (Batches(split, loaded.mean, loaded.std, cpu, 500) for split in (whole, loaded.test))
     task = image_task(
-        args.dataset, loaded.output.size, loaded.input.shape, train.n_images, catalog.nets["triangle"].load(), {}
+        args.dataset, loaded.output.size, loaded.input.shape, train.n_examples, catalog.nets["triangle"].load(), {}
     )
     seeds = Seeds(args.seed, cpu, method="softhebb")
     epochs = 1 + args.epochs
@@ -73,7 +73,7 @@ def main() -> None:
     method = SoftHebb(task, settings, device=cpu, seeds=seeds)
 
     began = time.perf_counter()
-    steps = -(-train.n_images // READOUT)
+    steps = -(-train.n_examples // READOUT)
     total = epochs * steps
     seeds.for_epoch(0)
     learn_filters(method, train, train.order(seeds.order), Progress(0, total, 0))

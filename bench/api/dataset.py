@@ -44,7 +44,7 @@ class DataSetInfo:
     """A data set's identity card. None where a figure depends on the user's own files.
 
     image_shape (C, H, W) and n_classes say what an image classifier needs; `input` and `output` say it of any other
-    task. n_train and n_test count images as published: validation is drawn from n_train.
+    task. n_train and n_test count examples as published: validation is drawn from n_train.
     paper is the BibTeX key of its source, in the references.bib nearest above. size is that of the download. argument
     names what follows a colon after the name, as PATH in npz:PATH. objective, metrics: by name; those of the kind of
     output where it names none.
@@ -77,7 +77,7 @@ class DataSetInfo:
 
 
 class DataSet(ABC):
-    """A source of labelled images.
+    """A source of labelled examples.
 
     Subclasses set `info` and implement `read`; those that keep files say in `missing` which ones are not there, and
     those that can be downloaded do so in `fetch`. argument is what the user wrote after the colon.

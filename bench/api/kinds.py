@@ -56,6 +56,10 @@ class Input:
     def tokens(cls, steps: int, vocabulary: int) -> Self:
         return cls("tokens", (steps,), vocabulary)
 
+    def __str__(self) -> str:
+        """As in `image 1x8x8` and `tokens 16 of 20`."""
+        return f"{self.kind} {'x'.join(map(str, self.shape))}" + (f" of {self.vocabulary}" if self.vocabulary else "")
+
     @property
     def n_features(self) -> int:
         """Numbers in one example."""
@@ -100,6 +104,12 @@ class Output:
     @classmethod
     def values(cls, size: int = 1) -> Self:
         return cls("values", size)
+
+    def __str__(self) -> str:
+        """As in `10 classes`, `1 value` and `next of 20 tokens`."""
+        if self.kind == "next token":
+            return f"next of {self.size} tokens"
+        return f"{self.size} {'value' if (self.kind, self.size) == ('values', 1) else self.kind}"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -5,8 +5,9 @@
 z_n is what the layer gives for image n as the method predicts it, with every draw at its mean; each feature less its
 mean and divided by its standard deviation over the training images. Maps of more than FEATURES entries are average-
 pooled to fewer. The problem is convex and L-BFGS solves it: there is no step size and no seed in what is found.
-Layer 0 is the image itself. A layer is left out where a prediction does not call it with one row for each image, as
-where a rule scores every label of an image apart.
+Layer 0 is the input itself, which tokens have not as numbers. A layer is left out where a prediction does not call it
+with one row for each image, as where a rule scores every label of an image apart. Labels that are no classes give no
+rows.
 
 Source: Alain, Bengio 2017, "Understanding intermediate layers using linear classifier probes".
 """
@@ -40,6 +41,8 @@ class ReadOut(EndProbe):
 
     def look(self, method: Method, train: Batch, held_out: Batch) -> list[dict[str, Value]]:
         rows: list[dict[str, Value]] = []
+        if train.y.ndim != 1 or train.y.is_floating_point():
+            return rows
         for layer, (z, z_held_out) in _by_layer(method, train.x, held_out.x):
             own, other = read_out(Batch(z, train.y), Batch(z_held_out, held_out.y))
             row: dict[str, Value] = {"layer": layer, "features": z.shape[1]}
@@ -86,7 +89,8 @@ def _fitted(x: Tensor, y: Tensor, n_classes: int) -> nn.Linear:
 
 def _by_layer(method: Method, *images: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
     """Number and features of each layer, for each set of images; one layer of all of them in memory at a time."""
-    yield 0, [_features(x) for x in images]
+    if images[0].is_floating_point():
+        yield 0, [_features(x) for x in images]
     for k, block in enumerate(_called(method, images[0][:2]), start=1):
         found = [_outputs(method, block, x) for x in images]
         if all(z is not None for z in found):

@@ -47,18 +47,18 @@ def list_datasets(data_dir: DataDir = None, plugin: Plugins = None) -> int:
             rows.append([f"{name}:{info.argument}", info.title, "", "", "", "", ""])
             continue
         here = "no" if cls().missing(where) else "yes"
-        size = "x".join(map(str, info.given.shape if info.given else ()))
         rows.append(
             [
                 name,
                 info.title,
-                size,
-                *map(_count, (info.wanted.size if info.wanted else None, info.n_train, info.n_test)),
+                str(info.given or ""),
+                str(info.wanted or ""),
+                *map(_count, (info.n_train, info.n_test)),
                 here,
             ]
         )
-    heads = ["name", "title", "image", "classes", "train", "test", "here"]
-    table(heads, rows, least=["test", "classes", "image"])
+    heads = ["name", "title", "input", "output", "train", "test", "here"]
+    table(heads, rows, least=["test", "output", "input"])
     say(f"data folder: {where}")
     return BAD_INPUT if broken else 0
 

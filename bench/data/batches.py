@@ -1,4 +1,4 @@
-"""A split held on the device as uint8, fed in normalised mini-batches."""
+"""A split held on the device as its files give it, fed in standardised mini-batches."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,16 @@ from torch import Tensor
 
 from bench.api.dataset import Split
 from bench.api.task import Batch
+from bench.data.standard import Standard
 
 
 class Batches:
-    """The whole split on the device; a batch is gathered by index and normalised there.
+    """The whole split on the device; a batch is gathered by index and standardised there.
 
     Iterating gives the split in its own order, the last partial batch included: for evaluation. To train, cut
     an `order` into pieces and ask for each.
 
-    Shape: mean and std (C,), on the 0..1 scale.
+    Shape: mean and std (C,), as `bench.data.standard.statistics` gives them.
     """
 
     def __init__(self, split: Split, mean: Tensor, std: Tensor, device: torch.device | str, batch_size: int) -> None:
@@ -23,35 +24,32 @@ class Batches:
         self.device = torch.device(device)
         self._x = split.x.to(self.device)
         self._y = split.y.to(self.device)
-        # (pixel / 255 - mean) / std as one multiplication and one addition, rounded to float32 at the end
-        scale, shift = 1 / (255 * std.double()), -mean.double() / std.double()
-        self._scale = scale.float().view(-1, 1, 1).to(self.device)
-        self._shift = shift.float().view(-1, 1, 1).to(self.device)
+        self._standard = Standard(split.x, mean, std, self.device)
 
     @property
-    def n_images(self) -> int:
+    def n_examples(self) -> int:
         return len(self._y)
 
     def __len__(self) -> int:
         """Batches in one pass."""
-        return -(-self.n_images // self.batch_size)
+        return -(-self.n_examples // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, self.n_images, self.batch_size):
-            stop = min(start + self.batch_size, self.n_images)
+        for start in range(0, self.n_examples, self.batch_size):
+            stop = min(start + self.batch_size, self.n_examples)
             yield self.batch(torch.arange(start, stop, device=self.device))
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """A random order of the images, drawn on the CPU so that every device sees the same.
+        """A random order of the examples, drawn on the CPU so that every device sees the same.
 
         Shape: (N,) int64, on the device.
         """
-        return torch.randperm(self.n_images, generator=generator).to(self.device)
+        return torch.randperm(self.n_examples, generator=generator).to(self.device)
 
     def batch(self, index: Tensor) -> Batch:
-        """The images at `index` in memory of their own, so that a method may keep or change them.
+        """The examples at `index` in memory of their own, so that a method may keep or change them.
 
-        Shape: index (B,) int64 on the device to x (B, C, H, W) float32 and y (B,).
+        Shape: index (B,) int64 on the device to x (B, ...) float32, or int64 where these are tokens, and y (B, ...).
         """
-        x = self._x.index_select(0, index).float().mul_(self._scale).add_(self._shift)
+        x = self._standard(self._x.index_select(0, index))
         return Batch(x, self._y.index_select(0, index))

@@ -1,4 +1,4 @@
-"""What must hold before any training, each with one line that names the data set and the mend."""
+"""What must hold of inputs before any training, each with one line that names the data set and the mend."""
 
 import os
 
@@ -7,8 +7,12 @@ from torch import Tensor
 
 from bench.api.dataset import Source, Split
 from bench.api.errors import DataError
+from bench.api.kinds import Input, Output
+from bench.data.check_labels import check_labels
+from bench.data.recognise import NOUNS, plural
 
 OTHER_SCALE = 4  # times by which the brightest pixels of two splits may differ
+ENTRY = {"image": "pixel", "tokens": "token"}
 
 
 def check_memory(name: str, n_bytes: int) -> None:
@@ -24,80 +28,73 @@ def check_memory(name: str, n_bytes: int) -> None:
         )
 
 
-def check_source(name: str, source: Source) -> None:
-    """Shapes, types, lengths and label range of every split that the files hold.
+def check_source(name: str, source: Source, given: Input, output: Output) -> None:
+    """Shapes, types, lengths and ranges of every split that the files hold.
 
     Raises: DataError.
     """
-    shape = tuple(source.train.x.shape[1:])
+    noun = NOUNS[given.kind]
     for part in ("train", "val", "test"):
         split: Split | None = getattr(source, part)
         if split is None:
             continue
-        _check_arrays(f"{name}: {part}", split)
-        if tuple(split.x.shape[1:]) != shape:
+        where, x = f"{name}: {part}", split.x
+        if x.ndim != len(given.shape) + 1 or x.dtype != source.train.x.dtype:
             raise DataError(
-                f"{name}: {part} images are {_by(split.x.shape[1:])}, train images {_by(shape)}; "
-                "all images must have one size"
+                f"{where}: {plural(noun)} are {shown(x)}, train {plural(noun)} {shown(source.train.x)}; "
+                "all splits must be alike"
             )
+        if tuple(x.shape[1:]) != given.shape:
+            raise DataError(
+                f"{where} {plural(noun)} are {by(x.shape[1:])}, train {plural(noun)} {by(given.shape)}; "
+                f"all {plural(noun)} must have one size"
+            )
+        if len(x) != len(split.y):
+            raise DataError(f"{where}: {len(x)} {plural(noun)} but {len(split.y)} labels; give one label per {noun}")
+        if len(x) == 0:
+            raise DataError(f"{where}: no {plural(noun)}; give at least one, or leave the split out")
+        _check_inputs(where, x, given)
+        check_labels(where, split.y, output, noun)
         if part != "train":
-            _check_beside_train(name, part, split, source.train)
-        n_classes = source.output if isinstance(source.output, int) else source.output.size
-        outside = split.y[(split.y < 0) | (split.y >= n_classes)]
-        if len(outside):
-            last = n_classes - 1
-            raise DataError(
-                f"{name}: {part} has label {int(outside[0])}, outside the classes 0 to {last}; "
-                "number them from 0 and keep every class in train"
-            )
+            _check_beside_train(name, part, split, source.train, given)
 
 
-def check_train(name: str, y: Tensor, n_classes: int) -> None:
-    """At least two classes, and an image of each one to learn from.
-
-    Raises: DataError.
-    """
-    present = torch.unique(y).tolist()
-    if len(present) < 2:
-        raise DataError(f"{name}: the training split has a single class; a classifier needs two or more")
-    if len(present) < n_classes:
-        # a stray label of a million must not cost a million counters
-        empty = next(c for c, label in enumerate([*present, n_classes]) if c != label)
+def _check_inputs(where: str, x: Tensor, given: Input) -> None:
+    """That the inputs are finite numbers, or tokens of the vocabulary, and not all alike."""
+    nouns, entry = plural(NOUNS[given.kind]), ENTRY.get(given.kind, "value")
+    if x.is_floating_point() and not x.isfinite().all():
+        raise DataError(f"{where}: {nouns} hold NaN or infinite values; store finite numbers")
+    if given.kind == "tokens" and (outside := x[(x < 0) | (x >= given.vocabulary)]).numel():
         raise DataError(
-            f"{name}: class {empty} has no image in the training split; number the classes from 0 without "
-            "gaps and give each one several images"
+            f"{where} has token {int(outside[0])}, outside the vocabulary 0 to {given.vocabulary - 1}; number tokens "
+            "from 0, or make the vocabulary larger"
         )
-
-
-def _check_arrays(where: str, split: Split) -> None:
-    x, y = split
-    if x.ndim != 4 or x.dtype != torch.uint8 or 0 in x.shape[1:]:
-        raise DataError(f"{where}: images are {_by(x.shape)} {x.dtype}; expected (N, C, H, W) uint8")
-    if y.ndim != 1 or y.dtype != torch.int64:
-        raise DataError(f"{where}: labels are {_by(y.shape)} {y.dtype}; expected one integer per image")
-    if len(x) != len(y):
-        raise DataError(f"{where}: {len(x)} images but {len(y)} labels; give one label per image")
-    if len(x) == 0:
-        raise DataError(f"{where}: no images; give at least one, or leave the split out")
     if x.numel() > 1 and x.min() == x.max():
         raise DataError(
-            f"{where}: every pixel is {int(x.flatten()[0])}, so there is nothing to tell; look at the files"
+            f"{where}: every {entry} is {x.flatten()[0].item():g}, so there is nothing to tell; look at the files"
         )
     if len(x) > 1 and (x == x[0]).all():
-        raise DataError(f"{where}: all {len(x)} images are the same; look at the files")
+        raise DataError(f"{where}: all {len(x)} {nouns} are the same; look at the files")
 
 
-def _check_beside_train(name: str, part: str, split: Split, train: Split) -> None:
-    """That a split is neither the training split itself nor on another scale."""
+def _check_beside_train(name: str, part: str, split: Split, train: Split, given: Input) -> None:
+    """That a split is neither the training split itself nor, where these are images, on another scale."""
+    noun = plural(NOUNS[given.kind])
     if len(split.x) == len(train.x) and torch.equal(split.x, train.x):
-        raise DataError(f"{name}: the {part} images are the train images; give others, or leave the split out")
-    low, high = sorted((int(split.x.max()), int(train.x.max())))
-    if high > OTHER_SCALE * low:
+        raise DataError(f"{name}: the {part} {noun} are the train {noun}; give others, or leave the split out")
+    if given.kind != "image":
+        return
+    brightest = [float(x.abs().max() if x.is_floating_point() else x.max()) for x in (split.x, train.x)]
+    if max(brightest) > OTHER_SCALE * min(brightest):
         raise DataError(
-            f"{name}: the brightest pixel of {part} is {int(split.x.max())}, of train {int(train.x.max())}, which "
+            f"{name}: the brightest pixel of {part} is {brightest[0]:g}, of train {brightest[1]:g}, which "
             "looks like two scales; store both on one"
         )
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def shown(x: Tensor) -> str:
+    return f"{by(x.shape)} {x.dtype}"
+
+
+def by(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(str(n) for n in shape) + ")"

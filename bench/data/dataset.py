@@ -12,8 +12,9 @@ from bench.api.kinds import Input, Output
 class Dataset:
     """A checked data set with its fixed splits.
 
-    Shape: mean and std (C,), over the pixels of the training split on the 0..1 scale; a channel that is
-    constant there has std 1. fingerprint is a sha256 over all six arrays.
+    Shape: mean and std (C,), of each channel or feature over the training split, empty for tokens (see
+    `bench.data.standard`). Values are standardised, and output.scale has the std of each. fingerprint is a sha256
+    over all six arrays as they were read, and over the kinds where arrays leave them open.
     """
 
     name: str

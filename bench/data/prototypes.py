@@ -19,11 +19,11 @@ def class_prototypes(data: Dataset, device: torch.device | str = "cpu") -> Tenso
     """
     chosen = []
     for label in range(data.output.size):
-        images = data.train.x[data.train.y == label].to(device).float()
+        images = data.train.x[data.train.y == label].to(device)
         if not len(images):
             raise ValueError(f"{data.name} has no training image of class {label}")
         mean, std = (of.to(device).view(-1, 1, 1) for of in (data.mean, data.std))
-        images = (images / 255 - mean) / std
+        images = (images.float() / 255 if images.dtype == torch.uint8 else images).sub(mean) / std
         chosen.append(images[_most_central(images.flatten(1))])
     return torch.stack(chosen)
 

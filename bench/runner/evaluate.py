@@ -90,7 +90,7 @@ def last_looks(run: Training) -> dict[str, list[Row]]:
     """The rows of each end probe."""
     if not run.end_probes:
         return {}
-    n = run.train.n_images
+    n = run.train.n_examples
     apart = -(-n // END_IMAGES)  # spread over the whole split, which may be ordered
     train = run.train.batch(torch.arange(0, n, apart, device=run.device))
     held_out = _held_out_images(run)

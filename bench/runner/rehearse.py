@@ -54,7 +54,7 @@ def _steps_s(run: Training) -> float:
 def _prediction_s(run: Training) -> float:
     """Of one image, in a batch as evaluations take them."""
     run.method.prepare_for_eval()
-    x = run.test.batch(torch.arange(min(EVAL_BATCH, run.test.n_images), device=run.device)).x
+    x = run.test.batch(torch.arange(min(EVAL_BATCH, run.test.n_examples), device=run.device)).x
     began = time.perf_counter()
     with torch.no_grad():
         run.method.predict(x)
@@ -66,5 +66,5 @@ def _images_judged(run: Training) -> int:
     """In all validations and the test; with and without noise where inference draws any."""
     epochs = math.ceil(run.total_steps / run.steps_per_epoch)
     if not evaluate.is_stochastic(run):
-        return epochs * run.val.n_images + run.test.n_images
-    return 2 * epochs * run.val.n_images + (run.spec.eval_draws + 1) * run.test.n_images
+        return epochs * run.val.n_examples + run.test.n_examples
+    return 2 * epochs * run.val.n_examples + (run.spec.eval_draws + 1) * run.test.n_examples

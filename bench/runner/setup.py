@@ -39,7 +39,9 @@ def load(spec: RunSpec, parts: Parts, place: Place) -> Dataset:
 
 
 def task_of(spec: RunSpec, parts: Parts, loaded: Dataset, device: torch.device) -> Task:
-    return parts.task(spec, loaded, cache(lambda: data.class_prototypes(loaded, device).cpu()))
+    of_classes = loaded.input.kind == "image" and loaded.output.kind == "classes"
+    prototypes = cache(lambda: data.class_prototypes(loaded, device).cpu()) if of_classes else None
+    return parts.task(spec, loaded, prototypes)
 
 
 def set_up(
@@ -65,7 +67,7 @@ def set_up(
     def build(seeds: Seeds, *, compiled: bool = spec.compile) -> Method:
         return instance(spec, parts, task, device, seeds, compiled=compiled, micro_batches=micro_batches)
 
-    few = train.batch(torch.arange(min(FEW_IMAGES, train.n_images), device=device))
+    few = train.batch(torch.arange(min(FEW_IMAGES, train.n_examples), device=device))
     small_task = replace(task, net_settings={**task.net_settings, **parts.net.small})
 
     def small() -> tuple[Method, Seeds]:

@@ -91,7 +91,7 @@ def progress_of(work: Work, batches: Batches, seeds: Seeds) -> Iterator[tuple[Ba
     """The batches of a run, in its order, without end."""
     spec = work.run.spec
     size, total = spec.batch_size, work.warm_up + work.steps
-    per_epoch, step = spec.steps_per_epoch(batches.n_images), 0
+    per_epoch, step = spec.steps_per_epoch(batches.n_examples), 0
     while True:
         epoch = step // per_epoch
         seeds.for_epoch(epoch)

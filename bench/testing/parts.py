@@ -1,6 +1,7 @@
 """The contracts of nets and data sets, which `bench check` holds them against."""
 
 import io
+import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -12,16 +13,21 @@ import torch
 
 from bench import data
 from bench.api.dataset import DataSet
-from bench.api.kinds import Input, Output
+from bench.api.kinds import Input, Output, OutputKind
 from bench.api.net import Net
 from bench.testing.finding import ContractViolation, Result, complaint, require
 from bench.testing.subject import digits, training_batch
 
-SHAPES = ((1, 1, 1), (2, 1, 5), (1, 3, 3), (1, 7, 13), (3, 12, 4))  # odd, oblong and tiny; channels, height, width
+# odd, oblong and tiny
+INPUTS = (
+    *(Input.image(*shape) for shape in ((1, 1, 1), (2, 1, 5), (1, 3, 3), (1, 7, 13), (3, 12, 4))),
+    Input.vector(1), Input.vector(7), Input.sequence(1, 1), Input.sequence(5, 3), Input.tokens(1, 2),
+    Input.tokens(6, 11),
+)  # fmt: skip
 
 
 def run_net_checks(net: type[Net]) -> Iterator[Result]:
-    """Hold a net against its contract, at its small settings, on the digits."""
+    """Hold a net against its contract, at its small settings, on the digits or on other inputs that it takes."""
     checks = {
         "settings": check_net_settings,
         "build": check_net_build,
@@ -56,11 +62,13 @@ def check_net_build(net: type[Net]) -> None:
 
 
 def check_net_scores(net: type[Net]) -> None:
-    """Finite scores of shape (B, classes), the same each time where no noise is handed in."""
-    built, x = _small(net).eval(), training_batch(0).x
+    """Finite outputs of the right shape, the same each time where no noise is handed in."""
+    given, output = _kinds(net)
+    built = _small(net).eval()
+    x = training_batch(0).x if given.kind == "image" else _drawn(given)
     with torch.no_grad():
         scores, again = built(x), built(x)
-    require(scores.shape == (len(x), 10), f"gives shape {tuple(scores.shape)} for {len(x)} images of 10 classes")
+    _check_shape(scores, len(x), output)
     require(bool(scores.isfinite().all()), "gives scores that are not finite")
     require(torch.equal(scores, again), "two calls without noise differ")
 
@@ -83,28 +91,29 @@ def check_net_blocks(net: type[Net]) -> None:
 
 
 def check_net_shapes(net: type[Net]) -> None:
-    """Images of any shape give scores, or the reason why they do not fit, as a ConfigError of `__init__`."""
-    for shape in SHAPES:
-        image, classes = Input("image", shape), Output.classes(3)
-        if net.misfit(image, classes, net.small) is None:
+    """Inputs of any shape that it takes give outputs of any kind that it gives, or the reason why they do not fit, as a
+    ConfigError of `__init__`.
+    """
+    for given, output in itertools.product(INPUTS, map(partial(_output, of=3), net.gives)):
+        if net.misfit(given, output, net.small) is None:
             try:
-                built = net.build(image, classes, net.small, torch.Generator().manual_seed(0)).eval()
+                built = net.build(given, output, net.small, torch.Generator().manual_seed(0)).eval()
                 with torch.no_grad():
-                    scores = built(torch.zeros(2, *shape))
+                    scores = built(given.zeros(2))
             except (RuntimeError, ValueError) as error:
                 said = textwrap.shorten(str(error), 120)
-                raise ContractViolation(f"images of {shape}: {said}; raise ConfigError where none fit") from error
-            require(scores.shape == (2, 3), f"gives shape {tuple(scores.shape)} for 2 images of {shape} in 3 classes")
+                raise ContractViolation(f"{given}: {said}; raise ConfigError where none fit") from error
+            _check_shape(scores, 2, output)
 
 
 def check_dataset(dataset: DataSet, folder: Path) -> None:
-    """What is read passes the checks of every run, is the same each time, and is what the card says."""
+    """What is read passes the checks of every run, that of its kinds among them, is the same each time, and as much as
+    the card says.
+    """
     first, again = (data.load(dataset, data_dir=folder) for _ in range(2))
     require(first.fingerprint == again.fingerprint, "two readings differ")
     info = dataset.info
     for what, said, found in (
-        ("input", info.given, first.input),
-        ("output", info.wanted, first.output),
         ("n_train", info.n_train, len(first.train.y) + len(first.val.y)),
         ("n_test", info.n_test, len(first.test.y)),
     ):
@@ -119,7 +128,30 @@ def _run(checks: Mapping[str, Callable[[], None]]) -> Iterator[Result]:
 
 
 def _small(net: type[Net], seed: int = 0) -> Any:
-    return net.build(digits().input, digits().output, net.small, torch.Generator().manual_seed(seed))
+    return net.build(*_kinds(net), net.small, torch.Generator().manual_seed(seed))
+
+
+def _kinds(net: type[Net]) -> tuple[Input, Output]:
+    """Of the digits, where the net is made for images; else the last of `INPUTS` that it takes."""
+    if "image" in net.takes:
+        return digits().input, digits().output
+    given = next(given for given in reversed(INPUTS) if given.kind in net.takes)
+    return given, _output(net.gives[0], of=3)
+
+
+def _output(kind: OutputKind, of: int) -> Output:
+    return Output(kind, of, positions=6 if kind == "next token" else 0)
+
+
+def _drawn(given: Input) -> torch.Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return given.draw(8)
+
+
+def _check_shape(scores: torch.Tensor, n: int, output: Output) -> None:
+    wanted = (n, *output.shape)
+    require(scores.shape == wanted, f"gives shape {tuple(scores.shape)} for {n} examples and {output}, not {wanted}")
 
 
 def _weights(net: Net) -> torch.Tensor:

@@ -108,3 +108,9 @@ def test_every_layer_is_found_whatever_a_method_makes_of_the_net(make_method: Ma
     assert method.net is not None
     rows = ReadOut().look(method, training_images(1), validation_batch())
     assert [row["layer"] for row in rows] == list(range(len(method.net.blocks) + 1))
+
+
+def test_labels_that_are_no_classes_have_no_read_out(make_method: Make) -> None:
+    x, y = training_batch(0)
+    values = Batch(x, y.float().unsqueeze(1))
+    assert ReadOut().look(make_method("backprop"), values, values) == []

@@ -79,7 +79,7 @@ def test_iterating_gives_every_image_once_in_order_and_the_partial_batch_last(de
 def test_an_empty_split_gives_no_batch() -> None:
     split, mean, std = example()
     empty = Batches(split.take(torch.arange(0)), mean, std, "cpu", BATCH_SIZE)
-    assert len(empty) == empty.n_images == 0
+    assert len(empty) == empty.n_examples == 0
     assert list(empty) == []
 
 

@@ -73,7 +73,7 @@ def test_what_pictures_need_is_left_behind(tmp_path: Path) -> None:
     assert set(zip(ways["sampler"], ways["steps"], strict=True)) == {
         (sampler, steps) for sampler in ("ancestral", "ddim", "euler", "heun") for steps in (1, 2, 3)
     }
-    assert set(ways["n_images"]) == {session.run.val.n_images}
+    assert set(ways["n_images"]) == {session.run.val.n_examples}
     assert ways["accuracy"].between(0, 1).all()
     left = {
         artifact.name: artifact
@@ -171,7 +171,7 @@ def test_the_test_split_is_read_at_the_end_only(tmp_path: Path) -> None:
 def test_without_validation_the_curve_has_the_loss_alone(tmp_path: Path) -> None:
     session, told = start(tmp_path, spec(val_fraction=0))
     summary = session.go()
-    assert session.run.task.n_train + session.run.test.n_images == 1797
+    assert session.run.task.n_train + session.run.test.n_examples == 1797
     assert isinstance(told[-1], EpochEnded)
     assert told[-1].row["val_acc"] is None is summary["val_acc"]
     assert told[-1].row["train_loss"] > 0  # type: ignore[operator]

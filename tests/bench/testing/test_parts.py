@@ -37,7 +37,7 @@ def test_a_net_that_images_do_not_fit_without_a_word_is_told() -> None:
             return super().forward(torch.nn.functional.max_pool2d(x, 3, 1).expand_as(x))
 
     failed = {r.name: r.message for r in run_net_checks(Pooled) if not r.ok}
-    assert failed["shapes"].startswith("images of (1, 1, 1): ")
+    assert failed["shapes"].startswith("image 1x1x1: ")
     assert failed["shapes"].endswith("raise ConfigError where none fit")
 
 
