@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import pytest
 import torch
 
 from bench.api.errors import DataError
+from bench.api.kinds import Input, Output
 from bench.data import Dataset, load
 from bench.data.own import Npz
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 6, 5), dtype=np.uint8)
 LABELS = np.arange(40) % 4
+VECTORS = RNG.normal(size=(40, 6))
+VALUES = RNG.normal(size=40)
+TOKENS = RNG.integers(0, 9, (40, 6))
 
 
 def load_npz(folder: Path, **arrays: Any) -> Dataset:
@@ -71,7 +76,7 @@ def test_npz_takes_channels_first_or_last(tmp_path: Path) -> None:
     ids=["int64", "float 0..255", "float32 0..1", "float16 0..1"],
 )
 def test_npz_pixels_of_any_type_become_the_same_bytes(x: np.ndarray, tmp_path: Path) -> None:
-    assert torch.equal(everything(load_npz(tmp_path, x=x, y=LABELS)), in_order(GREY))
+    assert torch.equal(everything(load_npz(tmp_path, x=x, y=LABELS, kind="image")), in_order(GREY))
 
 
 def test_npz_keeps_a_validation_split_of_its_own(tmp_path: Path) -> None:
@@ -108,20 +113,16 @@ BAD_ARRAYS = {
     "text": ({"x": np.array(["a"] * 40), "y": LABELS}, "type <U1"),
     "nan": ({"x": WITH_NAN, "y": LABELS}, "NaN or infinite"),
     "inf": ({"x": WITH_INF, "y": LABELS}, "NaN or infinite"),
-    "standardised": ({"x": FLOATS / 100 - 1, "y": LABELS}, "values from -1 to"),
-    "16 bits": ({"x": GREY.astype(np.uint16) * 256, "y": LABELS}, "values from 0 to"),
+    "16 bits": ({"x": GREY.astype(np.uint16) * 256, "y": LABELS}, "whole numbers from 0 to"),
     "two scales": ({"x": GREY, "y": LABELS, "x_test": FLOATS / 255, "y_test": LABELS}, "store both alike"),
     "two scales of integers": (
         {"x": GREY, "y": LABELS, "x_test": (GREY > 127).astype(np.uint8), "y_test": LABELS},
         "x_test goes up to 1, x to 255, which looks like two scales",
     ),
     "two scales of floats": (
-        {"x": FLOATS, "y": LABELS, "x_val": FLOATS / 255, "y_val": LABELS},
+        {"x": FLOATS, "y": LABELS, "x_val": FLOATS / 255, "y_val": LABELS, "kind": "image"},
         "x_val goes up to 1, x to 255, which looks like two scales",
     ),
-    "another scale": ({"x": FLOATS / 100, "y": LABELS}, "fractions, and values above 1"),
-    "few levels": ({"x": FLOATS / 25_500, "y": LABELS}, "from 0 to 0.01, 256 levels from 0 to 1 leave 4"),
-    "a narrow range": ({"x": 0.5 + FLOATS / 2550, "y": LABELS}, "from 0.5 to 0.6, 256 levels from 0 to 1 leave 2"),
     "one image": ({"x": GREY[:1].repeat(40, 0), "y": LABELS}, "all .* images are the same"),
     "test is train": ({"x": GREY, "y": LABELS, "x_test": GREY, "y_test": LABELS}, "test images are the train images"),
     "one value": ({"x": np.full_like(GREY, 7), "y": LABELS}, "every pixel is 7"),
@@ -132,7 +133,24 @@ BAD_ARRAYS = {
     "half a validation split": ({"x": GREY, "y": LABELS, "y_val": LABELS}, "no array x_val"),
     "an array too many": ({"x": GREY, "y": LABELS, "x_valid": GREY}, "nothing reads the array x_valid"),
     "a huge label": ({"x": GREY, "y": np.full(40, 2**64 - 1, np.uint64)}, "label 18446744073709551615"),
-    "flat images": ({"x": GREY.reshape(40, 30), "y": LABELS}, r"shape \(40, 30\)"),
+    "flat images": (
+        {"x": GREY.reshape(40, 30), "y": LABELS},
+        r"shape \(40, 30\) .*: vectors or tokens; .* vocabulary=",
+    ),
+    "three axes of floats": ({"x": FLOATS, "y": LABELS}, "grey images or sequences; say which, by kind='image' or"),
+    "no such kind": ({"x": FLOATS, "y": LABELS, "kind": "video"}, "kind is none of image, vector, sequence, tokens;"),
+    "kind of other axes": ({"x": FLOATS, "y": LABELS, "kind": "vector"}, "for the kind 'vector' store 2 axes"),
+    "vocabulary of floats": ({"x": VECTORS, "y": LABELS, "vocabulary": 9}, r"no tokens \(N, T\); leave vocabulary"),
+    "kind without vocabulary": ({"x": TOKENS, "y": LABELS, "kind": "tokens"}, "add it, as in vocabulary=100"),
+    "fractional vocabulary": ({"x": TOKENS, "y": LABELS, "vocabulary": 9.5}, "vocabulary is no number of tokens"),
+    "too coarse": ({"x": VECTORS + 1e9, "y": LABELS}, "feature 0 goes from .* float32 cannot tell apart; subtract"),
+    "too large": ({"x": VECTORS * 1e60, "y": LABELS}, "feature 0 goes from .* float32 cannot tell apart"),
+    "coarse values": ({"x": VECTORS, "y": 1e12 + VALUES}, "y: feature 0 goes from"),
+    "next token of vectors": ({"x": VECTORS, "y": LABELS, "output": "next token"}, "predicted from tokens; add vocab"),
+    "rows of integers": ({"x": VECTORS, "y": np.eye(4, dtype=int)[LABELS]}, "one integer per vector for classes"),
+    "text labels": ({"x": VECTORS, "y": np.array(["a"] * 40)}, "type <U1; store one integer per vector"),
+    "classes in fractions": ({"x": VECTORS, "y": VALUES, "output": "classes"}, "one integer per vector for classes"),
+    "nan labels": ({"x": VECTORS, "y": np.where(LABELS == 1, np.nan, VALUES)}, "y holds NaN or infinite values"),
     "either axis": ({"x": np.zeros((40, 3, 9, 3), np.uint8), "y": LABELS}, "both the second and the last"),
     "neither axis": (
         {"x": np.zeros((40, 9, 9, 9), np.uint8), "y": LABELS},
@@ -140,8 +158,11 @@ BAD_ARRAYS = {
     ),
     "no pixels": ({"x": np.zeros((40, 0, 5), np.uint8), "y": LABELS}, "x is empty"),
     "lengths": ({"x": GREY, "y": LABELS[:-1]}, "40 images but 39 labels"),
-    "one-hot labels": ({"x": GREY, "y": np.eye(4)[LABELS]}, "one integer per image"),
-    "float labels": ({"x": GREY, "y": LABELS.astype(float)}, "one integer per image"),
+    "one-hot labels": (
+        {"x": GREY, "y": np.eye(4)[LABELS]},
+        "rows that add up to 1: .* output='class probabilities' or",
+    ),
+    "float labels": ({"x": GREY, "y": LABELS.astype(float)}, "the values 0 to 3 alone: classes or values; say which"),
     "negative label": ({"x": GREY, "y": LABELS - 1}, "label -1"),
     "unknown test label": (
         {"x": GREY, "y": LABELS, "x_test": GREY[::-1], "y_test": LABELS + 1},
@@ -155,6 +176,56 @@ BAD_ARRAYS = {
     "gap": ({"x": GREY, "y": np.where(LABELS == 2, 10**12, LABELS)}, "class 2 has no image"),
     "single class": ({"x": GREY, "y": LABELS * 0}, "single class"),
 }
+
+
+@pytest.mark.parametrize(
+    "x",
+    [FLOATS / 100 - 1, FLOATS / 100, FLOATS / 25_500, 0.5 + FLOATS / 2550, np.sqrt(FLOATS / 255).astype(np.float32)],
+    ids=["negative", "above 1", "few levels", "a narrow range", "between levels"],
+)
+def test_npz_fractions_that_are_no_256_levels_stay_floats(x: np.ndarray, tmp_path: Path) -> None:
+    """Rounding them would change the user's data in silence."""
+    data = load_npz(tmp_path, x=x, y=LABELS, kind="image")
+    assert data.input == Input.image(1, 6, 5)
+    assert torch.equal(everything(data), in_order(x.astype(np.float32)))
+
+
+def test_npz_levels_of_one_split_are_not_rounded_where_another_has_fractions(tmp_path: Path) -> None:
+    between = np.sqrt(FLOATS / 255)
+    data = load_npz(tmp_path, x=FLOATS / 255, y=LABELS, x_test=between, y_test=LABELS, kind="image")
+    assert data.test.x.dtype == torch.float32
+    assert torch.equal(data.test.x[:, 0], torch.from_numpy(between.astype(np.float32)))
+
+
+NEXT = np.roll(TOKENS, -1, 1)
+SHARES = RNG.dirichlet([1, 1, 1], 40)
+READ: dict[str, tuple[dict[str, Any], Input, Output]] = {
+    "vectors": ({"x": VECTORS, "y": LABELS}, Input.vector(6), Output.classes(4)),
+    "whole vectors": ({"x": TOKENS, "y": LABELS, "kind": "vector"}, Input.vector(6), Output.classes(4)),
+    "sequences": ({"x": FLOATS, "y": LABELS, "kind": "sequence"}, Input.sequence(6, 5), Output.classes(4)),
+    "colour": ({"x": RNG.normal(size=(40, 9, 8, 3)), "y": LABELS}, Input.image(3, 9, 8), Output.classes(4)),
+    "tokens": ({"x": TOKENS, "y": LABELS, "vocabulary": 9}, Input.tokens(6, 9), Output.classes(4)),
+    "next": ({"x": TOKENS, "y": NEXT, "vocabulary": 9}, Input.tokens(6, 9), Output("next token", 9, 6)),
+    "values": ({"x": VECTORS, "y": VALUES}, Input.vector(6), Output.values()),
+    "rows of values": ({"x": VECTORS, "y": VECTORS[:, :2]}, Input.vector(6), Output.values(2)),
+    "whole values": ({"x": VECTORS, "y": LABELS * 10.0}, Input.vector(6), Output.values()),
+    "values said": ({"x": VECTORS, "y": LABELS, "output": "values"}, Input.vector(6), Output.values()),
+    "classes said": ({"x": VECTORS, "y": LABELS * 1.0, "output": "classes"}, Input.vector(6), Output.classes(4)),
+    "shares": (
+        {"x": GREY, "y": SHARES, "output": "class probabilities"},
+        Input.image(1, 6, 5),
+        Output("class probabilities", 3),
+    ),
+}
+
+
+@pytest.mark.parametrize(("arrays", "given", "output"), READ.values(), ids=READ)
+def test_npz_holds_any_task(arrays: dict[str, Any], given: Input, output: Output, tmp_path: Path) -> None:
+    data = load_npz(tmp_path, **arrays)
+    assert data.input == given
+    assert replace(data.output, scale=()) == output
+    x = arrays["x"].transpose(0, 3, 1, 2) if arrays["x"].ndim == 4 else arrays["x"]
+    assert torch.equal(everything(data).double(), in_order(x).to(data.train.x.dtype).double())
 
 
 @pytest.mark.parametrize(("arrays", "line"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
