@@ -213,9 +213,9 @@ def _in_inference(predict: Any) -> Any:
     """predict, in evaluation mode and without gradients."""
 
     @wraps(predict)
-    def wrapped(self: Method, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+    def wrapped(self: Method, *args: Any, **kwargs: Any) -> Tensor:  # a rule without draws may leave `noise` out
         with self.evaluating():
-            out: Tensor = predict(self, x, noise)
+            out: Tensor = predict(self, *args, **kwargs)
         return out
 
     return wrapped
