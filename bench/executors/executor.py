@@ -7,7 +7,7 @@ Whatever makes the attempts, they are bench.executors.attempt.attempt, and the s
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +37,11 @@ class Options:
     data_dir: Path | None = None
     download: bool = False
     terms: Terms = field(default_factory=Terms)
+
+    def resolved(self) -> "Options":
+        """The same, with paths that mean the same to processes in other working folders."""
+        data_dir = None if self.data_dir is None else self.data_dir.resolve()
+        return replace(self, root=self.root.resolve(), data_dir=data_dir)
 
 
 class Executor(ABC):

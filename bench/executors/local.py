@@ -10,6 +10,7 @@ from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, attempt
 from bench.executors.executor import Executor, Listener, Options
 from bench.executors.isolate import Job, Summary
+from bench.executors.sweep import Sweep
 from bench.measure.cpu_load import cores
 from bench.spec import threads
 from bench.spec.plan import Run
@@ -24,7 +25,7 @@ class Local(Executor):
     def run_all(
         self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
     ) -> list[Summary | None]:
-        summaries: dict[int, Summary] = {}
+        sweep = _Sweep(runs, options, listen, stop)
         queue: deque[int] = deque(range(len(runs)))
         guard = threading.Lock()
         jobs = options.jobs or 1
@@ -37,14 +38,14 @@ class Local(Executor):
                     if not queue:
                         return
                     index = queue.popleft()
-                run = runs[index]
-                summary = attempt(_job(run, options, slot, jobs), options.terms, partial(listen, run), stop)
+                job, tell = sweep.job(index, slot, jobs), partial(listen, runs[index])
+                summary = attempt(job, options.terms, tell, stop)
                 if summary is None:  # another process has it: come back to it later
                     with guard:
                         queue.append(index)
                     time.sleep(BUSY_POLL_S)
                 else:
-                    summaries[index] = summary
+                    sweep.summaries[index] = summary
 
         with ThreadPoolExecutor(jobs) as pool:
             workers: list[Future[None]] = [pool.submit(worker, slot) for slot in range(jobs)]
@@ -55,14 +56,14 @@ class Local(Executor):
             except BaseException:  # an error or Ctrl-C: let the children save, then go
                 stop.set()
                 raise
-        return [summaries.get(index) for index in range(len(runs))]
+        return sweep.outcome
 
 
-def _job(run: Run, options: Options, slot: int, jobs: int) -> Job:
-    """What a slot is to do, on its share of the machine."""
-    own = share(sorted(cores()), slot, jobs)
-    place = (options.root, options.experiment, _device(options.device, slot), options.data_dir, options.download)
-    return Job(run, *place, own if jobs > 1 else ())
+class _Sweep(Sweep):
+    def job(self, index: int, slot: int, jobs: int) -> Job:
+        """What a slot is to do, on its share of the machine."""
+        own = share(sorted(cores()), slot, jobs) if jobs > 1 else ()
+        return self._job(index, device=_device(self.options.device, slot), cores=own)
 
 
 def share(there: list[int], slot: int, jobs: int) -> tuple[int, ...]:

@@ -24,15 +24,15 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from bench.api.errors import ConfigError, StoreError
+from bench.api.status import Status
 from bench.catalog.register import register
-from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
+from bench.executors.attempt import BUSY_POLL_S, Terms, attempt
 from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
 from bench.executors.importing import same_imports
 from bench.executors.isolate import Job, Summary
-from bench.record.clock import moment
+from bench.executors.sweep import Sweep
 from bench.record.files import atomic_write
-from bench.record.folder import RunFolder
-from bench.runner.events import Ended, Event, Kept
+from bench.runner.events import Ended, Event
 from bench.spec.plan import Run
 
 POLL_S = 0.25
@@ -69,7 +69,7 @@ class Ray(Executor):
         self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
     ) -> list[Summary | None]:
         with _connected(self.settings.address):
-            return _Sweep(runs, options, self.settings, listen, stop).work()
+            return _Sweep(runs, options.resolved(), self.settings, listen, stop).work()
 
 
 class Desk:
@@ -131,7 +131,7 @@ def attempt_there(
         over.set()
 
 
-class _Sweep:
+class _Sweep(Sweep):
     """One list of runs on a cluster that this process is connected to."""
 
     def __init__(
@@ -139,10 +139,9 @@ class _Sweep:
     ) -> None:
         import ray
 
+        super().__init__(runs, options, listen, stop)
         api: Any = ray
-        self.ray, self.runs, self.options, self.settings = api, runs, options, settings
-        self.listen, self.stop = listen, stop
-        self.summaries: dict[int, Summary] = {}
+        self.ray, self.settings = api, settings
         self.queue = deque(range(len(runs)))
         self.later: dict[int, float] = {}  # busy elsewhere: when to ask again
         self.flying: dict[Any, int] = {}
@@ -187,7 +186,7 @@ class _Sweep:
         finally:
             for fd in self.locks.values():
                 os.close(fd)
-        return [self.summaries.get(index) for index in range(len(self.runs))]
+        return self.outcome
 
     def _send(self) -> None:
         now = time.monotonic()
@@ -198,10 +197,7 @@ class _Sweep:
         while self.queue and len(self.flying) < room:
             index = self.queue.popleft()
             folder, terms = self._folder(index), self.options.terms
-            before = None if terms.fresh else folder.summary()
-            if before is not None and not is_due(before, terms):
-                self.listen(self.runs[index], Kept(before))
-                self.summaries[index] = before
+            if self._is_kept(index, afresh=terms.fresh):
                 continue
             files = None
             if not self.shared:
@@ -242,7 +238,7 @@ class _Sweep:
                 del self.flying[ref]
                 self._lose(index, "its node is gone", "interrupted")
 
-    def _lose(self, index: int, why: str, status: str) -> None:
+    def _lose(self, index: int, why: str, status: Status) -> None:
         """A try that came to nothing: another one, or the end of it."""
         self._unlock(index)
         self.where.pop(index, None)
@@ -271,30 +267,13 @@ class _Sweep:
     def _answer(self, ref: Any) -> Any:
         return self.ray.get(ref, timeout=ANSWER_S)
 
-    def _give_up(self, indices: set[int], reason: str, status: str = "interrupted") -> None:
-        """Runs that nothing more will be heard of, in their records where nobody works on them."""
+    def _give_up(self, indices: set[int], reason: str, status: Status = "interrupted") -> None:
         for index in sorted(indices):
-            summary: Summary = {"status": status, "reason": reason}
-            folder = self._folder(index)
-            if (folder.path / "spec.json").exists() and (fd := self.locks.get(index, folder.lock())) is not None:
-                ended = {"finished_at": moment(self.options.terms.after)}
-                folder.finish({**summary, **named(self.runs[index].spec), **ended})
-                if index not in self.locks:
-                    os.close(fd)
-            self.summaries[index] = summary
-            self.listen(self.runs[index], Ended(summary))
+            self._is_done(index, self._lost(index, status, reason, held=self.locks.get(index)), Ended)
 
     def _unlock(self, index: int) -> None:
         if (fd := self.locks.pop(index, None)) is not None:
             os.close(fd)
-
-    def _folder(self, index: int) -> RunFolder:
-        return RunFolder(self.options.root, self.options.experiment, self.runs[index].spec.run_id)
-
-    def _job(self, index: int) -> Job:
-        of, root = self.options, self.options.root.resolve()
-        data_dir = None if of.data_dir is None else of.data_dir.resolve()
-        return Job(self.runs[index], root, of.experiment, of.device, data_dir, of.download)
 
     def _room(self) -> int:
         """How many tasks to have asked for: nodes may come and go."""
@@ -308,7 +287,7 @@ class _Sweep:
 
     def _is_shared(self) -> bool:
         """Whether all nodes see the results folder, by a file in it."""
-        mark = self.options.root.resolve() / self.options.experiment / f".{uuid.uuid4().hex}.mark"
+        mark = self.options.root / self.options.experiment / f".{uuid.uuid4().hex}.mark"
         atomic_write(mark, b"")
         affinity = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         try:

@@ -5,7 +5,6 @@ checkpoint. What came of a run is read from its record, never from what a job ha
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -18,23 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from bench.api.errors import ConfigError
+from bench.api.status import Status
 from bench.catalog.register import register
-from bench.executors.attempt import BUSY_POLL_S, Terms, attempt, is_due, named
+from bench.executors.attempt import BUSY_POLL_S, Terms, attempt
 from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
 from bench.executors.importing import same_imports
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.executors.slurm_settings import SlurmSettings, split
+from bench.executors.sweep import Sweep
 from bench.record import jobs as jobs_of
-from bench.record.clock import moment
 from bench.record.files import atomic_write, below
-from bench.record.folder import RunFolder
-from bench.runner.events import Ended, Kept, Started
+from bench.runner.events import Ended, Started
 from bench.spec.plan import Run
 
 POLL_S = 0.25
 ASIDE = ".slurm"  # in the experiment's folder: what submitit keeps of jobs, and their output
 NO_SLURM = "no Slurm here: sbatch or srun is not on the PATH; submit from a login node"
-STATUSES = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}  # of jobs that ended without a word of their run
+# of jobs whose runs left no word
+STATUSES: dict[str, Status] = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}
 
 
 @register
@@ -64,7 +64,7 @@ class Slurm(Executor):
     def run_all(
         self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
     ) -> list[Summary | None]:
-        return _Sweep(runs, options, self.settings, listen, stop).work()
+        return _Sweep(runs, options.resolved(), self.settings, listen, stop).work()
 
 
 class Attempt:
@@ -103,15 +103,14 @@ class Attempt:
             self._errors.append(error)
 
 
-class _Sweep:
+class _Sweep(Sweep):
     def __init__(
         self, runs: list[Run], options: Options, settings: SlurmSettings, listen: Listener, stop: threading.Event
     ) -> None:
-        self.runs, self.options, self.settings, self.listen, self.stop = runs, options, settings, listen, stop
-        self.root = options.root.resolve()
-        self.aside = below(self.root, options.experiment, ASIDE)
+        super().__init__(runs, options, listen, stop)
+        self.settings = settings
+        self.aside = below(options.root, options.experiment, ASIDE)
         self.stop_file = self.aside / f"{uuid.uuid4().hex}.stop"
-        self.summaries: dict[int, Summary] = {}
         self.jobs: dict[int, Any] = {}
         self.stood: dict[int, Summary | None] = {}  # the records as they were when their jobs were submitted
         self.started: set[int] = set()
@@ -140,15 +139,14 @@ class _Sweep:
             raise
         finally:
             self.stop_file.unlink(missing_ok=True)
-        return [self.summaries.get(index) for index in range(len(self.runs))]
+        return self.outcome
 
     def _submit(self, indices: list[int]) -> None:
         due = []
         for index in indices:
-            before = None if self.terms.fresh and index not in self.started else self._folder(index).summary()
-            if before is not None and not is_due(before, self.terms):
-                self._is_done(index, before, Kept)
-            elif not self._is_free(index):
+            if self._is_kept(index, afresh=self.terms.fresh and index not in self.started):
+                continue
+            if not self._is_free(index):
                 self.busy.add(index)
             else:
                 due.append(index)
@@ -197,18 +195,8 @@ class _Sweep:
         state = str(job.state)
         told = (job.stderr() or "").strip().splitlines()
         last = f" ({told[-1].strip()[:200]})" if told else ""
-        status = STATUSES.get(state, "interrupted")
         reason = f"job {job.job_id} ended as {state} and told nothing of it{last}; the same command continues it"
-        summary: Summary = {"status": status, "reason": reason, "finished_at": moment(self.terms.after)}
-        folder = self._folder(index)
-        if (folder.path / "spec.json").exists() and (fd := folder.lock()) is not None:
-            folder.finish({**summary, **named(self.runs[index].spec)})
-            os.close(fd)
-        return summary
-
-    def _is_done(self, index: int, summary: Summary, event: type[Kept] | type[Ended]) -> None:
-        self.summaries[index] = summary
-        self.listen(self.runs[index], event(summary))
+        return self._lost(index, STATUSES.get(state, "interrupted"), reason)
 
     def _end(self) -> None:
         """Let the runs at work save, and take back what has not begun."""
@@ -228,20 +216,6 @@ class _Sweep:
             time.sleep(POLL_S)
         for job in self.jobs.values():
             job.cancel(check=False)
-
-    def _is_free(self, index: int) -> bool:
-        fd = self._folder(index).lock()
-        if fd is not None:
-            os.close(fd)
-        return fd is not None
-
-    def _folder(self, index: int) -> RunFolder:
-        return RunFolder(self.root, self.options.experiment, self.runs[index].spec.run_id)
-
-    def _job(self, index: int) -> Job:
-        of = self.options
-        data_dir = None if of.data_dir is None else of.data_dir.resolve()
-        return Job(self.runs[index], self.root, of.experiment, of.device, data_dir, of.download)
 
     def _executor(self) -> Any:
         """Raises: ConfigError where this machine cannot submit."""
