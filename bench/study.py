@@ -97,7 +97,7 @@ class Study(Results):
         """
         from bench.runner.trained import recorded, trained
 
-        where = None if data_dir is None else Path(data_dir)
+        where = None if data_dir is None else local(data_dir, "data_dir")
         return trained(recorded(self.root, run_id), self.catalog or Catalog(), device, where, download=download)
 
     def _repr_html_(self) -> str:
@@ -180,13 +180,13 @@ def run(
     classes = list[type]()
     given = _named({"methods": methods, "datasets": datasets, "log": names, **experiment}, classes)
     given["settings"] = settings
-    asked = resolve(preset, None if config is None else Path(config), given, [])
+    asked = resolve(preset, None if config is None else local(config, "config"), given, [])
     terms = Terms.asked(timeout, fresh=fresh, retry=retry, on_oom=on_oom, keep_weights=asked.keep_weights)
     catalog = _catalog([plugin for plugin in plugins if not isinstance(plugin, type)])
     root = local(results, "results")
     for cls in [*classes, *(plugin for plugin in plugins if isinstance(plugin, type))]:
         catalog.add(cls, root / asked.experiment / GIVEN)
-    where = None if data_dir is None else Path(data_dir)
+    where = None if data_dir is None else local(data_dir, "data_dir")
     by = make(catalog, executor, executor_settings or {})
     listeners = fan_out.FanOut([*fan_out.make(catalog, asked.log), *objects], fail)
     runs, device = prepare(asked, catalog, data_dir=where, download=download, executor=by)
@@ -231,7 +231,7 @@ _name_keywords()
 
 
 def _catalog(plugins: Sequence[str | Path]) -> Catalog:
-    catalog = Catalog([Path(plugin) for plugin in plugins])
+    catalog = Catalog([local(plugin, "plugins") for plugin in plugins])
     for problem in catalog.problems:
         raise PluginError(problem)
     return catalog

@@ -96,6 +96,11 @@ class DataSet(ABC):
         """What is known of it before anything is read. Default: `info`."""
         return self.info
 
+    @classmethod
+    def layout(cls) -> str:
+        """How a user's files must look, for `bench show`. Default: nothing is said."""
+        return ""
+
     def missing(self, folder: Path) -> list[str]:
         """The files that are not on disk, relative to the data folder or absolute; cheap, for `bench list`."""
         return []

@@ -1,6 +1,7 @@
 """What every verb refuses in an argument before its own code reads it: one kind of text, one place."""
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,6 +29,8 @@ class Command(TyperCommand):
                 _refuse_value(_told(parameter), text, parameter.type.name)
                 if parameter.type.name == "path":
                     local(text, _told(parameter))
+            if isinstance(parameter.envvar, str) and parameter.type.name == "path":
+                local(os.environ.get(parameter.envvar, ""), f"${parameter.envvar}")
         return super().parse_args(ctx, args)
 
 

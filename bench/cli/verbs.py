@@ -18,7 +18,7 @@ VERBS = {  # module:name in bench.cli, in the order of --help
     "scale": "scale:scale",
     "audit": "audit:audit",
     "list": "listing:app",
-    "show": "listing:show",
+    "show": "show:show",
     "status": "status:status",
     "logs": "logs:logs",
     "report": "report:report",

@@ -16,6 +16,8 @@ class Own(DataSet):
             raise DataError(f"{self.name}: there is no such user; write the path in full") from error
 
     def missing(self, folder: Path) -> list[str]:
+        if "://" in self.argument:
+            raise DataError(f"{self.name}: a URL is no place here; copy it to this machine, or mount it")
         try:
             return [] if self.path.exists() else [str(self.path.absolute())]
         except OSError as error:  # a name too long, say
@@ -26,6 +28,12 @@ class Own(DataSet):
 class Npz(Own):
     info = DataSetInfo(name="npz", title="your own arrays, in a file of numpy's", argument="PATH")
 
+    @classmethod
+    def layout(cls) -> str:
+        from bench.data import npz, npz_inputs, npz_labels
+
+        return "\n\n".join((part.__doc__ or "").strip() for part in (npz, npz_inputs, npz_labels))
+
     def read(self, folder: Path) -> Source:
         from bench.data.npz import read_npz
 
@@ -35,6 +43,12 @@ class Npz(Own):
 @register
 class ImageFolder(Own):
     info = DataSetInfo(name="imagefolder", title="your own image files, a folder a class", argument="PATH")
+
+    @classmethod
+    def layout(cls) -> str:
+        from bench.data import imagefolder
+
+        return (imagefolder.__doc__ or "").strip()
 
     def read(self, folder: Path) -> Source:
         from bench.data.imagefolder import read_imagefolder

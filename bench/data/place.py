@@ -11,6 +11,8 @@ from bench.api.errors import DataError
 def default_data_dir() -> Path:
     """$BENCH_DATA, or the folder where this platform keeps a user's application data."""
     if chosen := os.environ.get("BENCH_DATA"):
+        if "://" in chosen:
+            raise DataError(f"$BENCH_DATA {chosen}: a URL is no folder here; copy it to this machine, or mount it")
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
         home = Path.home() / "Library" / "Application Support"

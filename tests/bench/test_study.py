@@ -107,6 +107,10 @@ def test_bad_input_is_an_error_of_one_line(tmp_path: Path) -> None:
         bench.run(["backprop"], results=tmp_path, retry=["crashd"])
     with pytest.raises(ConfigError, match="on-oom: unknown answer 'shrnk'; did you mean shrink"):
         bench.run(["backprop"], results=tmp_path, on_oom="shrnk")
+    for place in ({"results": "gs://b/x"}, {"data_dir": "s3://b/x"}, {"config": "s3://b/x"}, {"plugins": ["s3://b/x"]}):
+        (name,) = place
+        with pytest.raises(StoreError, match=f"{name} .*://b/x: a URL is no folder here; copy it"):
+            bench.run(["backprop"], **{"results": tmp_path, **place})
     with pytest.raises(StoreError, match="no such folder"):
         bench.load(tmp_path / "nothing").summary()
     with pytest.raises(ConfigError, match=r"nothing\.py: no such file"):

@@ -205,6 +205,7 @@ FLAGS = [
     ("--plugin", NUL),
     ("--executor", "slurm"),
     ("--results", "s3://bucket/results"),
+    ("--datasets", "npz:s3://bucket/x.npz"),
     ("--results", "s3:/bucket/results"),
     ("--reports", "https://host/reports"),
     ("--results", ""),
