@@ -76,6 +76,7 @@ def steps_of(run: Training, order: Tensor) -> int:
 def seconds(epoch: Callable[[Training, Tensor], None], run: Training, times: int) -> float:
     run.state.step = 0
     run.state.losses.clear()
+    run.state.rule_metrics = None
     order = run.order().repeat(times)
     began = time.perf_counter()
     epoch(run, order)

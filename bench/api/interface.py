@@ -1,6 +1,8 @@
 """What a method gives back, held against the interface: the same sentences in a run and in `bench check`."""
 
-from collections.abc import Mapping
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +10,8 @@ from torch import Tensor
 
 from bench.api.errors import MethodError
 from bench.api.kinds import Output
+
+METRIC = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
 def loss_of(metrics: Any, device: torch.device | None = None) -> Tensor:
@@ -24,6 +28,35 @@ def loss_of(metrics: Any, device: torch.device | None = None) -> Tensor:
     if device is not None and loss.device.type != device.type:
         raise MethodError(f"metric 'loss' is on the {loss.device.type}, not on the {device.type} like the images")
     return loss
+
+
+def check_all_metrics(metrics: Any, device: torch.device | None = None) -> None:
+    """What the first training step of a run has returned, `loss` and metrics of the rule's own.
+
+    Raises: MethodError where a name is no plain identifier, or a value is not as `loss_of` has it of the loss.
+    """
+    loss_of(metrics, device)
+    for name, value in metrics.items():
+        if not (isinstance(name, str) and METRIC.fullmatch(name)):
+            raise MethodError(
+                f"train_step returns a metric named {str(name)[:60]!a}; a name has at most 40 letters, digits and '_', "
+                "the first no digit"
+            )
+        check_metric(name, value)
+        if device is not None and value.device.type != device.type:
+            raise MethodError(
+                f"metric '{name}' is on the {value.device.type}, not on the {device.type} like the images"
+            )
+
+
+def other_metrics(metrics: Any, names: Iterable[str]) -> MethodError:
+    """To be raised where a step returns other metrics than those before it, which were called `names`."""
+    if not isinstance(metrics, Mapping):
+        return MethodError(f"train_step returns a {type(metrics).__name__}, not a mapping with 'loss'")
+    told, before = (textwrap.shorten(", ".join(sorted(map(str, of))), 80) or "none" for of in (metrics, names))
+    return MethodError(
+        f"train_step returns {told}, where steps before returned {before}; return the same in every step"
+    )
 
 
 def check_metric(name: str, value: Any) -> None:

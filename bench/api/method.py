@@ -120,7 +120,8 @@ class Method(ABC):
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
         """Learn from one mini-batch.
 
-        Returns detached 0-d tensors (at least `loss`); a Python number would be a hidden synchronisation.
+        Returns detached 0-d tensors by the same names in every step; a Python number would be a hidden synchronisation.
+        `loss` is needed; every other NAME is kept as `rule_NAME` in the learning curve: its mean over an epoch's steps.
         """
 
     def predict(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:

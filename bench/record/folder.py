@@ -151,7 +151,7 @@ class RunFolder:
         atomic_write(self.path / name, json_bytes(value))
 
     def write_curve(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A line an epoch: the fields that all curves have, then the others of its rows, such as further metrics."""
+        """A line an epoch: the fields that all curves have, then the others of its rows: metrics of task and rule."""
         self.write_table("curve", list(dict.fromkeys([*CURVE, *chain.from_iterable(rows)])), rows)
 
     def write_table(self, name: str, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

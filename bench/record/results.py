@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 MARGIN = 0.01
 NUMBER = re.compile(r"(?:[-+]?(?:[0-9]{1,40}\.?[0-9]*(?:e[-+]?[0-9]{1,3})?|inf|nan))?", re.I)
-FIELD = re.compile("[a-z][a-z0-9_]{0,99}")  # of a curve, beside those that all have
+FIELD = re.compile("[a-z][A-Za-z0-9_]{0,99}")  # of a curve, beside those that all have
 TAIL_BYTES, TAIL_LINES = 4000, 20
 
 
@@ -102,7 +102,7 @@ class Results:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """The learning curves, an epoch a row."""
+        """The learning curves, an epoch a row; `rule_` columns are metrics of a rule's own, means over its steps."""
         table = self.table("curve")
         fields = list(dict.fromkeys([*CURVE, *(str(field) for field in table if field not in KEY)]))
         return table.reindex(columns=[*KEY, *fields]).astype(dict.fromkeys(fields, float))

@@ -24,6 +24,9 @@ KEY = "run_id method net dataset seed variant".split()
 # older records lack the last column
 CURVE = "epoch step train_loss val_acc val_acc_noise_free train_s data_s eval_s train_flops".split()
 
+# what stands before the name of a metric of the rule's own (train_step) in a column of the curve, behind the others
+RULE = "rule_"
+
 # the fields of a spec that tell which code made the numbers
 SOURCES = ("method_source", "net_source", "numerics")
 

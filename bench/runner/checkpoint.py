@@ -1,7 +1,7 @@
 """Checkpoints of a run: when one is due, what it holds, and how a run goes on from it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -32,14 +32,18 @@ class Saver:
     def save(self, run: Training) -> None:
         began = time.perf_counter()
         state = run.state
-        losses = torch.stack(state.losses).cpu() if state.losses else torch.empty(0)
+        metrics = state.rule_metrics
+        of_steps = {
+            "losses": _stacked(state.losses),
+            "rule_metrics": None if metrics is None else {name: _stacked(values) for name, values in metrics.items()},
+        }
         self.folder.save_checkpoint(
             {
                 "method": run.method.state_dict(),
                 "seeds": run.seeds.state_dict(),
                 "global_rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
-                "state": {of.name: getattr(state, of.name) for of in fields(state)} | {"losses": losses},
+                "state": {of.name: getattr(state, of.name) for of in fields(state)} | of_steps,
                 "best": run.best.state(),
                 "micro_batches": run.micro_batches,
                 "gauges": {gauge.name: gauge.state_dict() for gauge in run.gauges},
@@ -93,7 +97,12 @@ def _state(run: Training, kept: Mapping[str, Any]) -> State:
     losses = kept["losses"]
     if not (isinstance(losses, torch.Tensor) and losses.ndim == 1 and len(losses) <= run.steps_per_epoch):
         raise ValueError("its losses are not those of an epoch")
-    state = State(**{**kept, "losses": list(losses.to(run.device).unbind())})
+    metrics = kept.get("rule_metrics")
+    if metrics is not None:
+        if not all(isinstance(of, torch.Tensor) and of.ndim == 1 and len(of) == len(losses) for of in metrics.values()):
+            raise ValueError("its metrics are not those of its losses")
+        metrics = {name: list(of.to(run.device).unbind()) for name, of in metrics.items()}
+    state = State(**{**kept, "losses": list(losses.to(run.device).unbind()), "rule_metrics": metrics})
     steps = type(state.epoch) is type(state.step) is int and 0 <= state.step <= run.steps_per_epoch
     if not (steps and 0 <= state.epoch <= run.spec.epochs):
         raise ValueError(f"it stands at epoch {state.epoch}, step {state.step}")
@@ -105,6 +114,10 @@ def _state(run: Training, kept: Mapping[str, Any]) -> State:
     if not isinstance(state.stopped_by, str | None):
         raise ValueError("what stopped it is no text")
     return state
+
+
+def _stacked(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(tuple(values)).cpu() if values else torch.empty(0)
 
 
 def _check_alike(name: str, own: Any, kept: Any) -> None:

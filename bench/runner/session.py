@@ -9,7 +9,7 @@ from bench.api.errors import DataError
 from bench.api.status import Status
 from bench.measure.evaluation import Diverged
 from bench.record.folder import RunFolder
-from bench.record.schema import CUT, WEIGHTS_SHA256
+from bench.record.schema import CUT, RULE, WEIGHTS_SHA256
 from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
 from bench.runner.cost import Row
 from bench.runner.events import EpochEnded, Resumed, Stepped, Tell
@@ -128,8 +128,11 @@ class Session:
             "data_s": times.data_s,
             "eval_s": times.eval_s,
             "train_flops": run.flops,
+            **_rule_metrics(run),
         }
         state.losses.clear()
+        for values in (state.rule_metrics or {}).values():
+            values.clear()
         state.curve.append(row)
         self.folder.write_curve(state.curve)
         state.stopped_by = budget.stopped_by(run)
@@ -176,6 +179,15 @@ def _closing(run: Training, status: Status, reason: str | None) -> dict[str, Any
     found = {**of_row, **end, **cut, **read, **run.probed, **tried}
     derived = {name: value for instrument in run.derived for name, value in instrument.derive(found).items()}
     return {"status": status, "reason": reason, **found, **derived}
+
+
+def _rule_metrics(run: Training) -> Row:
+    """The rule's own metrics, each the mean over the steps of the epoch; None where some of these are not known."""
+    losses, metrics = run.state.losses, run.state.rule_metrics or {}
+    return {
+        f"{RULE}{name}": float(torch.stack(values).mean()) if len(values) == len(losses) else None
+        for name, values in metrics.items()
+    }
 
 
 def _check_losses(run: Training) -> None:

@@ -36,6 +36,7 @@ class State:
     epoch: int = 0
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)  # of the epoch so far
+    rule_metrics: dict[str, list[Tensor]] | None = None  # what else its steps returned; None before the first step
     curve: list[Row] = field(default_factory=list)
     tables: dict[str, list[Row]] = field(default_factory=dict)  # of edge probes, by name
     stopped_by: str | None = None  # what has ended training, once something has

@@ -3,7 +3,7 @@
 import torch
 
 from bench.api.errors import ConfigError
-from bench.api.interface import check_metric, check_output, loss_of
+from bench.api.interface import check_all_metrics, check_output, other_metrics
 from bench.api.task import Batch
 from bench.spec import ranges
 from bench.testing.finding import ContractViolation, require
@@ -34,11 +34,12 @@ def check_scores(subject: Subject) -> None:
 
 
 def check_metrics(subject: Subject) -> None:
-    """train_step returns detached 0-d tensors, `loss` among them."""
-    metrics = subject.start().step()
-    loss_of(metrics)
-    for name, value in metrics.items():
-        check_metric(name, value)
+    """train_step returns detached 0-d tensors, `loss` among them, by the same names in every step."""
+    trainee = subject.start()
+    first = trainee.step()
+    check_all_metrics(first)
+    if (second := trainee.step()).keys() != first.keys():
+        raise other_metrics(second, first)
 
 
 def check_divergence(subject: Subject) -> None:

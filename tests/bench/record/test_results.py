@@ -2,6 +2,7 @@
 
 import os
 import time
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.api.errors import StoreError
 from bench.record.files import atomic_write
 from bench.record.folder import RunFolder
 from bench.record.results import Results
-from bench.record.schema import IDENTITY
+from bench.record.schema import CURVE, IDENTITY
 from bench.spec.identity import RunSpec
 
 OK = {"status": "ok", "reason": None}
@@ -210,6 +211,17 @@ def test_the_curve_comes_back(tmp_path: Path) -> None:
     assert curves.method.tolist() == ["backprop"]
 
 
+def test_metrics_of_rules_stand_behind_the_shared_columns_of_curves(tmp_path: Path) -> None:
+    """Rules differ in them; where a rule or an epoch lacks one the cell is empty."""
+    points = [{"epoch": 1, "step": 3, "rule_a": None}, {"epoch": 2, "step": 6, "rule_a": 0.5, "rule_b": nan}]
+    record(tmp_path, {"status": "ok", "reason": None}).write_curve(points)
+    record(tmp_path, {"status": "ok", "reason": None}, method="drtp").write_curve([{"epoch": 1, "step": 3}])
+    curves = results(tmp_path).curves
+    assert list(curves)[-2:] == ["rule_a", "rule_b"]
+    assert curves.rule_a.dropna().tolist() == [0.5]
+    assert curves.rule_b.isna().all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
@@ -224,6 +236,9 @@ def test_the_curve_comes_back(tmp_path: Path) -> None:
         ),
         ("curve.csv", b"a,b\n1,2\n", "curve.csv is corrupt"),
         ("curve.csv", b"", "curve.csv is corrupt"),
+        ("curve.csv", f"{','.join([*CURVE, 'rule_a b'])}\n".encode(), "curve.csv is corrupt"),
+        ("curve.csv", f"{','.join(['rule_a', *CURVE])}\n".encode(), "curve.csv is corrupt"),
+        ("curve.csv", f"{','.join([*CURVE, 'rule_a'])}\n{',' * len(CURVE)}x\n".encode(), "'x' is no number"),
     ],
 )
 def test_a_corrupt_record_is_named(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:

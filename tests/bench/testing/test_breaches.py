@@ -61,6 +61,12 @@ class GivesGraph(Sound):
         return {**super().train_step(batch, progress), "norm": next(self.net.parameters()).norm()}
 
 
+class GivesMoreAtFirst(Sound):
+    def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
+        found = super().train_step(batch, progress)
+        return {**found, "first": found["loss"]} if progress.step == 0 else found
+
+
 class ForgetsLayer(Sound):
     def __init__(self, task: Task, config: Any, *, device: torch.device, seeds: Seeds) -> None:
         super().__init__(task, config, device=device, seeds=seeds)
@@ -302,6 +308,7 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (NeedsTwoImages, "scores", set()),
     (GivesNumber, "metrics", set()),
     (GivesGraph, "metrics", set()),
+    (GivesMoreAtFirst, "metrics", set()),
     (LearnsNonsense, "learns", set()),
     (ForgetsLayer, "moves", set()),
     (IgnoresSeed, "seed", {"draws"}),
