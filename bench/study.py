@@ -33,6 +33,7 @@ from bench.record.results import MARGIN, Results
 from bench.record.selection import Selection
 from bench.report.blocks import Picture
 from bench.report.latex import results_tex
+from bench.report.rows import named
 from bench.report.sections import Section, accuracy, answer, curves, failures
 from bench.report.style import theme
 from bench.report.summary import differences_of, ordered, results_table, summary_frame
@@ -56,8 +57,8 @@ class Study(Results):
         return summary_frame(ordered(self.runs), self.columns, differences_of(self))
 
     def plot_accuracy(self, *, style: Style = "screen") -> "Figure | None":
-        """Test accuracy with its interval, its seeds and the count of runs; None where no run ended well."""
-        return self._picture(accuracy.section, "accuracy", style)
+        """The primary metric on the test split, its interval, seeds and count of runs; None without a good run."""
+        return self._picture(accuracy.section, named("accuracy", self.primaries[0]), style)
 
     def plot_curves(self, what: str = "epoch", *, x: str = "epoch", style: Style = "screen") -> "Figure | None":
         """A column of `curves`, such as train_loss, against x; None where no run has it.
@@ -70,8 +71,8 @@ class Study(Results):
             return curves.figure(self, what if drawn is None else x, drawn)
 
     def plot_trade_off(self, cost: Literal["memory", "time"] = "memory", *, style: Style = "screen") -> "Figure | None":
-        """Test accuracy against what it costs; None where not all runs have that measured."""
-        return self._picture(answer.section, f"accuracy_{cost}", style)
+        """The primary metric on the test split against what it costs; None where not all runs have that measured."""
+        return self._picture(answer.section, named(f"accuracy_{cost}", self.primaries[0]), style)
 
     def _picture(self, section: Section, name: str, style: str) -> "Figure | None":
         with theme(style):

@@ -92,7 +92,7 @@ def compare(
     from bench.record.results import MARGIN
     from bench.record.selection import selection
     from bench.report.numbers import csv as as_csv
-    from bench.report.versus import ratios_of, versus_frame, versus_table
+    from bench.report.versus import ratios_of, versus_frame, versus_frames, versus_table
 
     catalog, broken = catalog_of(plugin)
     within = MARGIN if margin is None else margin / 100
@@ -101,11 +101,11 @@ def compare(
     for side in sides:
         if not side.rows:
             raise StoreError(next(iter(side.problems), f"{side.root} holds no runs to compare"))
-    frame = versus_frame(*sides)
-    drawn = versus_table(frame, ratios_of(sides[0]))
-    table(drawn.headers, drawn.rows)
+    for primary, frame in versus_frames(*sides):
+        drawn = versus_table(frame, ratios_of(sides[0]), primary)
+        table(drawn.headers, drawn.rows)
     if csv is not None:
-        atomic_write(csv, as_csv(frame))
+        atomic_write(csv, as_csv(versus_frame(*sides)))
     problems = [problem for side in sides for problem in side.problems]
     for problem in problems:
         fail(problem)

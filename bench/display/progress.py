@@ -10,7 +10,7 @@ from bench.display.printing import one_line, say
 from bench.display.tally import Tally
 from bench.executors.executor import Listener
 from bench.experiment import Begin, Listening, Whole
-from bench.record.schema import CUT
+from bench.record.schema import CUT, FIRST_METRIC, PRIMARY
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Resumed, Shrunk, Started, Stepped
 from bench.spec.plan import Run
 
@@ -97,6 +97,16 @@ def _seconds(run: Run, train_s: Any) -> str:
     return f"{train_s:.1f} s" if run.spec.seconds is None else f"{train_s:.1f} of {run.spec.seconds:g} s"
 
 
+def _shown(run: Run, value: float) -> str:
+    """A value of the run's primary metric, as in `97.22%` or `RMSE 54.3`."""
+    metric = run.metrics[0].load()
+    if metric.key == FIRST_METRIC:
+        return f"{value:.2%}"
+    name, _, unit = metric.title.partition(", ")
+    text = f"{metric.scale * value:.4g}" if metric.decimals is None else f"{metric.scale * value:.{metric.decimals}f}"
+    return f"{name} {text}{unit if unit == '%' else f' {unit}' if unit else ''}"
+
+
 def _words(run: Run, event: Event) -> str:
     match event:
         case Started():
@@ -108,7 +118,8 @@ def _words(run: Run, event: Event) -> str:
         case Stepped(step, steps, train_s):
             return f"step {step}/{steps}" if run.spec.seconds is None else f"step {step}, {_seconds(run, train_s)}"
         case EpochEnded(row):
-            val = f", validation {row['val_acc']:.2%}" if row["val_acc"] is not None else ""
+            value = row.get(f"val_{run.metrics[0].load().key}")
+            val = f", validation {_shown(run, value)}" if isinstance(value, float) else ""
             most = "/" if run.spec.seconds is None and run.spec.patience is None else " of at most "
             epoch = f"epoch {row['epoch']:.4g}{most}{run.spec.epochs}"
             return f"{epoch}, loss {row['train_loss']:.4f}{val}, {_seconds(run, row['train_s'])}"
@@ -116,7 +127,8 @@ def _words(run: Run, event: Event) -> str:
             kept = " (kept from an earlier run)" if isinstance(event, Kept) else ""
             if summary["status"] != "ok":
                 return f"{summary['status']}{kept}: {summary.get('reason')}"
-            reached = {"test": summary.get("test_acc"), "validation": summary.get("val_acc")}
-            shown = next((f", {name} {value:.2%}" for name, value in reached.items() if value is not None), "")
+            key = summary.get(PRIMARY) or FIRST_METRIC
+            reached = {"test": summary.get(f"test_{key}"), "validation": summary.get(f"val_{key}")}
+            shown = next((f", {name} {_shown(run, v)}" for name, v in reached.items() if v is not None), "")
             cut = f", each batch in {summary[CUT]} parts" if summary.get(CUT) else ""
             return f"ok{kept}{shown}{cut}"

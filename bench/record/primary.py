@@ -133,6 +133,7 @@ def arranged(columns: Iterable[Column], keys: Collection[str], held: Collection[
     """
     columns = list(columns)
     of_metrics = [column for column in columns if column.metric]
+    keys = {column.metric for column in of_metrics}.intersection(keys) or {FIRST_METRIC}
     first = [_shown_first(column) for key in sorted(set(keys), key=lambda key: (key != FIRST_METRIC, key))
              for column in of_metrics if column.metric == key]  # fmt: skip
     others = [column for column in of_metrics if column.metric not in keys and column.name in held]

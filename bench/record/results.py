@@ -161,13 +161,15 @@ class Results:
 
     @cached_property
     def primaries(self) -> list[Primary]:
-        """The primary metrics of the runs, accuracy first. Rows of different ones are never compared."""
-        keys = set(primary.keys_of(self.runs)) or {FIRST_METRIC}
-        found = primary.primaries(keys, self.columns)
-        for key in keys.difference(of.key for of in found):
-            with self._noted():
-                raise StoreError(f"no column declares the metric '{key[:60]}'; name its file with --plugin")
-        return found
+        """The primary metrics of the runs, accuracy first. Rows of different ones are never compared.
+
+        Raises: StoreError where no column says which way the metric of a run that ended well is better.
+        """
+        keys = primary.keys_of(self.runs)
+        found = primary.primaries(set(keys), self.columns)
+        for key in set(keys[self.runs["status"] == "ok"]).difference(of.key for of in found):
+            raise StoreError(f"no column declares the metric '{key[:60]}'; name its file with --plugin")
+        return found or [primary.ACCURACY]
 
     @cached_property
     def specs(self) -> dict[str, Mapping[str, Any]]:

@@ -11,15 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from bench.record.primary import Primary
 from bench.report.blocks import Axis, Panel, Picture, Series
 from bench.report.panels import HIGHEST, by_error, is_wide, legend, line_handle, log_axis, n_lines, panel_per
-from bench.report.rows import TEST_ACCURACY, Mean, means, seeds
+from bench.report.rows import Mean, means, seeds
 from bench.report.style import Key, Look, scaled
 from bench.report.text import figure as figure_text
 
 MOST_LINES = 50  # of names below a panel as wide as one column of a paper
 
-ACCURACY = Axis(TEST_ACCURACY, highest=HIGHEST)
+
+def metric_axis(primary: Primary, split: str) -> Axis:
+    """The axis of a primary metric; of percentages, it ends at 100."""
+    return Axis(primary.axis(split), highest=HIGHEST if primary.is_percentage else None)
 
 
 def cost_axis(title: str, values: "pd.Series[float]") -> Axis:

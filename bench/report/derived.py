@@ -11,9 +11,7 @@ from bench.report.blocks import Block, Facts, Table
 from bench.report.numbers import shown
 from bench.report.summary import NAMES
 from bench.report.text import markdown as escape
-from bench.stats import CONCLUSION, TEST_ACC_DIFF
-
-EXPLAINED_ELSEWHERE = (TEST_ACC_DIFF, CONCLUSION)  # they are in the table of results, too
+from bench.stats import CONCLUSION
 
 
 def table(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Block]:
@@ -29,8 +27,13 @@ def table(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[Block]:
     words = {*NAMES.values(), *(column.title for column in columns if column.text)}
     rows = [[value or "-" for value in row] for row in zip(*kept.values(), strict=True)]
     yield Table(list(kept), rows, frozenset(words))
-    new = [column for column in columns if column.title in kept and column not in EXPLAINED_ELSEWHERE]
+    new = [column for column in columns if column.title in kept and not _is_explained_elsewhere(column)]
     yield Facts([(column.title, escape(column.what)) for column in new], strong=True)
+
+
+def _is_explained_elsewhere(column: Column) -> bool:
+    """Whether it is in the table of results, too."""
+    return column == CONCLUSION or column.name.endswith("_diff")
 
 
 def _cell(column: Column, line: Mapping[Any, Any]) -> str:

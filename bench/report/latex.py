@@ -2,7 +2,7 @@ r"""The table of results for a paper: booktabs and siunitx, an accuracy with its
 
     \usepackage{booktabs, siunitx}
 
-Bold is a test accuracy that is higher, or lower, than backprop's by the tests of the report; nothing else is.
+Bold is a primary metric that is higher, or lower, than backprop's by the tests of the report; nothing else is.
 """
 
 import math
@@ -13,11 +13,12 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.api.errors import ConfigError, unknown
+from bench.record.primary import Primary
 from bench.record.results import Results
 from bench.report.numbers import decimals_of, in_unit
-from bench.report.summary import NAMES, differences_of, ordered, summary_frame
+from bench.report.summary import NAMES, differences_of, ordered, summary_frame, with_difference
 from bench.report.text import one_line
-from bench.stats import REFERENCE, TEST_ACC_DIFF, finished
+from bench.stats import REFERENCE, finished
 
 # [ and * after \\ would be its arguments
 _SPECIAL = str.maketrans(
@@ -66,7 +67,7 @@ def results_tex(results: Results, columns: Sequence[str] = ()) -> str:
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_caption(runs)}}}",
+            rf"  \caption{{{_caption(runs, results.primaries)}}}",
             r"  \sisetup{separate-uncertainty = true, detect-weight = true, mode = text}",
             rf"  \begin{{tabular}}{{{spec}}}",
             r"    \toprule",
@@ -81,19 +82,21 @@ def results_tex(results: Results, columns: Sequence[str] = ()) -> str:
 
 
 def _chosen(results: Results, names: Sequence[str]) -> list[Column]:
-    declared = {c.name: c for c in (results.columns[0], TEST_ACC_DIFF, *results.columns[1:]) if not c.text}
+    declared = {c.name: c for c in with_difference(results.columns) if not c.text}
     for name in names:
         if name not in declared:
             raise ConfigError(unknown("column", name, declared))
     return [declared[name] for name in names] or [c for c in declared.values() if c.shown == "terminal"]
 
 
-def _caption(runs: pd.DataFrame) -> str:
+def _caption(runs: pd.DataFrame, primaries: Sequence[Primary]) -> str:
+    words = " or ".join(primary.word for primary in primaries)
     seeds = finished(runs).groupby(["dataset", "method", "net", "variant"])["seed"].nunique()
     n = "" if seeds.empty else f", $n = {seeds.min()}$" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
     return (
         rf"Means and 95\,\% $t$-intervals over seeds{n}. ok: runs that ended well, of those attempted. Bold: test "
-        rf"accuracy differs from that of {escape(REFERENCE)} on the same net (paired $t$-test, 5\,\% after Bonferroni)."
+        rf"{escape(words)} differs from that of {escape(REFERENCE)} on the same net (paired $t$-test, 5\,\% after "
+        "Bonferroni)."
     )
 
 
@@ -107,8 +110,8 @@ def _cell(column: Column, line: Mapping[Any, Any]) -> str:
     text = f"{in_unit(column, mean):.{places}f}"
     if column.interval and not math.isnan(half):
         text += f"({round(in_unit(column, half) * 10**places)})"
-    told = line.get("verdict") in ("higher", "lower")
-    return rf"\bfseries {text}" if told and column.name == "test_acc" else text
+    told = line.get("verdict") in ("higher", "lower") and pd.notna(line.get(f"{column.name}_diff_mean"))
+    return rf"\bfseries {text}" if told else text
 
 
 def _spec(cells: Sequence[str]) -> str:

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 
+from bench.record.primary import ACCURACY, Primary
 from bench.report.style import Key, Look, looks, scaled
 from bench.stats import Interval
 
-TEST_ACCURACY = "test accuracy, %"
 CAP = 5  # points across the end of a bar
 
 
@@ -27,10 +27,18 @@ def counted(runs: pd.DataFrame) -> dict[Key, Look]:
     return found
 
 
-def ends_of_bar(interval: Interval) -> tuple[float, float]:
-    """Of an interval of percentages, cut at 0 and 100; both at the mean of a single run."""
+def named(name: str, primary: Primary) -> str:
+    """The name of a file of one primary metric: of accuracy as it stands."""
+    if primary.key == ACCURACY.key:
+        return name
+    return name.replace("accuracy", primary.key) if "accuracy" in name else f"{name}_{primary.key}"
+
+
+def ends_of_bar(interval: Interval, primary: Primary = ACCURACY) -> tuple[float, float]:
+    """Of an interval of a metric as shown, cut at its bounds; both at the mean of a single run."""
     mean, arm = interval.mean, 0.0 if math.isnan(interval.half_width) else interval.half_width
-    return mean - min(arm, mean), mean + min(arm, 100 - mean)
+    low, high = primary.bounds
+    return mean - min(arm, mean - low), mean + min(arm, high - mean)
 
 
 class Mean(NamedTuple):

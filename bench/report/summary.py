@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from bench.api.column import Column
+from bench.record.primary import Primary
 from bench.record.results import Results
 from bench.report.blocks import Board, Table
 from bench.report.numbers import shown
@@ -19,9 +20,9 @@ from bench.stats import (
     CONCLUSION,
     REFERENCE,
     ROW,
-    TEST_ACC_DIFF,
     costs_to_target,
     count_runs,
+    difference_of,
     finished,
     paired_differences,
 )
@@ -46,13 +47,20 @@ def ordered(runs: pd.DataFrame) -> pd.DataFrame:
 @lru_cache(maxsize=1)
 def differences_of(results: Results) -> pd.DataFrame:
     """`paired_differences` of the runs, which several sections read."""
-    return paired_differences(ordered(results.runs), results.margin)
+    return paired_differences(ordered(results.runs), results.margin, results.primaries)
 
 
 @lru_cache(maxsize=1)
 def costs_of(results: Results) -> pd.DataFrame:
     """`costs_to_target` of the runs, which several sections read."""
-    return costs_to_target(ordered(results.runs), results.curves, results.target)
+    return costs_to_target(ordered(results.runs), results.curves, results.target, results.primaries)
+
+
+def rows_among(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a frame of rows that are of these runs."""
+    there = set(runs[ROW].itertuples(index=False, name=None))
+    among = [row in there for row in frame[ROW].itertuples(index=False, name=None)]
+    return frame[pd.Series(among, index=frame.index, dtype=bool)]
 
 
 def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], differences: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +89,7 @@ def summary_frame(runs: pd.DataFrame, columns: Sequence[Column], differences: pd
 
 def board(frame: pd.DataFrame, columns: Sequence[Column], costs: Sequence[Column]) -> Board:
     """The rows of `summary_frame`, which may have costs beside it, with every declared column that is not empty."""
-    columns = [*_with_difference(columns), *costs]
+    columns = [*with_difference(columns), *costs]
     lines: list[dict[Any, Any]] = frame.to_dict("records")
     filled = [(column, [_cell(column, line) for line in lines]) for column in columns]
     filled = [(column, cells) for column, cells in filled if any(cells)]
@@ -116,7 +124,7 @@ def by_dataset(board: Board) -> Iterator[tuple[str, Table]]:
 
 def results_table(results: Results) -> Table:
     """The smallest table of results, as a terminal or a notebook shows it."""
-    shown = {column.title for column in _with_difference(results.columns) if column.shown == "terminal"}
+    shown = {column.title for column in with_difference(results.columns) if column.shown == "terminal"}
     return kept_columns(board_of(results).table, lambda header: header in {*NAMES.values(), RUNS_OK, *shown})
 
 
@@ -138,12 +146,18 @@ def kept_columns(table: Table, wanted: Callable[[str], bool]) -> Table:
 
 def shown_columns(results: Results) -> list[Column]:
     """Those of the page, in its order."""
-    return [column for column in _with_difference(results.columns) if column.shown != "csv"]
+    return [column for column in with_difference(results.columns) if column.shown != "csv"]
 
 
-def _with_difference(columns: Sequence[Column]) -> list[Column]:
-    """The derived columns stand behind the first one, what they are the difference of."""
-    return [*columns[:1], TEST_ACC_DIFF, CONCLUSION, *columns[1:]]
+def with_difference(columns: Sequence[Column]) -> list[Column]:
+    """The derived columns stand behind what they are the difference of: primary metrics, which tables have first."""
+    found: list[Column] = []
+    for k, column in enumerate(columns):
+        found.append(column)
+        if k == 0 or (column.metric and column.name == f"test_{column.metric}" and column.shown == "terminal"):
+            found.append(difference_of(Primary(column)))
+            found += [CONCLUSION] if k == 0 else []
+    return found
 
 
 def _cell(column: Column, line: Mapping[str, Any]) -> str:
@@ -157,7 +171,7 @@ def _cell(column: Column, line: Mapping[str, Any]) -> str:
     text = shown(column, mean, line.get(f"{column.name}_ci95", math.nan))
     if text and column.timed and line.get(BY):
         return f"{text} {DISTURBED}"
-    if text and column is TEST_ACC_DIFF and 1 < line["n_pairs"] < line["n_ok"]:
+    if text and column.name.endswith("_diff") and 1 < line["n_pairs"] < line["n_ok"]:
         return f"{text} (n={line['n_pairs']:.0f})"
     return text
 

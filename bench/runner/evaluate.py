@@ -15,13 +15,13 @@ from bench.api.artifact import Artifact
 from bench.api.column import Value
 from bench.api.task import Batch
 from bench.measure.evaluation import Diverged, judge
+from bench.record.schema import FIRST_METRIC
 from bench.runner.cost import Row
 from bench.runner.state import Training
 
 EVAL_BATCH = 500
 HELD_OUT_BATCHES = 4  # of EVAL_BATCH images, for what is measured beside the accuracy of the run
 END_IMAGES = 10_000  # training images at most that an end probe is shown
-WAYS_FIELDS = ("sampler", "steps", "accuracy", "n_images")
 SHOWN_IMAGES = 6
 
 Predict = Callable[[Tensor, torch.Generator | None], Tensor]
@@ -73,7 +73,7 @@ def looks(run: Training) -> dict[str, list[Row]]:
 
 
 def by_steps(run: Training) -> list[Row]:
-    """Accuracy by sampler and number of inference steps, on held-out images."""
+    """The primary metric by sampler and number of inference steps, on held-out images."""
     images = _held_out_images(run)
     rows: list[Row] = []
     for k, (sampler, steps, predict) in enumerate(run.method.ways()):
@@ -82,7 +82,8 @@ def by_steps(run: Training) -> list[Row]:
         reached: float | None = None  # a sampler that fails in few steps is no failure of the run
         with suppress(Diverged), run.method.evaluating():
             reached = judge(_drawing(predict, run), batches, run.task)[run.task.primary.key]
-        rows.append({"sampler": sampler, "steps": steps, "accuracy": reached, "n_images": len(images.y)})
+        name = "accuracy" if run.task.primary.key == FIRST_METRIC else run.task.primary.key
+        rows.append({"sampler": sampler, "steps": steps, name: reached, "n_images": len(images.y)})
     return rows
 
 

@@ -158,7 +158,7 @@ class Session:
         scores = evaluate.test(run)
         run.clock.times.eval_s += time.perf_counter() - began
         if rows := evaluate.by_steps(run):
-            self.folder.write_table("ways", evaluate.WAYS_FIELDS, rows)
+            self.folder.write_table("ways", list(rows[0]), rows)
         for probe, rows in zip(run.end_probes, evaluate.last_looks(run).values(), strict=True):
             self.folder.write_table(probe.name, probe.fields, rows)
         if left := evaluate.artifacts(run):

@@ -10,6 +10,7 @@ statistical precipice", NeurIPS (rliable). With x_mn the score of run n = 1..N_m
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,51 +18,61 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, trim_mean
 
 from bench.api.column import Column
+from bench.record.primary import ACCURACY, Primary
 from bench.stats.counts import count_runs, finished
 
 Scores = NDArray[np.float64]
 RESAMPLES = 2000
 ACROSS = ["method", "net", "variant"]
 
-IQM = (
+COUNTS = (
     Column("n_ok", "runs ok", "runs that ended well, on all data sets together", shown="page"),
     Column("n_runs", "attempted", "runs attempted, on all data sets together", shown="page"),
-    Column(
-        "iqm",
-        "IQM, %",
-        "interquartile mean: the mean test accuracy of the runs on all data sets without the lowest and the highest "
-        "quarter; missing for a row without a good run on each of them",
-        scale=100,
-        decimals=2,
-        shown="page",
-    ),
-    Column(
-        "iqm_low",
-        "from, %",
-        "where its 95% interval begins, by a bootstrap that draws the runs of each data set anew; from few seeds it is "
-        "rather too narrow",
-        scale=100,
-        decimals=2,
-        shown="page",
-    ),
-    Column("iqm_high", "to, %", "where that interval ends", scale=100, decimals=2, shown="page"),
 )
 
 
-def scores_of(runs: pd.DataFrame) -> dict[tuple[str, str, str], list[Scores]]:
-    """The test accuracies of each (method, net, variant), a data set each; only rows with some on all of them."""
-    ok = finished(runs).dropna(subset=["test_acc"])
+def iqm_of(primary: Primary) -> tuple[Column, ...]:
+    """The columns of `interquartile_means`."""
+    column = primary.column
+    unit = f", {primary.unit}" if primary.unit else ""
+    shape: dict[str, Any] = {"scale": column.scale, "decimals": column.decimals, "shown": "page"}
+    return (
+        *COUNTS,
+        Column(
+            "iqm",
+            f"IQM{unit}",
+            f"interquartile mean: the mean test {primary.word} of the runs on all data sets without the lowest and the "
+            "highest quarter; missing for a row without a good run on each of them",
+            **shape,
+        ),
+        Column(
+            "iqm_low",
+            f"from{unit}",
+            "where its 95% interval begins, by a bootstrap that draws the runs of each data set anew; from few seeds "
+            "it is rather too narrow",
+            **shape,
+        ),
+        Column("iqm_high", f"to{unit}", "where that interval ends", **shape),
+    )
+
+
+def scores_of(runs: pd.DataFrame, primary: Primary = ACCURACY) -> dict[tuple[str, str, str], list[Scores]]:
+    """The primary metric of the runs of each (method, net, variant), a data set each; only rows with all of them."""
+    ok = finished(runs).dropna(subset=[primary.test])
     datasets = ok["dataset"].nunique()
     found: dict[tuple[str, str, str], list[Scores]] = {}
     for (method, net, variant, _), group in ok.groupby([*ACROSS, "dataset"], sort=False):
-        found.setdefault((str(method), str(net), str(variant)), []).append(group["test_acc"].to_numpy(dtype=float))
+        found.setdefault((str(method), str(net), str(variant)), []).append(group[primary.test].to_numpy(dtype=float))
     return {row: scores for row, scores in found.items() if len(scores) == datasets}
 
 
-def interquartile_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per (method, net, variant): the columns of IQM, over all data sets on which a run ended well."""
+def interquartile_means(runs: pd.DataFrame, primary: Primary = ACCURACY) -> pd.DataFrame:
+    """Per (method, net, variant): the columns of `iqm_of`, over all data sets on which a run ended well.
+
+    runs: of this one primary metric.
+    """
     counts = count_runs(runs).groupby(ACROSS, sort=False, as_index=False)[["n_ok", "n_runs"]].sum()
-    lines = [(*row, _iqm(*scores), *interval(_iqm, scores)) for row, scores in scores_of(runs).items()]
+    lines = [(*row, _iqm(*scores), *interval(_iqm, scores)) for row, scores in scores_of(runs, primary).items()]
     return counts.merge(pd.DataFrame(lines, columns=[*ACROSS, "iqm", "iqm_low", "iqm_high"]), on=ACROSS, how="left")
 
 

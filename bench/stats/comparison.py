@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import nctdtr, stdtrit
 from statsmodels.stats.weightstats import DescrStatsW
 
+from bench.record.primary import ACCURACY, Primary
+
 ALPHA, POWER = 0.05, 0.8
 NEEDS_MORE = "needs 2 seeds"
 NO_SPREAD = 1e-9  # below which a standard deviation of accuracies is rounding
@@ -74,11 +76,6 @@ def simultaneous(n: ArrayLike, sd: ArrayLike, family: ArrayLike) -> NDArray[np.f
     return np.where(n > 1, half, np.nan)
 
 
-def points(fraction: float) -> str:
-    """As in `1 point`, `0.5 points`."""
-    return f"{100 * fraction:g} point{'' if math.isclose(fraction, 0.01) else 's'}"
-
-
 Verdict = Literal["higher", "lower", "equivalent", "not significant"]
 
 
@@ -89,20 +86,31 @@ def verdict(p_differs: float, p_equivalent: float, mean: float) -> Verdict:
     return "equivalent" if p_equivalent <= ALPHA else "not significant"
 
 
-def conclusion(n: int, mean: float, p_alone: float, p_differs: float, p_equivalent: float, margin: float) -> str:
+def conclusion(
+    n: int,
+    mean: float,
+    p_alone: float,
+    p_differs: float,
+    p_equivalent: float,
+    margin: float,
+    primary: Primary = ACCURACY,
+    reference: str = "backprop's",
+) -> str:
     """A comparison of n pairs in words: `higher`, `equivalent within 1 point`, `lower, not significant, 3 seeds`.
 
     A difference that is there and yet within the margin is `lower by less than 1 point`. p_alone: before correction,
     which a difference may pass that does not pass the corrected test, and is then said to. Empty without a pair.
+    Where lower is better, as of RMSE, it says so: `lower (better)`. margin: as `Primary.size` takes it.
     """
+    within = primary.size_words(margin, reference)
     if n < 2:
         return NEEDS_MORE if n else ""
     found = verdict(p_differs, p_equivalent, mean)
     if found == "equivalent":
-        return f"equivalent within {points(margin)}"
-    direction = "higher" if mean > 0 else "lower" if mean < 0 else "level"
+        return f"equivalent within {within}"
+    direction = primary.told("higher" if mean > 0 else "lower" if mean < 0 else "level")
     if found != "not significant":
-        return f"{direction} by less than {points(margin)}" if p_equivalent <= ALPHA else direction
+        return f"{direction} by less than {within}" if p_equivalent <= ALPHA else direction
     if math.isnan(p_alone):
         return f"{direction}, all {n} seeds alike, which no test can judge"
     return f"{direction}, not significant{' after correction' if p_alone <= ALPHA else ''}, {n} seeds"

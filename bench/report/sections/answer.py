@@ -7,13 +7,14 @@ from typing import Any, get_args
 import pandas as pd
 
 from bench.api.column import Column
+from bench.record.primary import ACCURACY, PERCENT, Primary, apart
 from bench.record.results import Results
 from bench.report.blocks import Block, Heading, Panel, Series, Text
-from bench.report.charts import ACCURACY, cost_axis, picture
+from bench.report.charts import cost_axis, metric_axis, picture
 from bench.report.numbers import shown
 from bench.report.panels import by_row, spread_of_errors
-from bench.report.rows import counted, ends_of_bar
-from bench.report.summary import differences_of, ordered
+from bench.report.rows import counted, ends_of_bar, named
+from bench.report.summary import differences_of, ordered, rows_among
 from bench.report.text import markdown as escape
 from bench.stats import REFERENCE, ROW, Verdict, comparable, disturbed, finished, front, t_interval
 
@@ -24,12 +25,13 @@ COSTS = {
     "time": ("train_s",),
 }
 READ = (
-    "Left and up is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: seeds, "
-    "where rows are few. Where the axis is uneven, it is the distance to 100% that grows by equal factors."
+    "Left and {better} is better; on the line is what nothing beats in both. Marks: means, bars: 95% intervals, dots: "
+    "seeds, where rows are few."
 )
+UNEVEN = " Where the axis is uneven, it is the distance to 100% that grows by equal factors."
 CAPTIONS = {
-    "memory": f"Test accuracy against peak memory. {READ}",
-    "time": f"Test accuracy against training time, without runs that others' work disturbed. {READ}",
+    "memory": "Test {word} against peak memory. ",
+    "time": "Test {word} against training time, without runs that others' work disturbed. ",
 }
 
 
@@ -40,28 +42,36 @@ def section(results: Results) -> Iterator[Block]:
     if runs.empty and results.scaling:
         return
     yield Heading("Answer")
-    ok = finished(runs).dropna(subset=["test_acc"])
-    if ok.empty:
+    judged = [(p, finished(of).dropna(subset=[p.test])) for p, of in apart(runs, results.primaries)]
+    if all(ok.empty for _, ok in judged):
         yield Text("No run ended well, so there is no answer yet.")
         return
     known = {column.name: column for column in results.columns}
-    differences = differences_of(results).set_index(ROW)
+    differences = differences_of(results)
     controls = _controls(results)
-    for dataset, group in ok.groupby("dataset"):
-        memory = _first([known[name] for name in COSTS["memory"] if name in known], group)
-        costs = [c for c in (memory, known.get("train_s")) if c is not None]
-        yield Text(sentence(str(dataset), group, differences, known["test_acc"], costs, controls))
+    for primary, ok in judged:
+        compared = rows_among(differences, ok).set_index(ROW)
+        for dataset, group in ok.groupby("dataset"):
+            memory = _first([known[name] for name in COSTS["memory"] if name in known], group)
+            costs = [c for c in (memory, known.get("train_s")) if c is not None]
+            yield Text(sentence(str(dataset), group, compared, primary, costs, controls))
     look = counted(runs)
-    for cost, names in COSTS.items():
-        panels = accuracy_against(ok, [known[name] for name in names if name in known])
-        yield from picture(f"accuracy_{cost}", CAPTIONS[cost], panels, look)
+    for primary, ok in judged:
+        for cost, names in COSTS.items():
+            panels = against_cost(ok, [known[name] for name in names if name in known], primary)
+            yield from picture(named(f"accuracy_{cost}", primary), _caption(cost, primary), panels, look)
+
+
+def _caption(cost: str, primary: Primary) -> str:
+    read = READ.format(better="up" if primary.higher else "down")
+    return CAPTIONS[cost].format(word=primary.word) + read + (UNEVEN if primary.is_percentage else "")
 
 
 def sentence(
     dataset: str,
     ok: pd.DataFrame,
     differences: pd.DataFrame,
-    accuracy: Column,
+    primary: Primary,
     costs: Sequence[Column],
     controls: Collection[str] = (),
 ) -> str:
@@ -74,25 +84,39 @@ def sentence(
     rows_of_rules = {row: g for row, g in rows.items() if row[1] not in (REFERENCE, *controls)}
     others = {row: g for row, g in rows_of_rules.items() if not (g["reverse_mode"] == FAR).all()}
     among = others or rows
-    best = max(among, key=lambda row: among[row]["test_acc"].mean())
-    mean, half_width, _ = t_interval(among[best]["test_acc"])
+    best = max(among, key=lambda row: primary.gain(among[row][primary.test].mean()))
+    mean, half_width, _ = t_interval(among[best][primary.test])
     whom = "the best rule without backprop through the whole net" if others else "the best row"
-    text = (
-        f"**{escape(dataset)}:** {whom} is **{_name(best)}** with {shown(accuracy, mean, half_width)} % test accuracy"
-    )
-    if best not in differences.index or pd.isna(differences.loc[best, "test_acc_diff_mean"]):
+    value = " ".join(filter(None, (shown(primary.column, mean, half_width), primary.unit)))
+    text = f"**{escape(dataset)}:** {whom} is **{_name(best)}** with {value} test {escape(primary.word)}"
+    difference = f"{primary.test}_diff_mean"
+    if best not in differences.index or pd.isna(differences.loc[best, difference]):
         return f"{text}; no backprop on the same net and seeds stands beside it."
     beside = differences.loc[best]
-    points = 100 * float(beside["test_acc_diff_mean"])
-    way = "level with" if abs(points) < 0.005 else f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
+    way = _way(float(beside[difference]), primary)
     twin = next((g for row, g in rows.items() if row == (dataset, REFERENCE, best[2], beside["twin_variant"])), None)
     text += f", {way} backprop on the same net ({beside['conclusion']})"
     text += "" if twin is None else _at(costs, among[best], twin)
     tested = [word for row, word in differences["verdict"].items() if row in others and isinstance(word, str)]
     if not tested:
         return f"{text}."
-    counts = ", ".join(f"{tested.count(word)} {word}" for word in get_args(Verdict) if word in tested)
+    counts = ", ".join(f"{tested.count(word)} {primary.told(word)}" for word in get_args(Verdict) if word in tested)
     return f"{text}. Of {len(tested)} such rows against backprop: {counts}."
+
+
+def _way(difference: float, primary: Primary) -> str:
+    """As in `0.35 points below`."""
+    size, column = abs(primary.scale * difference), primary.column
+    if column.scale == PERCENT:
+        if size < 0.005:
+            return "level with"
+        text = f"{size:.2f} points"
+    else:
+        text = shown(replace(column, interval=False), abs(difference)) or "0"
+        if difference == 0:
+            return "level with"
+        text = " ".join(filter(None, (text, primary.unit)))
+    return f"{text} {'above' if difference > 0 else 'below'}"
 
 
 def _at(costs: Sequence[Column], ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
@@ -111,8 +135,8 @@ def _controls(results: Results) -> frozenset[str]:
     return frozenset(name for name, entry in methods.items() if entry.card.get("control"))
 
 
-def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel]:
-    """Test accuracy (mean, 95% interval, seeds) against a cost: the first of these columns that all runs have."""
+def against_cost(ok: pd.DataFrame, costs_of: Sequence[Column], primary: Primary = ACCURACY) -> list[Panel]:
+    """The primary metric (mean, 95% interval, seeds) against a cost: the first of these columns that all runs have."""
     panels = []
     for dataset, group in ok.groupby("dataset"):
         column = _first(costs_of, group)
@@ -122,21 +146,22 @@ def accuracy_against(ok: pd.DataFrame, costs_of: Sequence[Column]) -> list[Panel
             group = group.drop(disturbed(group).index)
         if group.empty:
             continue
-        panel = group.dropna(subset=["test_acc"]).assign(cost=column.scale * group[column.name])
+        panel = group.dropna(subset=[primary.test]).assign(cost=column.scale * group[column.name])
         seeds, means = [], []
         n_rows = panel.groupby(["method", "net", "variant"]).ngroups
         for key, of_row in by_row(panel):
-            accuracies = 100 * of_row["test_acc"]
-            interval = t_interval(accuracies)
-            low, high = ends_of_bar(interval)
+            values = primary.scale * of_row[primary.test]
+            interval = t_interval(values)
+            low, high = ends_of_bar(interval, primary)
             if n_rows <= MOST_SEEDS:
-                seeds.append(Series(key, "seeds", of_row["cost"].tolist(), accuracies.tolist()))
+                seeds.append(Series(key, "seeds", of_row["cost"].tolist(), values.tolist()))
             cost = [of_row["cost"].mean()]
             means.append(Series(key, "mean", cost, [interval.mean], [low], [high], labelled=key[0] == REFERENCE))
-        best = front([(mean.x[0], mean.y[0]) for mean in means])
+        best = front([(mean.x[0], primary.gain(mean.y[0])) for mean in means])
         line = Series(means[best[0]].row, "front", [means[k].x[0] for k in best], [means[k].y[0] for k in best])
         axis = cost_axis(column.title, panel["cost"])
-        y = replace(ACCURACY, errors=spread_of_errors(mean.y[0] for mean in means))
+        uneven = primary.is_percentage and spread_of_errors(mean.y[0] for mean in means)
+        y = replace(metric_axis(primary, "test"), errors=uneven)
         panels.append(Panel(str(dataset), axis, y, [line, *seeds, *means], str(dataset)))
     return panels
 

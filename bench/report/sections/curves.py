@@ -1,5 +1,6 @@
 """Learning curves, against epochs, seconds and FLOPs."""
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -7,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.api.errors import ConfigError, unknown
+from bench.record.primary import ACCURACY, Primary, apart
 from bench.record.results import Results
 from bench.report.blocks import Axis, Block, Panel, Series
-from bench.report.charts import cost_axis, drawn, picture
-from bench.report.panels import HIGHEST, by_row, datasets_of
-from bench.report.rows import counted
+from bench.report.charts import cost_axis, drawn, metric_axis, picture
+from bench.report.panels import by_row, datasets_of
+from bench.report.rows import counted, named
 from bench.report.style import Key
 from bench.report.summary import ordered
 from bench.stats import finished, with_flops
@@ -31,9 +33,12 @@ TITLES: dict[Abscissa, str] = {"epoch": "epoch", "train_s": "training time, s", 
 
 
 def section(results: Results) -> Iterator[Block]:
-    look, points = counted(ordered(results.runs)), points_of(results)
-    for x, (name, caption) in CAPTIONS.items():
-        yield from picture(name, caption, learning_curves(points, x), look)
+    runs, points = ordered(results.runs), points_of(results)
+    look = counted(runs)
+    for primary, of in apart(runs, results.primaries):
+        own = points[points["run_id"].isin(of["run_id"])]
+        for x, (name, caption) in CAPTIONS.items():
+            yield from picture(named(name, primary), caption, learning_curves(own, x, primary=primary), look)
 
 
 def points_of(results: Results) -> pd.DataFrame:
@@ -53,22 +58,29 @@ def figure(results: Results, x: str, column: str | None) -> Figure | None:
     columns = [str(name) for name in points.select_dtypes("number") if name not in others]
     if column is not None and column not in columns:
         raise ConfigError(unknown("column of curves", column, [*columns, *TITLES]))
-    return drawn(learning_curves(points, abscissa, column), counted(ordered(results.runs)))
+    runs = ordered(results.runs)
+    primary, of = next(apart(runs, results.primaries))  # one picture is of one metric
+    points = points[points["run_id"].isin(of["run_id"])] if column is None else points
+    return drawn(learning_curves(points, abscissa, column, primary), counted(runs))
 
 
-def learning_curves(points: pd.DataFrame, x: Abscissa, column: str | None = None) -> list[Panel]:
-    """Validation accuracy, or the training loss where none was measured: mean and range over seeds, by data set.
+def learning_curves(
+    points: pd.DataFrame, x: Abscissa, column: str | None = None, primary: Primary = ACCURACY
+) -> list[Panel]:
+    """The primary metric on validation data, or the training loss where none was measured, a panel per data set: mean
+    and range over seeds.
 
     A line ends where the first of its seeds stopped, for beyond that point it would be a mean of the rest.
     column: to be drawn instead, as it is.
     """
     points = points.dropna(subset=[x])
-    points = points[points["val_acc"].notna() | points["train_loss"].notna()] if column is None else points
+    points = points.assign(val=points.get(primary.val, math.nan))
+    points = points[points["val"].notna() | points["train_loss"].notna()] if column is None else points
     panels = []
     for dataset in datasets_of(points):
         panel = points[points["dataset"] == dataset]
-        by_loss = panel["val_acc"].isna().all()
-        values = panel["train_loss"] if by_loss else 100 * panel["val_acc"]
+        by_loss = panel["val"].isna().all()
+        values = panel["train_loss"] if by_loss else primary.scale * panel["val"]
         panel = panel.assign(y=values if column is None else panel[column]).dropna(subset=["y"])
         if panel.empty:
             continue
@@ -78,7 +90,7 @@ def learning_curves(points: pd.DataFrame, x: Abscissa, column: str | None = None
         )
         banded = len(seeds) <= MOST_BANDS
         series = [_line(key, line, banded=banded) for key, line in by_row(at.reset_index().merge(seeds, on=KEY))]
-        y = Axis("training loss (no validation)") if by_loss else Axis("validation accuracy, %", highest=HIGHEST)
+        y = Axis("training loss (no validation)") if by_loss else metric_axis(primary, "validation")
         y = y if column is None else Axis(column)
         along = Axis(TITLES[x], whole=True) if x == "epoch" else cost_axis(TITLES[x], panel.groupby("run_id")[x].max())
         panels.append(Panel(dataset, along, y, series, dataset))

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+from bench.record.primary import apart
 from bench.record.results import Results
 from bench.report.blocks import Block, Data, Heading, Text
 from bench.report.derived import table
-from bench.report.summary import differences_of
-from bench.stats import TESTS, points
+from bench.report.summary import differences_of, ordered, rows_among
+from bench.stats import tests_of
 
 NOTE = (
     "Paired by seed. Two rows are held to be equivalent where tests show their difference to lie within a margin of "
@@ -23,5 +24,8 @@ def section(results: Results) -> Iterator[Block]:
     if tested.empty:
         return
     yield Heading("Differences to backprop")
-    yield Text(NOTE.format(margin=points(results.margin)))
-    yield from table(tested, TESTS)
+    for primary, runs in apart(ordered(results.runs), results.primaries):
+        rows = rows_among(tested, runs)
+        if len(rows):
+            yield Text(NOTE.format(margin=primary.size_words(results.margin, "backprop's")))
+            yield from table(rows, tests_of(primary))

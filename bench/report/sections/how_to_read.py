@@ -6,6 +6,7 @@ from bench.record.results import Results
 from bench.report.blocks import Block, Facts, Heading
 from bench.report.summary import RUNS_OK, shown_columns
 from bench.report.text import markdown as escape
+from bench.stats import CONCLUSION
 
 RULES = (
     (
@@ -36,7 +37,8 @@ def section(results: Results) -> Iterator[Block]:
     yield Heading("How to read this")
     runs = results.runs
     measured = set(runs.columns[runs.notna().any()])
-    compared = {c.name for c in shown_columns(results)} - set(runs) if "test_acc" in measured else set()
+    judged = {f"{primary.test}_diff" for primary in results.primaries if primary.test in measured}
+    compared = judged | {CONCLUSION.name} if judged else set()
     present = [c for c in shown_columns(results) if c.name in measured | compared]
     rules = [*RULES, *([PROTOCOLS] if (runs["protocol"] == "convergence").any() else [])]
     yield Facts([*rules, *((column.title, escape(column.what)) for column in present), FILES], strong=True)

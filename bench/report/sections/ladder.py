@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.api.column import Column
+from bench.record.primary import ACCURACY, Primary, apart
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
 from bench.report.panels import BESIDE, by_row, legend, line_handle, sheet
-from bench.report.rows import Mean, ends_of_bar, means, seeds
+from bench.report.rows import Mean, ends_of_bar, means, named, seeds
 from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import ordered
 from bench.report.text import figure as figure_text
@@ -23,12 +24,11 @@ from bench.stats import REFERENCE, finished, t_interval
 
 HEADS, CUTS = "backprop-deep-supervision", "local-loss"  # the suite's own controls, as REFERENCE is
 RUNGS = {REFERENCE: "backprop", HEADS: "+ heads", CUTS: "+ cuts"}
-COLUMNS = ("test_acc", "retained_bytes", "train_s")
-PERCENT = 100
+COSTS = ("retained_bytes", "train_s")
 APART = 0.18  # of two rows on one rung
 CAPTION = (
     "The detach ladder: backprop, backprop with a head on each block, the same heads with cuts between the blocks. "
-    "Large marks: means over seeds, of accuracies with 95% interval; small marks: the seeds."
+    "Large marks: means over seeds, of {word} with 95% interval; small marks: the seeds."
 )
 
 
@@ -38,11 +38,15 @@ class Place(NamedTuple):
 
 
 def section(results: Results) -> Iterator[Block]:
-    ladders = found(finished(ordered(results.runs)).dropna(subset=["test_acc"]))
-    if ladders:
-        columns = {column.name: column for column in results.columns if column.name in COLUMNS}
-        drawn = ladder(ladders, [columns[name] for name in COLUMNS], looks(ordered(results.runs)))
-        yield Picture("ladder", CAPTION, drawn)
+    runs = ordered(results.runs)
+    for primary, of in apart(runs, results.primaries):
+        ladders = found(finished(of).dropna(subset=[primary.test]))
+        if ladders:
+            names = (primary.test, *COSTS)
+            columns = {column.name: column for column in results.columns if column.name in names}
+            drawn = ladder(ladders, [columns[name] for name in names], looks(runs), primary)
+            caption = CAPTION.format(word="accuracies" if primary.key == ACCURACY.key else primary.word)
+            yield Picture(named("ladder", primary), caption, drawn)
 
 
 def found(ok: pd.DataFrame) -> dict[Place, pd.DataFrame]:
@@ -52,13 +56,16 @@ def found(ok: pd.DataFrame) -> dict[Place, pd.DataFrame]:
     return {place: group for place, group in places.items() if set(group["method"]) == set(RUNGS)}
 
 
-def ladder(ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict[Key, Look]) -> Figure:
+def ladder(
+    ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict[Key, Look], primary: Primary = ACCURACY
+) -> Figure:
     """A line of panels per data set and net, a panel per column. Rungs stand from left to right."""
     figure = sheet((2.6 * len(columns) + BESIDE, 2.4 * len(ladders)), wide=True, paper=1.6 * len(ladders))
     grid = figure.subplots(len(ladders), len(columns), squeeze=False)
     for (place, runs), line in zip(ladders.items(), grid, strict=True):
         for column, ax in zip(columns, line, strict=True):
-            _panel(ax, runs.assign(value=column.scale * runs[column.name]), look, percent=column.scale == PERCENT)
+            barred = primary if column.name == primary.test else None
+            _panel(ax, runs.assign(value=column.scale * runs[column.name]), look, barred)
             ax.set_ylabel(figure_text(column.title))
         line[0].set_title(figure_text(f"{place.dataset}, {place.net}"), loc="left", y=1)
     shown = {key for runs in ladders.values() for key, _ in by_row(runs)}
@@ -66,7 +73,7 @@ def ladder(ladders: dict[Place, pd.DataFrame], columns: list[Column], look: dict
     return figure
 
 
-def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], *, percent: bool) -> None:
+def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], barred: Primary | None) -> None:
     """Several rows of one method, such as the losses of local-loss, stand side by side on its rung."""
     of_rungs = [list(by_row(runs[runs["method"] == method])) for method in RUNGS]
     dots, marks, heights = [], [], []
@@ -76,7 +83,7 @@ def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], *, percent: bool
         for k, ((key, group), interval) in enumerate(zip(rows, of_rows, strict=True)):
             x = rung + _beside(k, len(rows))
             dots.append((look[key], [x] * len(group), group["value"].tolist()))
-            ends = ends_of_bar(interval) if percent else ()  # others are told by their seeds
+            ends = ends_of_bar(interval, barred) if barred else ()  # costs are told by their seeds
             marks.append(Mean(look[key], x, interval.mean, ends))
     seeds(ax, dots, size=3)
     means(ax, marks)

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bench.api.column import Column
+from bench.record.primary import ACCURACY, apart
 from bench.record.results import Results
 from bench.report.blocks import Block, Data, Heading, Text
 from bench.report.derived import table
@@ -38,7 +39,10 @@ COLUMNS = (
 
 
 def section(results: Results) -> Iterator[Block]:
-    rows = beside_published(results.runs, results.specs)
+    judged = [of for primary, of in apart(results.runs, results.primaries) if primary.key == ACCURACY.key]
+    if not judged:
+        return  # only accuracies are known of others
+    rows = beside_published(judged[0], results.specs)
     if rows.empty:
         return
     yield Data("published", rows)

@@ -18,7 +18,7 @@ from bench.report.blocks import Text
 from bench.report.charts import drawn
 from bench.report.image import MOST_BYTES
 from bench.report.sections import answer
-from bench.report.sections.answer import accuracy_against
+from bench.report.sections.answer import against_cost
 from bench.report.sections.curves import learning_curves
 from bench.report.sections.published import beside_published
 from bench.report.style import looks, theme
@@ -260,7 +260,7 @@ def test_many_long_names_have_room_beside_the_panels() -> None:
     variants = [f"class_probability=softmax, embedding=learned, norm={i}" for i in range(20)]
     runs = frame([run("noprop-ct", variant=v) for v in variants])
     with theme():
-        figure = drawn(accuracy_against(runs, [TRAIN_S]), looks(runs))
+        figure = drawn(against_cost(runs, [TRAIN_S]), looks(runs))
         assert figure is not None
         figure.draw_without_rendering()
     width, height = figure.bbox.size
