@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bench.api.seeds import Seeds
     from bench.api.settings import AdamSettings, AdamWSettings, StepSize, step_size
     from bench.api.task import Batch, Facts, Progress, Task
+    from bench.api.transform import Transform
     from bench.catalog.register import register
     from bench.executors.executor import Executor
     from bench.study import Study, load, run
@@ -49,6 +50,7 @@ _NAMES = {
     "bench.api.seeds": ("Seeds",),
     "bench.api.settings": ("AdamSettings", "AdamWSettings", "StepSize", "step_size"),
     "bench.api.task": ("Batch", "Facts", "Progress", "Task"),
+    "bench.api.transform": ("Transform",),
     "bench.catalog.register": ("register",),
     "bench.executors.executor": ("Executor",),
     "bench.study": ("Study", "load", "run"),
@@ -93,6 +95,7 @@ __all__ = [
     "StepSize",
     "Study",
     "Task",
+    "Transform",
     "Trial",
     "Way",
     "load",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KINDS = {
     "methods": "method", "nets": "net", "datasets": "data set", "instruments": "instrument", "executors": "executor",
     "listeners": "listener",
-    "objectives": "objective", "metrics": "metric",
+    "objectives": "objective", "metrics": "metric", "transforms": "transform",
 }  # fmt: skip
 OURS = "bench"  # our only top-level package
 FIRST = "accuracy"  # of the metrics, in tables
@@ -86,6 +86,10 @@ class Catalog:
     @property
     def metrics(self) -> Shelf:
         return self._shelves["metrics"]
+
+    @property
+    def transforms(self) -> Shelf:
+        return self._shelves["transforms"]
 
     def of_file(self, path: Path) -> list[Entry]:
         """What a plugin file has brought."""

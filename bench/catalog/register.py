@@ -16,8 +16,8 @@ def register(cls: Class) -> Class:
     """Make a subclass of one of the public base classes known. Raises: PluginError where it breaks its interface."""
     if not isinstance(cls, type) or kind_of(cls) is None:
         raise PluginError(
-            "@register needs a subclass of bench.Method, Net, DataSet, Instrument, Objective, Metric, Executor "
-            f"or Listener, not {cls!r}"
+            "@register needs a subclass of bench.Method, Net, DataSet, Instrument, Objective, Metric, Transform, "
+            f"Executor or Listener, not {cls!r}"
         )
     if complaint := _complaint(cls):
         file = getattr(sys.modules[cls.__module__], "__file__", None) or cls.__module__  # of a notebook there is none
@@ -43,6 +43,7 @@ _BASES = {
     "instruments": ("bench.api.instrument", "Instrument"),
     "objectives": ("bench.api.objective", "Objective"),
     "metrics": ("bench.api.metric", "Metric"),
+    "transforms": ("bench.api.transform", "Transform"),
     "executors": ("bench.executors.executor", "Executor"),
     "listeners": ("bench.api.listener", "Listener"),
 }

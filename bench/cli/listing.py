@@ -12,7 +12,8 @@ from bench.display.printing import BAD_INPUT, say, table
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="List what there is: methods, datasets, nets, executors, instruments, listeners or presets.",
+    help="List what there is: methods, datasets, nets, executors, instruments, listeners, objectives, "
+    "metrics, transforms or presets.",
 )
 
 
@@ -79,6 +80,24 @@ def list_executors(plugin: Plugins = None) -> int:
 def list_listeners(plugin: Plugins = None) -> int:
     """What can hear runs (`bench run --log NAME`)."""
     return _titles("listeners", plugin)
+
+
+@app.command("objectives", cls=Command)
+def list_objectives(plugin: Plugins = None) -> int:
+    """Losses to learn by."""
+    return _titles("objectives", plugin)
+
+
+@app.command("metrics", cls=Command)
+def list_metrics(plugin: Plugins = None) -> int:
+    """What judges predictions."""
+    return _titles("metrics", plugin)
+
+
+@app.command("transforms", cls=Command)
+def list_transforms(plugin: Plugins = None) -> int:
+    """Changes of training batches (`bench run --transforms NAME,...`)."""
+    return _titles("transforms", plugin)
 
 
 @app.command("presets", cls=Command)

@@ -1,4 +1,4 @@
-"""`bench show`: what a method, net, data set, instrument, executor or listener is."""
+"""`bench show`: what a method, net, data set or anything else with a name is."""
 
 import sys
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ MOST_WORDS = 120  # characters of a block's layers
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="A method, net, data set (also npz:PATH), instrument, executor or listener.")
+        str, typer.Argument(help="The name of anything that `bench list` lists but presets; also npz:PATH.")
     ],
     dataset: Annotated[str, typer.Option(help="The data set that a net's blocks are shown for.")] = "digits",
     data_dir: DataDir = None,
@@ -42,12 +42,15 @@ def show(
         (catalog.instruments, _show_instrument),
         (catalog.executors, _show_executor),
         (catalog.listeners, _show_listener),
+        (catalog.objectives, _show_titled),
+        (catalog.metrics, _show_titled),
+        (catalog.transforms, _show_titled),
     ]
     for shelf, show_it in printers:
         if name in shelf:
             show_it(shelf[name])
             return BAD_INPUT if broken else 0
-    kinds = "method, net, data set, instrument, executor or listener"
+    kinds = "method, net, data set, instrument, executor, listener, objective, metric or transform"
     raise ConfigError(unknown(kinds, name, [n for shelf, _ in printers for n in shelf]))
 
 
@@ -174,6 +177,10 @@ def _show_executor(entry: Entry) -> None:
         ["option", "default", "bounds", "what it is"],
         [[f"--{name.replace('_', '-')}", default, bounds, what] for name, default, bounds, _, what in settings],
     )
+
+
+def _show_titled(entry: Entry) -> None:
+    say(f"{entry.name}\n\n{(sys.modules[entry.load().__module__].__doc__ or '').strip()}")
 
 
 def _show_listener(entry: Entry) -> None:

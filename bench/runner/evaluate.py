@@ -58,7 +58,7 @@ def looks(run: Training) -> dict[str, list[Row]]:
     progress = run.progress(min(run.taken, run.total_steps - 1))
     found = {}
     for probe in run.edge_probes:
-        batch = run.train.batch(run.order()[: run.spec.batch_size])
+        batch = run.next_batch()
         devices = [run.device] if run.device.type == "cuda" else []
         # made anew and let go each time, so that it is not there while training's memory is measured
         with torch.random.fork_rng(devices=devices):

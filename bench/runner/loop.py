@@ -33,7 +33,7 @@ def train(run: Training, order: Tensor, steps: int, pause: Callable[[], bool]) -
     state, clock, size = run.state, run.clock, run.spec.batch_size
     first, epoch = state.step, state.epoch
     done, total = run.taken - first, run.total_steps
-    batch_of, train_step = run.train.batch, run.method.train_step
+    batch_of, train_step = run.batch_of, run.method.train_step
     returned: Returned | None = None
     with measured(run.at_work):
         mark = clock.mark

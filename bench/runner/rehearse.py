@@ -42,7 +42,7 @@ def _steps_s(run: Training) -> float:
         for k in range(min(STEPS, run.steps_per_epoch)):
             place = phase.places[min(k, len(phase.places) - 1)]
             began = time.perf_counter()
-            run.method.train_step(run.train.batch(order[k * size : (k + 1) * size]), place)
+            run.method.train_step(run.batch_of(order[k * size : (k + 1) * size]), place)
             synchronize(run.device)
             took.append(time.perf_counter() - began)
             if sum(took) > LONG_S:

@@ -15,7 +15,7 @@ from bench.api.instrument import FEW_IMAGES, Derived, EdgeProbe, EndProbe, Gauge
 from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Task
-from bench.data import Dataset
+from bench.data import Dataset, transformed
 from bench.measure.clock import Clock
 from bench.measure.live_peak import alive
 from bench.record import weights
@@ -67,7 +67,9 @@ def set_up(
     def build(seeds: Seeds, *, compiled: bool = spec.compile) -> Method:
         return instance(spec, parts, task, device, seeds, compiled=compiled, micro_batches=micro_batches)
 
+    transforms = transformed.made(parts.transforms, loaded.input, loaded.output)
     few = train.batch(torch.arange(min(FEW_IMAGES, train.n_examples), device=device))
+    few = transformed.transformed(few, transforms, seeds_of(spec, device).augment)
     small_task = replace(task, net_settings={**task.net_settings, **parts.net.small})
 
     def small() -> tuple[Method, Seeds]:
@@ -105,7 +107,7 @@ def set_up(
 
     return Training(
         spec, task, device, train, val, test, method, seeds, gauges, edge_probes, end_probes, derived, build, cost,
-        examine, micro_batches,
+        examine, transforms, micro_batches,
     )  # fmt: skip
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge
 from bench.api.method import Method
 from bench.api.seeds import Seeds
-from bench.api.task import Progress, Task
+from bench.api.task import Batch, Progress, Task
+from bench.api.transform import Transform
 from bench.audit.phases import Course
 from bench.data import Batches
+from bench.data.transformed import transformed
 from bench.measure.clock import Clock
 from bench.runner.best import Best
 from bench.runner.cost import Cost, Row
@@ -65,6 +67,7 @@ class Training:
     build: Callable[[Seeds], Method]
     cost: Cost
     examine: Callable[[], Row]
+    transforms: Sequence[Transform] = ()
     micro_batches: int = 1  # parts of each batch, after whole ones have run out of memory
     state: State = field(default_factory=State)
     best: Best = field(default_factory=Best)
@@ -131,6 +134,19 @@ class Training:
         """The order of images in the present epoch."""
         self.seeds.for_epoch(self.state.epoch)
         return self.train.order(self.seeds.order)
+
+    @property
+    def batch_of(self) -> Callable[[Tensor], Batch]:
+        """Gives the training batch at an index, after transforms, which move `Seeds.augment`."""
+        if not self.transforms:
+            return self.train.batch
+        return lambda index: transformed(self.train.batch(index), self.transforms, self.seeds.augment)
+
+    def next_batch(self) -> Batch:
+        """The first batch of the present epoch as the next step will see it; nothing moves."""
+        draws = torch.Generator(self.device)
+        draws.set_state(self.seeds.augment.get_state())
+        return transformed(self.train.batch(self.order()[: self.spec.batch_size]), self.transforms, draws)
 
     def progress(self, step: int) -> Progress:
         """Where training stands as it takes a step, of all its steps."""

@@ -25,6 +25,7 @@ from bench.runner.state import seeds_of
 from bench.spec.identity import RunSpec
 from bench.spec.judging import judges
 from bench.spec.plan import Parts
+from bench.spec.transforming import fitting
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,14 @@ def trained(row: Row, catalog: Catalog, device: str, data_dir: Path | None, *, d
     loaded = data.load(dataset, data_dir=data_dir, download=download, val_fraction=spec.val_fraction)
     if loaded.fingerprint != spec.data_id:
         raise DataError(f"{spec.dataset}: the data are not those that run {row.run_id} was trained on")
-    objective, metrics = judges(spec, dataset.info, loaded.output, catalog)
-    parts = Parts(method.load(), net.load(), dataset, (), objective.load(), tuple(metric.load() for metric in metrics))
+    changes, learnt = fitting(spec.transforms, spec.dataset, loaded.input, loaded.output, catalog)
+    objective, metrics = judges(spec, dataset.info, loaded.output, catalog, learnt)
+    judged_by = tuple(metric.load() for metric in metrics)
+    transforms = tuple(entry.load() for entry in changes)
+    parts = Parts(method.load(), net.load(), dataset, (), objective.load(), judged_by, transforms)
     planned = {method: spec.method_source, net: spec.net_source}
     planned |= {entry: spec.judged_by[entry.name] for entry in (objective, *metrics) if entry.name in spec.judged_by}
+    planned |= {entry: spec.transformed_by[entry.name] for entry in changes if entry.name in spec.transformed_by}
     for entry, source in planned.items():
         _check_source(entry, source, row)
     task = setup.task_of(spec, parts, loaded, where)

@@ -36,6 +36,9 @@ class Compute(BaseModel):
     channels_last: Annotated[bool, HOW] = Field(False, description="images and convolutions in channels-last format")
     compile: Annotated[bool, HOW] = Field(False, description="compile the blocks of each net with torch.compile")
     instruments: Annotated[tuple[str, ...], WHAT] = Field((), description="what else to measure, between epochs")
+    transforms: Annotated[tuple[str, ...], WHAT] = Field(
+        (), description="changes of training batches, in this order, as crop,flip"
+    )
     objective: Annotated[str, WHAT] = Field("", description="the loss to learn by; left out: the usual one of the task")
     metrics: Annotated[tuple[str, ...], WHAT] = Field(
         (), description="what judges predictions, the primary metric first"
@@ -60,6 +63,7 @@ class RunSpec(Compute, Budget):
     dataset: str
     data_id: str
     judged_by: dict[str, str] = {}  # source hashes of an objective and metrics that are not the suite's
+    transformed_by: dict[str, str] = {}  # source hashes of transforms that are not the suite's
     seed: int
     epochs: int
     eval_draws: int

@@ -29,8 +29,12 @@ METRICS = {
 }
 
 
-def judges(asked: Compute, info: DataSetInfo, output: Output, catalog: Catalog) -> tuple[Entry, tuple[Entry, ...]]:
+def judges(
+    asked: Compute, info: DataSetInfo, output: Output, catalog: Catalog, learnt: Output | None = None
+) -> tuple[Entry, tuple[Entry, ...]]:
     """The objective and the metrics of the runs on a data set: asked for, else named by its card, else usual.
+
+    learnt: what labels are in training, where transforms make them other than those of validation and test.
 
     Raises: ConfigError for a name that is not there or stands twice, or one that cannot judge this output.
     """
@@ -38,7 +42,7 @@ def judges(asked: Compute, info: DataSetInfo, output: Output, catalog: Catalog) 
     metrics = asked.metrics or info.metrics or METRICS[output.kind]
     if len(set(metrics)) < len(metrics):
         raise ConfigError(f"metrics: {', '.join(metrics)}: name each once")
-    (chosen,) = _fitting(catalog.objectives, [objective], info.name, output)
+    (chosen,) = _fitting(catalog.objectives, [objective], info.name, learnt or output)
     return chosen, tuple(_fitting(catalog.metrics, metrics, info.name, output))
 
 

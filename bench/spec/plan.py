@@ -16,6 +16,7 @@ from bench.spec.config import Experiment, epochs_for
 from bench.spec.identity import Compute, RunSpec
 from bench.spec.judging import judges
 from bench.spec.ranges import spaces
+from bench.spec.transforming import after, fitting
 from bench.spec.validation import shown, validate_settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bench.api.net import Net, Prototypes
     from bench.api.objective import Objective
     from bench.api.task import Task
+    from bench.api.transform import Transform
     from bench.data.outline import Outlined
 
 OF_NET = "net."  # in a variant: a setting of the net that the row runs on
@@ -42,14 +44,16 @@ class Parts:
     instruments: "tuple[type[Instrument], ...]"
     objective: "type[Objective]"
     metrics: "tuple[type[Metric], ...]"
+    transforms: "tuple[type[Transform], ...]" = ()
 
     def task(self, spec: RunSpec, shape: "Outlined", prototypes: "Prototypes | None" = None) -> "Task":
-        """What is to be learnt in a run of these parts."""
+        """What is to be learnt in a run of these parts: labels are those that transforms leave."""
         from bench.api.task import Task
 
-        objective = self.objective(shape.output)
+        learnt = after(self.transforms, shape.output)
+        objective = self.objective(learnt)
         return Task(
-            spec.dataset, shape.input, shape.output, objective, shape.n_train, self.net, spec.net_settings, prototypes,
+            spec.dataset, shape.input, learnt, objective, shape.n_train, self.net, spec.net_settings, prototypes,
             self.metrics,
         )  # fmt: skip
 
@@ -65,6 +69,7 @@ class Run:
     instruments: tuple[Entry, ...]
     objective: Entry
     metrics: tuple[Entry, ...]
+    transforms: tuple[Entry, ...] = ()
 
     def load(self) -> Parts:
         """Raises: PluginError where a part cannot be imported, SourceError where its code is not that of the spec."""
@@ -78,7 +83,11 @@ class Run:
         for entry, cls in zip(judges, (objective, *metrics), strict=True):
             if not is_ours(entry):
                 entry.check(cls, self.spec.judged_by[entry.name])
-        return Parts(method, net, self.dataset.load()(argument), instruments, objective, tuple(metrics))
+        transforms = tuple(entry.load() for entry in self.transforms)
+        for entry, transform in zip(self.transforms, transforms, strict=True):
+            if not is_ours(entry):
+                entry.check(transform, self.spec.transformed_by[entry.name])
+        return Parts(method, net, self.dataset.load()(argument), instruments, objective, tuple(metrics), transforms)
 
 
 @dataclass(frozen=True)
@@ -147,13 +156,19 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
         e for name, e in catalog.instruments.items() if not asked[name] or name in experiment.instruments
     )
     runs = []
-    judged = {
-        name: judges(experiment, catalog.dataset(name).info, datasets[name].output, catalog)
+    transforms = {
+        name: fitting(experiment.transforms, name, datasets[name].input, datasets[name].output, catalog)
         for name in experiment.datasets
+    }
+    judged = {
+        name: judges(experiment, catalog.dataset(name).info, datasets[name].output, catalog, learnt)
+        for name, (_, learnt) in transforms.items()
     }
     for seed, dataset, row in product(experiment.seeds, experiment.datasets, rows):
         objective, metrics = judged[dataset]
         judged_by = {entry.name: entry.source_hash() for entry in (objective, *metrics) if not is_ours(entry)}
+        changes = transforms[dataset][0]
+        transformed_by = {entry.name: entry.source_hash() for entry in changes if not is_ours(entry)}
         method, net = catalog.methods[row.method], catalog.nets[row.net]
         for budget in _budgets(experiment, dataset, row.method, datasets[dataset]):
             spec = RunSpec(
@@ -166,15 +181,15 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
                 dataset=dataset,
                 data_id=datasets[dataset].fingerprint,
                 judged_by=judged_by,
+                transformed_by=transformed_by,
                 seed=seed,
                 eval_draws=EVAL_DRAWS,
                 device=device.partition(":")[0],
                 **budget,
                 **shared,
             )
-            runs.append(
-                Run(spec, method, net, catalog.datasets[dataset.partition(":")[0]], instruments, objective, metrics)
-            )
+            place = catalog.datasets[dataset.partition(":")[0]]
+            runs.append(Run(spec, method, net, place, instruments, objective, metrics, changes))
     for run in runs[: len(runs) // len(experiment.seeds)]:
         refusal(run.spec, run.load(), datasets[run.spec.dataset])
     return runs

@@ -225,6 +225,9 @@ def test_lists(bench) -> None:  # type: ignore[no-untyped-def]
         ("nets", "denoiser"),
         ("instruments", "update-dependency"),
         ("presets", "mnist-short"),
+        ("objectives", "squared-error"),
+        ("metrics", "rmse"),
+        ("transforms", "crop"),
     ):
         code, out, err = bench("list", what)
         assert (code, err) == (0, "")

@@ -70,6 +70,7 @@ def start(
         tuple(asked),
         CrossEntropy,
         (Accuracy,),
+        tuple(CATALOG.transforms[name].load() for name in wanted.transforms),
     )
     session = Watched(wanted, parts, CPU, RunFolder(tmp_path, "exp", wanted.run_id), told.append)
     if meddle is not None:

@@ -1,0 +1,1 @@
+"""The built-in transforms of training batches, a file each."""
