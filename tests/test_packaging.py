@@ -14,6 +14,7 @@ from bench.catalog.catalog import Catalog
 ROOT = Path(__file__).resolve().parents[1]
 USER = """
 import json, sys
+import methods.mine
 from bench.catalog.catalog import Catalog
 catalog = Catalog()
 entry = catalog.methods["noprop-dt"]

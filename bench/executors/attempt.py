@@ -14,7 +14,6 @@ from bench.api.errors import ConfigError, PluginError, StoreError, unknown
 from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
-from bench.record import jobs
 from bench.record.clock import moment
 from bench.record.files import atomic_write, read_regular
 from bench.record.folder import RunFolder
@@ -91,7 +90,6 @@ def attempt(job: Job, terms: Terms, tell: Callable[[Event], None], stop: threadi
         if before is not None and before.get("status") == "ok":  # done again for its weights, and not ended until then
             folder.clear()
         tell(Started())
-        jobs.begun(folder)
         stood = _stand(folder)
         if not folder.has_spec():  # so that a run whose process dies at once has a row
             folder.create(job.run.spec.model_dump(mode="json"), None)

@@ -98,6 +98,7 @@ class Attempt:
 
     def _work(self) -> None:
         try:
+            jobs_of.begun(self.job.folder)
             attempt(self.job, self.terms, lambda _: None, self._stop)
         except BaseException as error:  # for the thread that joins this one, which raises it
             self._errors.append(error)

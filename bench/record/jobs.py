@@ -1,4 +1,4 @@
-"""Where runs are, or wait to be: the job of a cluster's queue and the machine, beside the records and no part of them.
+"""Where a cluster's runs are, or wait to be: the job of its queue and the machine, beside the records, no part of them.
 
 results/<experiment>/.jobs/<run_id>.queued.json    {"job": "123_0"}, by the command that submits it
 results/<experiment>/.jobs/<run_id>.begun.json     {"job": ..., "node": "gpu-7", "process": 4711}, by who works on it

@@ -92,7 +92,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         ("import sys\nsys.exit(3)", "cannot be imported: SystemExit: 3"),
         ("x = 1", "registers nothing"),
         (PLUGIN.format(name="Bad Name"), "lower-case letters"),
-        (PLUGIN.format(name="coin").replace("def predict", "def guess"), "Coin does not implement predict"),
+        (PLUGIN.format(name="coin").replace("def train_step", "def step"), "Coin does not implement train_step"),
         (PLUGIN.format(name="coin").replace("info =", "information ="), "lacks `info"),
     ],
 )
