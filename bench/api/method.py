@@ -5,8 +5,8 @@ The harness owns the loop, the clock, the data and the evaluation. A method is t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from bench.api.artifact import Artifact
 from bench.api.errors import MethodError
+from bench.api.inference import inference
 from bench.api.kinds import OutputKind
 from bench.api.net import Net
 from bench.api.settings import NoSettings
+from bench.api.structure import Need, unmet
 from bench.api.task import Batch, Facts, Progress, Task
 
 Role = Literal["inference", "training_only", "frozen"]
@@ -56,9 +58,10 @@ class Claims:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A method's identity card. `nets` are the nets it runs on, the default first; ANY_NET means all.
+    """A method's identity card.
 
-    outputs: the kinds of output that it can learn.
+    nets: those that it is run on where none is asked for, the default first; ANY_NET means all. needs: what it needs of
+    any other net, see bench.api.structure; None: it runs on `nets` alone. outputs: the kinds of output that it learns.
 
     control: whether it is no rule of its own but shows what one must beat, as a read-out of random features does.
     """
@@ -70,6 +73,7 @@ class MethodInfo:
     claims: Claims
     nets: tuple[str, ...] = ANY_NET
     outputs: tuple[OutputKind, ...] = ("classes",)
+    needs: tuple[Need, ...] | None = None
     control: bool = False
 
 
@@ -109,6 +113,9 @@ class Method(ABC):
         nets, kind = cls.info.nets, task.output.kind
         if kind not in cls.info.outputs:
             return f"{cls.info.name} learns {', '.join(cls.info.outputs)}, not {kind}"
+        if cls.info.needs is not None:
+            fault = unmet(cls.info.needs, task.sketch()) if cls.info.needs else None
+            return fault and f"{cls.info.name} needs another net: {fault}"
         if nets != ANY_NET and task.net.name not in nets:
             return f"{cls.info.name} runs on {', '.join(nets)}, not on {task.net.name}"
         return None
@@ -190,24 +197,6 @@ class Method(ABC):
         for name, value in state.items():
             _restore(getattr(self, name), value)
         return self
-
-
-@contextmanager
-def inference(*modules: nn.Module) -> Iterator[None]:
-    """Inside, the modules are in evaluation mode and no gradient is recorded; afterwards each has its mode of before.
-
-    The modes are set one by one, past any `train` of their own, so that statistics and dropout rest in all of them.
-    """
-    parts = [part for module in modules for part in module.modules()]
-    modes = [part.training for part in parts]
-    try:
-        for part in parts:
-            part.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
 
 
 def _in_inference(predict: Any) -> Any:

@@ -12,6 +12,7 @@ from bench.api.kinds import Input, Output
 from bench.api.metric import Metric
 from bench.api.net import Net, Prototypes
 from bench.api.objective import Objective
+from bench.api.structure import sketch
 
 
 class Batch(NamedTuple):
@@ -88,6 +89,10 @@ class Task:
     def net_config(self) -> Any:
         """The net's settings, an instance of the `Settings` that it declares, defaults filled in."""
         return self.net.Settings(**self.net_settings)
+
+    def sketch(self) -> Net:
+        """The run's net without its numbers, to ask how it is made."""
+        return sketch(self.net, self.input, self.output, self.net_settings)
 
     def build_net(self, init: torch.Generator, **settings: Any) -> Net:
         """The run's net with weights drawn from `init`, on the CPU. settings: those that differ from the run's.

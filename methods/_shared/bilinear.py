@@ -6,16 +6,15 @@ gradient of w for a gradient delta by y. Each layer's rule stands by itself; non
 Shape: x (B, ...), tangents (k, B, ...), weight directions (k, *shape of the weight).
 """
 
-from functools import singledispatch
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from bench.api.layer import Gradient, along_input, along_weights, weight_gradient
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 
-Gradient = dict[Tensor, Tensor]  # by weight
+__all__ = ["Gradient", "along_input", "along_weights", "as_directions", "hand_over", "weight_gradient"]
 
 
 def hand_over(gradient: Gradient) -> None:
@@ -25,24 +24,6 @@ def hand_over(gradient: Gradient) -> None:
     """
     for p, g in gradient.items():
         p.grad = g if g.dtype == p.dtype and g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-
-
-@singledispatch
-def along_input(layer: nn.Module, t: Tensor) -> Tensor:
-    """df/dx t. Shape: (k, B, ...) to (k, B, ...)."""
-    raise TypeError(f"no forward-mode rule for {type(layer).__name__}")
-
-
-@singledispatch
-def along_weights(layer: nn.Module, x: Tensor, v: Tensor, v_bias: Tensor) -> Tensor:
-    """df/dw v. Shape: x (B, ...), v (k, *weight), v_bias (k, *bias) to a new tensor (k, B, ...)."""
-    raise TypeError(f"no forward-mode rule for {type(layer).__name__}")
-
-
-@singledispatch
-def weight_gradient(layer: nn.Module, x: Tensor, delta: Tensor) -> Gradient:
-    """Outer product of input and pre-activation gradient, summed over examples and positions."""
-    raise TypeError(f"no forward-mode rule for {type(layer).__name__}")
 
 
 @along_input.register

@@ -12,8 +12,8 @@ from math import prod, sqrt
 import torch
 from torch import nn
 
+from bench.api.inference import inference
 from bench.api.kinds import Input
-from bench.api.method import inference
 from bench.api.net import Net
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from bench.api.inference import inference
 from bench.api.kinds import Input
-from bench.api.method import inference
 
 Shape = Sequence[int]  # of one example: (n,) or (C, H, W)
 

@@ -26,5 +26,6 @@ class Backprop(WholeNet):
         paper="rumelhart1986learning, loshchilov2019decoupled",
         claims=Claims(reverse_mode="network", forward_passes=1, weight_transport=True, updates_wait_for="later blocks"),
         outputs=("classes", "class probabilities", "values", "next token"),
+        needs=(),
     )
     Config = BackpropSettings

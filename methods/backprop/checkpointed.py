@@ -27,5 +27,6 @@ class BackpropCheckpointed(WholeNet):
         paper="rumelhart1986learning, chen2016training",
         claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"),
         outputs=("classes", "class probabilities", "values", "next token"),
+        needs=(),
     )
     Config = CheckpointedSettings

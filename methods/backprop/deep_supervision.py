@@ -27,5 +27,6 @@ class BackpropDeepSupervision(WholeNet):
         paper="rumelhart1986learning, lee2015deeply",
         claims=Claims(reverse_mode="network", weight_transport=True, updates_wait_for="later blocks"),
         outputs=("classes", "class probabilities", "values", "next token"),
+        needs=(),
     )
     Config = DeepSupervisionSettings

@@ -29,5 +29,6 @@ class BackpropLastLayer(WholeNet):
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn", "triangle"),
         outputs=("classes", "class probabilities", "values", "next token"),
+        needs=(),
     )
     Config = LastLayerSettings

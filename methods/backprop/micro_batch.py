@@ -26,5 +26,6 @@ class BackpropMicroBatch(WholeNet):
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="network", forward_passes=4, weight_transport=True, updates_wait_for="later blocks"),
         outputs=("classes", "class probabilities", "values", "next token"),
+        needs=(),
     )
     Config = MicroBatchSettings

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, Seeds, Task
 from bench.api.errors import ConfigError
-from bench.api.method import inference
+from bench.api.inference import inference
 from bench.api.parallel import WholeGradient
 from bench.nets.layers import ReLUDropout, lend_generator
 

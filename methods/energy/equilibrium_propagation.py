@@ -47,6 +47,7 @@ from bench import (
     step_size,
 )
 from bench.api.artifact import Artifact, Lines
+from bench.api.structure import is_flat
 from bench.objectives.cross_entropy import CrossEntropy
 from bench.objectives.mean_squared_error import MeanSquaredError
 
@@ -54,7 +55,7 @@ from .._shared.bilinear import hand_over
 from .._shared.directions import draw
 from .._shared.optimizers import adamw
 from .hopfield import HopfieldSettings, Relaxation
-from .layers import Chain, refuse_flat
+from .layers import Chain
 
 
 class EquilibriumPropagationSettings(HopfieldSettings, AdamWSettings):
@@ -83,6 +84,7 @@ class EquilibriumPropagation(Method):
         claims=Claims(reverse_mode="none", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp",),
         outputs=("classes", "class probabilities", "values"),
+        needs=("chain", "hidden"),
     )
     Config = EquilibriumPropagationSettings
     net: Net
@@ -91,7 +93,11 @@ class EquilibriumPropagation(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if config.loss == "ce" and task.output.kind == "values":
             return "loss=ce is of classes; values need loss=mse"
-        return super().refuse(task, config, facts) or refuse_flat(task)
+        if reason := super().refuse(task, config, facts):
+            return reason
+        return (
+            None if is_flat(task.sketch()) else f"equilibrium propagation relaxes vectors, not maps of {task.net.name}"
+        )
 
     def __init__(
         self, task: Task, config: EquilibriumPropagationSettings, *, device: torch.device, seeds: Seeds

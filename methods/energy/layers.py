@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import Net, Task
+from bench import Net
 from bench.api.kinds import Input
 
 from .._shared.bilinear import Gradient, weight_gradient
@@ -117,12 +117,6 @@ class Chain:
         of = stages(net)
         self.activation = type(of[0].activation)
         self.layers = [_layer(stage) for stage in of]
-
-
-def refuse_flat(task: Task) -> str | None:
-    """The reason why the task's net, an mlp or a cnn, cannot be relaxed; None where it can."""
-    depth = task.net_config.depth
-    return "a net without hidden layers has no state to relax" if depth == 0 else None
 
 
 def _layer(stage: Stage) -> Layer:

@@ -48,8 +48,9 @@ from bench.api.errors import ConfigError
 
 from .._shared.bilinear import hand_over
 from .._shared.optimizers import adamw
-from .coding import CodingSettings, Relaxation
-from .layers import Chain, refuse_flat
+from .._shared.stages import stages
+from .coding import DERIVATIVES, CodingSettings, Relaxation
+from .layers import Chain
 
 
 class PredictiveCodingSettings(CodingSettings, AdamWSettings):
@@ -80,6 +81,7 @@ class PredictiveCoding(Method):
         claims=Claims(reverse_mode="none", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("chain", "hidden"),
     )
     Config = PredictiveCodingSettings
     net: Net
@@ -92,7 +94,11 @@ class PredictiveCoding(Method):
             )
         if config.energy == "cross-entropy" and task.output.kind == "values":
             return "energy=cross-entropy is of classes; values need energy=squared-error"
-        return super().refuse(task, config, facts) or refuse_flat(task)
+        if reason := super().refuse(task, config, facts):
+            return reason
+        activations = {type(stage.activation) for stage in stages(task.sketch())[:-1]}
+        odd = [kind.__name__ for kind in activations if kind not in DERIVATIVES]
+        return f"no derivative is known of {odd[0]}" if odd or len(activations) > 1 else None
 
     def __init__(self, task: Task, config: PredictiveCodingSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config = config

@@ -46,6 +46,7 @@ class DirectFeedbackAlignment(Method):
         claims=Claims(reverse_mode="layer", updates_wait_for="the output"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence",),
     )
     Config = DirectFeedbackAlignmentSettings
     net: Net

@@ -47,6 +47,7 @@ class DirectKolenPollack(Method):
         claims=Claims(reverse_mode="layer", updates_wait_for="the output"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence",),
     )
     Config = DirectKolenPollackSettings
     net: Net

@@ -40,6 +40,7 @@ class DRTP(Method):
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence",),
     )
     Config = AdamWSettings
     net: Net

@@ -52,6 +52,7 @@ class ForwardGradient(Method):
         claims=Claims(reverse_mode="none", updates_wait_for="later blocks"),
         nets=("mlp", "cnn", "localmixer"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence", "tangents"),
     )
     Config = ForwardGradientSettings
     net: Net

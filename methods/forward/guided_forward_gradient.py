@@ -42,15 +42,17 @@ from bench import (
     Task,
     register,
 )
-from bench.api.method import inference
+from bench.api.inference import inference
+from bench.api.layer import push
 from bench.api.net import Net
 from bench.api.seeds import drawn_from
+from bench.api.structure import hidden_shapes
 from bench.nets.localmixer import PatchMean
 
 from .._shared.bilinear import Gradient, hand_over, weight_gradient
 from .._shared.heads import HeadSettings, build_head
 from .._shared.optimizers import adamw
-from .tangents import Carried, Tangent, push
+from .tangents import Carried, Tangent
 
 Space = Literal["activity", "weight"]
 Step = Callable[[Tensor], Gradient]  # a block's gradient, for the slopes of the examples' losses along its guess, (B,)
@@ -75,6 +77,7 @@ class GuidedForwardGradient(Method):
         ),  # the error goes back through the head's weights, within a block
         nets=("mlp", "cnn", "localmixer"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence", "readout", "tangents"),
     )
     Config = GuidedForwardGradientSettings
     net: Net
@@ -83,7 +86,7 @@ class GuidedForwardGradient(Method):
     def refuse(cls, task: Task, config: GuidedForwardGradientSettings, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        if config.head == "conv" and task.net.name != "cnn":
+        if config.head == "conv" and any(len(shape) != 3 for shape in hidden_shapes(task.sketch(), task.input)):
             return f"head=conv needs outputs with space in them, which the blocks of {task.net.name} do not give"
         return None
 
@@ -92,6 +95,7 @@ class GuidedForwardGradient(Method):
     ) -> None:
         self.objective = task.objective
         net = task.build_net(seeds.init)
+        self.has_space = any(len(shape) == 3 for shape in hidden_shapes(net, task.input))
         with drawn_from(seeds.init):
             self.heads = _heads(net, task, config).to(device)
         self.net, self.config = net.to(device), config
@@ -104,7 +108,7 @@ class GuidedForwardGradient(Method):
         return once if self.heads else replace(once, reverse_mode="none", weight_transport=False)
 
     def inert(self) -> Mapping[str, str]:
-        return {} if self.net.name == "cnn" else {"pool": "there is no space to pool over"}
+        return {} if self.has_space else {"pool": "there is no space to pool over"}
 
     @torch.no_grad()
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Objective, Progress, Role, Seeds, Task, register
-from bench.api.method import inference
+from bench.api.inference import inference
 from bench.api.net import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 
@@ -51,6 +51,7 @@ class LocalForwardGradient(Method):
         claims=Claims(reverse_mode="none", updates_wait_for="earlier blocks"),
         nets=("localmixer", "mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence", "readout", "tangents"),
     )
     Config = ForwardGradientSettings
     net: Net

@@ -14,13 +14,13 @@ Shape: x (B, ...), tangents (k, B, ...), weight directions (k, *shape of the wei
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.api.layer import push
 from bench.api.net import Net
 from bench.nets.localmixer import Normed, Patches, PatchMean, Residual, in_groups
 
@@ -124,12 +124,6 @@ def forward(module: nn.Module, x: Tensor, space: Space) -> tuple[Tensor, Tensor]
     if t is None:
         raise TypeError(f"{type(module).__name__} has no layer to perturb")
     return y, t
-
-
-@singledispatch
-def push(module: nn.Module, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    """One module's value and tangents. Raises: TypeError for a module without a rule."""
-    raise TypeError(f"no forward-mode rule for {type(module).__name__}")
 
 
 @push.register

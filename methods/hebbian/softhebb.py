@@ -57,13 +57,14 @@ from bench import (
     Task,
     register,
 )
+from bench.api.structure import unmet
 from bench.nets.layers import lend_generator
 
 from .._shared.bilinear import weight_gradient
 from .._shared.descent import descend
 from .._shared.optimizers import adam
 from .._shared.schedule import fall
-from .triangle import Centred, competitive
+from .triangle import Centred, Triangle, competitive
 
 MILESTONES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
 TINY = 1e-30
@@ -101,6 +102,7 @@ class SoftHebb(Method):
         claims=Claims(reverse_mode="layer", forward_passes=4, updates_wait_for="earlier blocks"),
         nets=("triangle", "mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("hidden",),
     )
     Config = SoftHebbSettings
     net: Net
@@ -109,15 +111,14 @@ class SoftHebb(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        if task.net_config.depth == 0:
-            return "softhebb trains hidden layers, and the net has none"
-        return None
+        fault = None if issubclass(task.net, Triangle) else unmet(("chain",), task.sketch())
+        return fault and f"softhebb needs another net: {fault}"
 
     def __init__(self, task: Task, config: SoftHebbSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.image_shape = config, task.input.shape
         self.objective = task.objective
         self.net = task.build_net(seeds.init)
-        if self.net.name != "triangle":
+        if not isinstance(self.net, Triangle):
             for k, block in enumerate(self.net.blocks[:-1]):
                 self.net.blocks[k] = competitive(block)
         *hidden, self.readout = self.net.blocks

@@ -54,6 +54,7 @@ class CaFo(Method):
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities"),
+        needs=("sequence", "readout"),
     )
     Config = CaFoSettings
     net: Net

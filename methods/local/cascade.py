@@ -48,6 +48,7 @@ class Cascade(Method):
         claims=Claims(reverse_mode="network", weight_transport=True, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence",),
     )
     Config = CascadeSettings
     net: Net
@@ -65,7 +66,7 @@ class Cascade(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        blocks = task.net_config.depth + 1
+        blocks = len(task.sketch().blocks)
         if config.stages is not None and config.stages > blocks:
             raise ConfigError(f"cascade: stages={config.stages}, but the net has {blocks} blocks")
         return None

@@ -49,6 +49,7 @@ from bench import (
     Task,
     register,
 )
+from bench.api.structure import hidden_shapes
 from bench.objectives.cross_entropy import CrossEntropy
 
 from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
@@ -117,6 +118,7 @@ class ChannelGoodness(Method):
         paper="papachristodoulou2024convolutional, sun2025deeperforward",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        needs=("sequence", "hidden"),
     )
     Config = ChannelGoodnessSettings
     net: Net
@@ -125,10 +127,7 @@ class ChannelGoodness(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        settings = task.net_config
-        if settings.depth == 0:
-            return "channel-goodness trains hidden layers, and the net has none"
-        channels = settings.width * (2 ** (settings.depth - 1) if task.net.name == "cnn" else 1)
+        channels = hidden_shapes(task.sketch(), task.input)[-1][0]
         if config.predict_by != "classifier" and channels < task.output.size:
             return f"the last hidden layer has {channels} channels, too few for {task.output.size} classes"
         return None

@@ -93,6 +93,7 @@ class ForwardForward(Method):
         paper="hinton2022forward, lee2023symba",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        needs=("chain", "hidden"),
     )
     Config = ForwardForwardSettings
     net: Net
@@ -101,8 +102,8 @@ class ForwardForward(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        if task.net_config.depth == 0:
-            return "forward-forward trains hidden layers, and the net has none"
+        if task.input.kind != "image":
+            return f"forward-forward writes the label into an image, and {task.name} has {task.input.kind} inputs"
         if prod(task.input.shape[1:]) < task.output.size:
             return f"a label of {task.output.size} pixels does not fit into the image"
         return None

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from bench import Claims, Facts, MethodInfo, Seeds, Task, register
 from bench.api.errors import ConfigError
 from bench.api.seeds import drawn_from
+from bench.api.structure import hidden_shapes
 
 from .._shared.heads import HeadSettings, build_head
 from .._shared.shapes import Shape, output_shapes
@@ -60,6 +61,7 @@ class LocalLoss(Isolated):
         claims=Claims(reverse_mode="block", weight_transport=True, updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence",),
     )
     Config = LocalLossSettings
 
@@ -68,6 +70,7 @@ class LocalLoss(Isolated):
         blocks = list(net.blocks)
         bodies = groups(blocks, config.modules or len(blocks))
         shapes = output_shapes(bodies, task.input)
+        self.has_space = any(len(shape) == 3 for shape in shapes)
         with drawn_from(seeds.init):
             targets = [build_target(shape, task, config) for shape in shapes[:-1]]
         super().__init__(net, bodies, targets, task.objective, config, device=device, seeds=seeds)
@@ -76,17 +79,17 @@ class LocalLoss(Isolated):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        blocks = task.net_config.depth + 1
+        blocks = len(task.sketch().blocks)
         if config.modules is not None and config.modules > blocks:
             raise ConfigError(f"local-loss: modules={config.modules}, but the net has {blocks} blocks")
         if config.loss != "pred" and task.output.kind != "classes":
-            return f"loss={config.loss} compares the classes of examples, and {task.name} has {task.output.kind}"
-        if config.head == "conv" and task.net.name == "mlp":
-            return "head=conv needs outputs with space in them, which an mlp has not"
+            return f"loss={config.loss} compares classes, and {task.name} has {task.output.kind}; use loss=pred"
+        if config.head == "conv" and any(len(shape) != 3 for shape in hidden_shapes(task.sketch(), task.input)):
+            return f"head=conv needs outputs with space in them, which the blocks of {task.net.name} do not give"
         return None
 
     def inert(self) -> Mapping[str, str]:
-        return {"pool": "vectors have no space to pool over"} if self.net.name == "mlp" else {}
+        return {} if self.has_space else {"pool": "vectors have no space to pool over"}
 
 
 def build_target(shape: Shape, task: Task, config: LocalLossSettings) -> nn.Module:

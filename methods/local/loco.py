@@ -93,6 +93,7 @@ class LoCo(Method):
         claims=Claims(reverse_mode="block", weight_transport=True),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence", "hidden"),
     )
     Config = LoCoSettings
     net: Net
@@ -121,8 +122,9 @@ class LoCo(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        depth = task.net_config.depth
-        return None if depth > 0 else "loco needs a hidden block"
+        if task.input.kind != "image":
+            return f"loco learns from two views of an image, and {task.name} has {task.input.kind} inputs"
+        return None
 
     def claims(self) -> Claims:
         alone = len(self.stages) == 1
@@ -141,7 +143,7 @@ class LoCo(Method):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss)
-        closure = partial(read_out, self.readout, self.objective, h, y.repeat(2))
+        closure = partial(read_out, self.readout, self.objective, h, torch.cat([y, y]))
         readout_loss, _ = learn(closure, self.readout, self.optimizers[-1], self.config, self.noise)
         return {"loss": readout_loss, "local_loss": torch.stack(losses).mean()}
 

@@ -44,6 +44,7 @@ class MonoForward(Isolated):
         claims=Claims(reverse_mode="block", weight_transport=True, updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("sequence",),
     )
     Config = MonoForwardSettings
 

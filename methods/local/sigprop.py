@@ -68,6 +68,7 @@ class SigProp(Method):
         paper="kohan2023signal",
         claims=Claims(reverse_mode="block", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        needs=("sequence",),
     )
     Config = SigPropSettings
     net: Net

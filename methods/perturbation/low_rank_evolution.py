@@ -20,13 +20,13 @@ choice, Adam by default as in evolution-strategies, where the paper's step is pl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Seeds, StepSize, Task, register, step_size
+from bench import Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Seeds, StepSize, Task, register, step_size
 
 from .._shared.directions import draw
 from .population import (
@@ -77,9 +77,17 @@ class LowRankEvolution(Method):
         claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
+        needs=("members",),
     )
     Config = LowRankEvolutionSettings
     net: Net
+
+    @classmethod
+    def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
+        if reason := super().refuse(task, config, facts):
+            return reason
+        bare = any(getattr(layer, "bias", layer) is None for layer in task.sketch().modules())
+        return f"low-rank-evolution perturbs biases, too, and {task.net.name} has a layer without" if bare else None
 
     def __init__(self, task: Task, config: LowRankEvolutionSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.objective = task.objective

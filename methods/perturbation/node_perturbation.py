@@ -82,6 +82,7 @@ class NodePerturbation(Method):
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("chain",),
     )
     Config = NodePerturbationSettings
     net: Net

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import Batch, Objective
+from bench.api.layer import can, members
 
 from .._shared.bilinear import hand_over
 
@@ -26,23 +27,22 @@ def population_losses(net: nn.Module, weights: Mapping[str, Tensor], batch: Batc
 
     Shape: weights (k, *shape of the parameter) by name, to (k,).
     """
-    with members(net, weights, len(batch.x)):
+    with population(net, weights, len(batch.x)):
         out = net(batch.x)
     return objective.losses(out.view(-1, len(batch.x), *out.shape[1:]), batch.y).mean(dim=1)
 
 
 @contextmanager
-def members(net: nn.Module, weights: Mapping[str, Tensor], batch_size: int) -> Iterator[None]:
+def population(net: nn.Module, weights: Mapping[str, Tensor], batch_size: int) -> Iterator[None]:
     """Inside, each linear and convolutional layer of `net` answers for k members, who are rows of the batch.
 
     The members of a layer are evaluated by one product; before the first layer they share the B rows, after it there
     are k B. Called by their modules, layers are seen by whoever counts calls.
     """
-    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))}
-    assert {f"{name}.{of}" for name in layers for of in ("weight", "bias")} == weights.keys()
+    layers = {name: layer for name, layer in net.named_modules() if can(members, type(layer))}
     for name, layer in layers.items():
-        stacked = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        vars(layer)["forward"] = partial(_forward_of_members, layer, *stacked, batch_size)
+        weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+        vars(layer)["forward"] = partial(members, layer, weight, bias, batch_size)
     try:
         yield
     finally:
@@ -50,12 +50,17 @@ def members(net: nn.Module, weights: Mapping[str, Tensor], batch_size: int) -> I
             del vars(layer)["forward"]
 
 
-def _forward_of_members(layer: nn.Module, weight: Tensor, bias: Tensor, batch_size: int, x: Tensor) -> Tensor:
-    """Shape: weight (k, m, ...), bias (k, m), x (B or k B, ...) to (k B, m, ...)."""
-    x = x.view(-1, batch_size, *x.shape[1:])
-    if isinstance(layer, nn.Conv2d):
-        return convolve_members(layer, x, weight, bias).flatten(0, 1)
-    return torch.baddbmm(bias.unsqueeze(1), x.expand(len(weight), -1, -1), weight.mT).flatten(0, 1)
+@members.register
+def _(layer: nn.Linear, weight: Tensor, bias: Tensor | None, batch_size: int, x: Tensor) -> Tensor:
+    x = x.view(-1, batch_size, *x.shape[1:]).expand(len(weight), -1, -1)
+    if bias is None:
+        return torch.bmm(x, weight.mT).flatten(0, 1)
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT).flatten(0, 1)
+
+
+@members.register
+def _(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, batch_size: int, x: Tensor) -> Tensor:
+    return convolve_members(layer, x.view(-1, batch_size, *x.shape[1:]), weight, bias).flatten(0, 1)
 
 
 def convolve_members(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

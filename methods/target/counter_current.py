@@ -40,6 +40,7 @@ from torch.optim import SGD
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
 from bench.api.seeds import drawn_from
+from bench.api.structure import is_flat
 
 from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
 from .._shared.stages import stages
@@ -69,6 +70,7 @@ class CounterCurrent(Method):
         paper="kao2024counter",
         claims=Claims(reverse_mode="layer", forward_passes=2, updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
+        needs=("chain",),
     )
     Config = CounterCurrentSettings
     net: Net
@@ -83,7 +85,7 @@ class CounterCurrent(Method):
         self.feedback.to(device)
         self.stages = stages(self.net)[:-1]
         self.seen = [nn.ELU() if isinstance(stage.activation, nn.ReLU) else stage.activation for stage in self.stages]
-        self.is_cosine = (config.loss or ("cosine" if task.net.name == "cnn" else "dot")) == "cosine"
+        self.is_cosine = (config.loss or ("dot" if is_flat(self.net) else "cosine")) == "cosine"
         paper = 0.8 if self.is_cosine else 0.0
         self.momentum = paper if config.momentum is None else config.momentum
         *self.optimizers, self.output_optimizer = [self._optimizer(block) for block in self.net.blocks]

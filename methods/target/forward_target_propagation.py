@@ -59,6 +59,7 @@ class ForwardTargetPropagation(Method):
         paper="assaquib2025forward",
         claims=Claims(reverse_mode="layer", forward_passes=2, updates_wait_for="the output"),
         nets=("mlp", "cnn"),
+        needs=("sequence",),
     )
     Config = ForwardTargetPropagationSettings
     net: Net

@@ -6,6 +6,7 @@ from math import prod
 from torch import Tensor, nn
 
 from bench.api.kinds import Input
+from bench.api.layer import can, mirrored
 from bench.api.net import Net
 
 from .._shared.shapes import output_shapes
@@ -21,15 +22,8 @@ class Mirror(nn.Module):
     def __init__(self, block: nn.Module, shape: Sequence[int], *, bias: bool) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        layer = next(m for m in block.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
-        self.layer: nn.Linear | nn.ConvTranspose2d
-        if isinstance(layer, nn.Linear):
-            self.layer = nn.Linear(layer.out_features, prod(shape), bias=bias)
-        else:
-            # the nets' convolutions have stride 1, so that shapes come back without further ado
-            kernel, padding = layer.kernel_size, layer.padding
-            assert isinstance(padding, tuple)
-            self.layer = nn.ConvTranspose2d(layer.out_channels, layer.in_channels, kernel, padding=padding, bias=bias)  # type: ignore[arg-type]
+        layer = next(m for m in block.modules() if can(mirrored, type(m)))
+        self.layer = mirrored(layer, self.shape, bias=bias)
 
     def forward(self, h: Tensor) -> Tensor:
         below: Tensor = self.layer(h)
@@ -40,3 +34,16 @@ def mirrors(net: Net, inputs: Input, *, bias: bool) -> nn.ModuleList:
     """Those of all blocks but the first: its input is the image, which no rule here wants back."""
     shapes = output_shapes(net.blocks, inputs)
     return nn.ModuleList(Mirror(b, s, bias=bias) for b, s in zip(net.blocks[1:], shapes[:-1], strict=True))
+
+
+@mirrored.register
+def _(layer: nn.Linear, shape: Sequence[int], *, bias: bool) -> nn.Module:
+    return nn.Linear(layer.out_features, prod(shape), bias=bias)
+
+
+@mirrored.register
+def _(layer: nn.Conv2d, shape: Sequence[int], *, bias: bool) -> nn.Module:
+    # the nets' convolutions have stride 1, so that shapes come back without further ado
+    kernel, padding = layer.kernel_size, layer.padding
+    assert isinstance(padding, tuple)
+    return nn.ConvTranspose2d(layer.out_channels, layer.in_channels, kernel, padding=padding, bias=bias)  # type: ignore[arg-type]

@@ -56,6 +56,7 @@ class Pepita(Method):
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="the output"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("chain",),
     )
     Config = PepitaSettings
     net: Net

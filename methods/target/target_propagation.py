@@ -94,6 +94,7 @@ class TargetPropagation(Method):
         claims=Claims(reverse_mode="layer", forward_passes=7, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
+        needs=("chain",),
     )
     Config = TargetPropagationSettings
     net: Net
