@@ -114,7 +114,7 @@ class Method(ABC):
         if kind not in cls.info.outputs:
             return f"{cls.info.name} learns {', '.join(cls.info.outputs)}, not {kind}"
         if cls.info.needs is not None:
-            fault = unmet(cls.info.needs, task.sketch()) if cls.info.needs else None
+            fault = unmet(cls.info.needs, task.sketch(), task.input) if cls.info.needs else None
             return fault and f"{cls.info.name} needs another net: {fault}"
         if nets != ANY_NET and task.net.name not in nets:
             return f"{cls.info.name} runs on {', '.join(nets)}, not on {task.net.name}"

@@ -13,13 +13,14 @@ from bench.api.kinds import Input, Output
 from bench.api.layer import ABILITIES, can
 from bench.api.net import Net
 
-Need = Literal["sequence", "hidden", "chain", "readout", "tangents", "members", "feedback"]
+Need = Literal["noiseless", "sequence", "hidden", "chain", "unordered", "readout", "tangents", "members", "feedback"]
 """What a rule may need of a net.
 
-sequence: the blocks, one behind the other, are the whole net. hidden: a block before the last. chain: a sequence in
-which each hidden block is a linear layer or convolution (stride 1, with bias), an activation and at most a max-pooling,
-and the last block is a linear layer. readout: the last block ends in a linear layer and has no other weights. tangents,
-members, feedback: abilities of all layers with parameters or weights, see bench.api.layer.
+noiseless: its forward pass draws nothing. sequence: the blocks, one behind the other, are the whole net. hidden: a
+block before the last. chain: a sequence in which each hidden block is a linear layer or convolution (stride 1, with
+bias), an activation and at most a max-pooling, and the last block is a linear layer. unordered: no hidden block gives a
+sequence, features at positions in a row. readout: the last block ends in a linear layer and has no other weights.
+tangents, members, feedback: abilities of all layers with parameters or weights, see bench.api.layer.
 """
 
 
@@ -38,10 +39,14 @@ def _sketch(net: type[Net], inputs: Input, outputs: Output, settings: str) -> Ne
         return net.build(inputs, outputs, values.model_dump(), torch.Generator())
 
 
-def unmet(needs: tuple[Need, ...], net: Net) -> str | None:
+def unmet(needs: tuple[Need, ...], net: Net, inputs: Input) -> str | None:
     """Why the net does not give what a rule needs, None where it does."""
     for need in needs:
-        fault = _CHECKS[need](net) if need in _CHECKS else _lacks(net, need)
+        if need == "unordered":
+            ordered = any(len(shape) == 2 for shape in hidden_shapes(net, inputs))
+            fault = f"hidden blocks of {net.name} give sequences" if ordered else None
+        else:
+            fault = _CHECKS[need](net) if need in _CHECKS else _lacks(net, need)
         if fault is not None:
             return fault
     return None
@@ -68,10 +73,14 @@ def is_flat(net: Net) -> bool:
     return all(type(layer) is nn.Linear for layer in _weighted(net))
 
 
+def _noiseless(net: Net) -> str | None:
+    return f"{net.name} draws noise in its forward pass" if net.stochastic else None
+
+
 def _sequence(net: Net) -> str | None:
     for name in ("forward", "enter", "through", "leave"):
         if getattr(type(net), name) is not getattr(Net, name):
-            return f"{net.name} is more than its blocks in sequence (it has a {name} of its own)"
+            return f"{net.name} is more than its blocks in sequence: it defines {name}"
     return None
 
 
@@ -152,6 +161,7 @@ def _leaves(module: nn.Module, ability: Any) -> list[nn.Module]:
 
 
 _CHECKS: dict[str, Callable[[Net], str | None]] = {
+    "noiseless": _noiseless,
     "sequence": _sequence,
     "hidden": _hidden,
     "chain": _chain,

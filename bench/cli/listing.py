@@ -11,10 +11,44 @@ from bench.display.printing import BAD_INPUT, say, table
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     help="List what there is: methods, datasets, nets, executors, instruments, listeners, objectives, "
     "metrics, transforms or presets.",
 )
+IMAGES = (1, 8, 8)  # what the matrix is asked about: the digits
+
+
+@app.callback()
+def list_matrix(
+    context: typer.Context,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Which rule runs on which net, and why not.")] = False,
+    plugin: Plugins = None,
+) -> int:
+    """List what there is: one kind of it, or --matrix, which rule runs on which net."""
+    if context.invoked_subcommand is not None:
+        if matrix:
+            raise ConfigError("--matrix lists rules and nets by itself; leave out what follows it")
+        return 0
+    if not matrix:
+        say(context.get_help())
+        return 0
+    from bench.api.kinds import Input
+    from bench.spec.matrix import matrix as cells
+
+    catalog, broken = catalog_of(plugin)
+    found = cells(catalog, Input.image(*IMAGES), ("classes", "class probabilities", "values"))
+    nets = sorted(catalog.nets)
+    on = {(cell.method, cell.net): cell.reason for cell in found if cell.output == "classes"}
+    learns = {
+        name: [cell.output for cell in found if cell.method == name and not cell.reason] for name in catalog.methods
+    }
+    rows = [
+        [name, *("-" if on[name, net] else "yes" for net in nets), ", ".join(dict.fromkeys(learns[name]))]
+        for name in sorted(catalog.methods)
+    ]
+    table(["rule", *nets, "learns"], rows)
+    say("\n".join(f"{name} on {net}: {reason}" for (name, net), reason in on.items() if reason))
+    return BAD_INPUT if broken else 0
 
 
 @app.command("methods", cls=Command)

@@ -42,10 +42,10 @@ class ReLUDropout(nn.Module):
         return f"p={self.p}"
 
 
-def lend_generator(module: nn.Module, generator: torch.Generator) -> None:
-    """Let every ReLUDropout inside `module` draw from `generator`."""
+def lend_generator(module: nn.Module, generator: torch.Generator, *, idle_only: bool = False) -> None:
+    """Let every ReLUDropout inside `module` draw from `generator`. idle_only: those alone that have none yet."""
     for layer in module.modules():
-        if isinstance(layer, ReLUDropout):
+        if isinstance(layer, ReLUDropout) and not (idle_only and layer.generator is not None):
             layer.generator = generator
 
 

@@ -18,6 +18,7 @@ from bench.api.task import Task
 from bench.data import Dataset, transformed
 from bench.measure.clock import Clock
 from bench.measure.live_peak import alive
+from bench.nets.layers import lend_generator
 from bench.record import weights
 from bench.runner import compute
 from bench.runner.cost import Row
@@ -123,6 +124,8 @@ def instance(
 ) -> Method:
     """A fresh instance of the run's method. Raises: Uncuttable."""
     method = parts.method(task, parts.method.Config(**spec.method_settings), device=device, seeds=seeds)
+    for part in method.modules().values():
+        lend_generator(part, seeds.noise, idle_only=True)
     if micro_batches > 1 and (reason := _use_micro_batches(method, micro_batches)) is not None:
         raise Uncuttable(reason)
     if spec.channels_last:

@@ -17,6 +17,7 @@ from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Progress, Task
 from bench.data.digits import Digits
 from bench.metrics.accuracy import Accuracy
+from bench.nets.layers import lend_generator
 from bench.objectives.cross_entropy import CrossEntropy
 
 CPU = torch.device("cpu")
@@ -79,6 +80,8 @@ class Subject:
         seeds = Seeds(seed, CPU, method=self.cls.info.name)
         torch.manual_seed(derive(seed, "global"))
         method = self.cls(self.task, self.cls.Config(**self.settings), device=CPU, seeds=seeds)
+        for part in method.modules().values():
+            lend_generator(part, seeds.noise, idle_only=True)
         return Trainee(method, seeds, steps, steps_per_pass)
 
 

@@ -50,7 +50,7 @@ class FeedbackAlignment(Method):
         claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("feedback",),
+        needs=("noiseless", "feedback"),
     )
     Config = FeedbackAlignmentSettings
     net: Net

@@ -49,7 +49,7 @@ class KolenPollack(Method):
         claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("feedback",),
+        needs=("noiseless", "feedback"),
     )
     Config = KolenPollackSettings
     net: Net

@@ -52,7 +52,7 @@ class WeightMirror(Method):
         claims=Claims(reverse_mode="network", updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("feedback",),
+        needs=("noiseless", "feedback"),
     )
     Config = WeightMirrorSettings
     net: Net

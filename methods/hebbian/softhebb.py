@@ -111,7 +111,7 @@ class SoftHebb(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        fault = None if issubclass(task.net, Triangle) else unmet(("chain",), task.sketch())
+        fault = None if issubclass(task.net, Triangle) else unmet(("chain",), task.sketch(), task.input)
         return fault and f"softhebb needs another net: {fault}"
 
     def __init__(self, task: Task, config: SoftHebbSettings, *, device: torch.device, seeds: Seeds) -> None:

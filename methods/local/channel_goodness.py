@@ -118,7 +118,7 @@ class ChannelGoodness(Method):
         paper="papachristodoulou2024convolutional, sun2025deeperforward",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
-        needs=("sequence", "hidden"),
+        needs=("sequence", "hidden", "unordered"),
     )
     Config = ChannelGoodnessSettings
     net: Net

@@ -61,7 +61,7 @@ class LocalLoss(Isolated):
         claims=Claims(reverse_mode="block", weight_transport=True, updates_wait_for="earlier blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
-        needs=("sequence",),
+        needs=("sequence", "unordered"),
     )
     Config = LocalLossSettings
 

@@ -93,7 +93,7 @@ class LoCo(Method):
         claims=Claims(reverse_mode="block", weight_transport=True),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
-        needs=("sequence", "hidden"),
+        needs=("sequence", "hidden", "unordered"),
     )
     Config = LoCoSettings
     net: Net

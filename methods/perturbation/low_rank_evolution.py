@@ -77,7 +77,7 @@ class LowRankEvolution(Method):
         claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("members",),
+        needs=("noiseless", "members"),
     )
     Config = LowRankEvolutionSettings
     net: Net

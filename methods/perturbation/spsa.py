@@ -48,7 +48,7 @@ class SPSA(Method):
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=(),
+        needs=("noiseless",),
     )
     Config = SPSASettings
     net: Net
