@@ -9,6 +9,7 @@ USES = re.compile(r"\b(cross_entropy|nll_loss|one_hot|argmax)\(")
 # a law of their own, over what are no labels of the task
 MAY = {
     "bench/audit/read_out.py": "fits its own linear read-out",
+    "bench/data/loading.py": "draws splits by the most probable class",
     "bench/report/drawing.py": "names the line that ends highest",
     "methods/local/goodness.py": "draws a wrong label, the hardest of all",
     "methods/local/loco.py": "tells views of one image from those of others",
