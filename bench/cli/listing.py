@@ -1,6 +1,7 @@
 """`bench list`: what there is. Nothing of torch is imported for it."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
