@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bench.api.errors import ConfigError
 from bench.catalog.catalog import Shelf
 from bench.cli.command import Command
 from bench.cli.options import DataDir, Plugins, catalog_of
