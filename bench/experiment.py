@@ -19,6 +19,7 @@ from bench.listeners.fan_out import FanOut
 from bench.record import locks, searches
 from bench.record.folder import last_end
 from bench.record.results import MARGIN, Results
+from bench.record.schema import FIRST_METRIC
 from bench.record.selection import Selection
 from bench.record.standing import save_plan
 from bench.runner import room
@@ -235,11 +236,17 @@ def _named(run: Run) -> dict[str, Any]:
 
 
 def _at_chance(runs: list[Run], options: Options) -> dict[str, float]:
-    """The validation accuracy up to which nothing was learnt, by data set."""
+    """The value of the primary metric on validation data up to which nothing was learnt, by data set."""
     found = {}
     for run in {run.spec.dataset: run for run in runs}.values():
-        loaded = data.load(run.load().dataset, data_dir=options.data_dir, val_fraction=run.spec.val_fraction)
-        found[run.spec.dataset] = search.at_chance(loaded.output.size, len(loaded.val.y))
+        parts = run.load()
+        loaded = data.load(parts.dataset, data_dir=options.data_dir, val_fraction=run.spec.val_fraction)
+        metric = parts.metrics[0](loaded.output)
+        if metric.key == FIRST_METRIC:
+            found[run.spec.dataset] = search.at_chance(loaded.output.size, len(loaded.val.y))
+        else:
+            constant = parts.objective(loaded.output).constant(loaded.train.y)
+            found[run.spec.dataset] = search.constant_value(metric, constant, loaded.val.y)
     return found
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.record import forms
 from bench.record.files import atomic_write, below, cause, read_regular
+from bench.record.primary import ACCURACY, Primary
 
 TUNING = ".tuning"  # what the folder of the trials adds to the experiment's name
 WINNERS = "winners.json"
@@ -22,25 +24,31 @@ VERDICTS: dict[Verdict, str] = {
     "refused": "not searched: the method refuses the task",
 }
 Stage = Literal["spread", "guided", "widened"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Value = Annotated[float | None, Field(validation_alias=AliasChoices("value", "val_acc"))]  # as older searches call it
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Range = Annotated[list[Any], Field(min_length=1, max_length=10_000)]
 
 
 class Trial(BaseModel):
-    """One run of a search. val_acc: a fraction, None where the run failed. train_s: None where it is not known."""
+    """One run of a search. value: of the primary metric on validation data, None where the run failed. train_s: None
+    where it is not known.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     settings: dict[str, Any]
-    val_acc: Fraction | None
+    value: Value
     status: str
     stage: Stage
     train_s: float | None
 
 
 class Provenance(BaseModel):
-    """Settings that were found, for which row of the tables, and by how much effort. None: an older search, unknown."""
+    """Settings that were found, for which row of the tables, and by how much effort. None: an older search, unknown.
+
+    value: the primary metric of the best trial on validation data. judged_by: the column that declares that metric;
+    None for accuracy.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -50,7 +58,8 @@ class Provenance(BaseModel):
     fixed: dict[str, Any] | None  # the method's other settings
     net_settings: dict[str, Any] | None
     best: dict[str, Any] | None  # None where every trial failed
-    val_acc: Fraction | None
+    value: Value
+    judged_by: Column | None = None
     verdict: Verdict
     n_trials: Count
     epochs: Count  # of each trial
@@ -62,6 +71,21 @@ class Provenance(BaseModel):
     commit: str | None
     source: str | None  # of method and net, as a hash
 
+    @property
+    def primary(self) -> Primary:
+        return ACCURACY if self.judged_by is None else Primary(self.judged_by)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        for value in self._values():
+            low, high = self.primary.column.bounds
+            if value is not None and not (low is None or value >= low) & (high is None or value <= high):
+                raise ValueError(f"{value:g} is no {self.primary.word}")
+        return self
+
+    def _values(self) -> list[float | None]:
+        return [self.value]
+
 
 class Found(Provenance):
     """All of one search. declared, searched: the ranges before and after widening, as a method would write them."""
@@ -69,8 +93,11 @@ class Found(Provenance):
     variant: str
     declared: dict[str, Range]
     searched: dict[str, Range]
-    at_chance: Fraction  # an accuracy up to which nothing was learnt
+    at_chance: float  # the value of the primary metric up to which nothing was learnt
     tried: list[Trial]
+
+    def _values(self) -> list[float | None]:
+        return [self.value, *(trial.value for trial in self.tried)]
 
 
 _LIST = TypeAdapter(list[Found])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from bench.record.primary import ACCURACY
 from bench.record.searches import Found
 from bench.search.sampler import words
 from bench.search.search import Search, label, others, trial_epochs
@@ -24,7 +25,8 @@ def _found(row: Search, rows: Sequence[Search], tuning: Tuning, commit: str | No
         fixed=others(row.run, row.declared),
         net_settings=spec.net_settings,
         best=best and best.settings,
-        val_acc=best and best.val_acc,
+        value=best and best.value,
+        judged_by=None if row.primary.key == ACCURACY.key else row.primary.column,
         verdict=row.verdict,
         n_trials=len(row.tried),
         epochs=trial_epochs(row.run, tuning),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Point = dict[str, Any]  # a value for every setting of the space
 
-WORST = 0.0  # the accuracy that a failed trial counts as
 SPARE = 4  # asked for 2^SPARE times as many points as wanted, those that were tried are passed over
 
 

@@ -13,13 +13,20 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from bench.api.errors import ConfigError
+from bench.record.primary import Primary
 from bench.record.searches import Stage, Trial, Verdict
-from bench.search.sampler import WORST, Point, guided, spread
+from bench.search.sampler import Point, guided, spread
 from bench.spec.config import Tuning, epochs_for
 from bench.spec.plan import Run
 from bench.spec.ranges import EDGE, Side, Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.api.metric import Metric
 
 AT_A_TIME = 2  # trials of a row between two looks of TPE at what is known
 WIDENINGS = 2
@@ -31,17 +38,22 @@ Key = tuple[str, str, str, str]  # method, net, data set, the other settings
 
 @dataclass
 class Search:
-    """The search of one row: a method on a net and a data set. at_chance: accuracy up to which nothing was learnt."""
+    """The search of one row: a method on a net and a data set.
+
+    at_chance: the value of the primary metric up to which nothing was learnt.
+    """
 
     run: Run
     declared: Space
     at_chance: float
     space: Space = field(init=False)
+    primary: Primary = field(init=False)
     tried: list[Trial] = field(default_factory=list)
     ended: float | None = None  # when its last trial did, in Unix seconds
 
     def __post_init__(self) -> None:
         self.space = dict(self.declared)
+        self.primary = Primary(self.run.metrics[0].load().columns()[0])
 
     @property
     def key(self) -> Key:
@@ -49,8 +61,16 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the highest validation accuracy, the earliest of equals; None where every one failed."""
-        return max((t for t in self.tried if t.val_acc is not None), key=lambda t: t.val_acc or 0.0, default=None)
+        """The trial with the best primary metric on validation data, the earliest of equals; None where all failed."""
+        reached = [(trial, self.primary.gain(trial.value)) for trial in self.tried if trial.value is not None]
+        return max(reached, key=lambda pair: pair[1])[0] if reached else None
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the best trial is better than chance."""
+        best = self.best
+        gain = self.primary.gain
+        return best is not None and best.value is not None and gain(best.value) > gain(self.at_chance)
 
     @property
     def is_refused(self) -> bool:
@@ -61,7 +81,7 @@ class Search:
         best = self.best
         if best is None:
             return "refused" if self.is_refused else "failed"
-        if (best.val_acc or 0.0) <= self.at_chance:
+        if not self.has_learnt:
             return "chance"
         return "edge" if self.open_ends() else "solved"
 
@@ -69,7 +89,7 @@ class Search:
         """The ends beyond which better may lie: those next to the best; all of them where there is no best."""
         best, sides = self.best, get_args(Side)
         ends: list[tuple[str, Side]] = [(k, side) for k, r in self.space.items() for side in sides if r.is_open(side)]
-        if best is None or (best.val_acc or 0.0) <= self.at_chance:
+        if best is None or not self.has_learnt:
             return ends
         return [(name, side) for name, side in ends if self._is_next_to(best, name, side)]
 
@@ -98,8 +118,13 @@ class Search:
         return points
 
     def scored(self) -> list[tuple[Point, float]]:
-        """What was tried, with the accuracy that it counts as."""
-        return [(trial.settings, WORST if trial.val_acc is None else trial.val_acc) for trial in self.tried]
+        """What was tried, with a score that is higher the better: a trial that failed counts as the worst there is."""
+        gains = [None if trial.value is None else self.primary.gain(trial.value) for trial in self.tried]
+        low, high = self.primary.column.bounds
+        worst = low if self.primary.higher else high
+        known = [gain for gain in gains if gain is not None]
+        least = min(known, default=0.0) if worst is None else self.primary.gain(worst)
+        return [(t.settings, least if gain is None else gain) for t, gain in zip(self.tried, gains, strict=True)]
 
 
 def searches(runs: Sequence[Run], spaces: dict[str, Space], at_chance: dict[str, float]) -> list[Search]:
@@ -132,9 +157,9 @@ def _round(rows: Sequence[Search], stage: Stage, n: int, tuning: Tuning, execute
     for (row, point), summary in zip(asked, summaries, strict=True):
         if summary is None or summary["status"] == "interrupted":
             return False
-        score = summary["val_acc"] if summary["status"] == "ok" else None
+        value = summary[row.primary.val] if summary["status"] == "ok" else None
         trial = Trial(
-            settings=point, val_acc=score, status=summary["status"], stage=stage, train_s=summary.get("train_s")
+            settings=point, value=value, status=summary["status"], stage=stage, train_s=summary.get("train_s")
         )
         row.tried.append(trial)
         row.ended = max(filter(None, (row.ended, summary.get("finished_at"))), default=None)
@@ -164,6 +189,18 @@ def at_chance(n_classes: int, n_images: int) -> float:
     """1 / classes, and three standard errors of a share of that size."""
     p = 1 / n_classes
     return p + STANDARD_ERRORS * math.sqrt(p * (1 - p) / n_images)
+
+
+def constant_value(metric: "Metric", constant: "Tensor", y: "Tensor") -> float:
+    """What the best output that ignores the input reaches. Raises: ConfigError where the labels leave it undefined.
+
+    Shape: constant (*output.shape), y the validation labels.
+    """
+    metric.add(constant.expand(len(y), *constant.shape), y)
+    value = metric.value()
+    if not math.isfinite(value):
+        raise ConfigError(f"the metric {metric.name} is {value} on these validation data; search by another one")
+    return value
 
 
 def trial_epochs(run: Run, tuning: Tuning) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,22 +13,24 @@ from matplotlib.lines import Line2D
 from bench.record.results import Results
 from bench.record.searches import VERDICTS, Found, Trial
 from bench.report.blocks import Block, Data, Heading, Picture, Table, Text
-from bench.report.numbers import percent
+from bench.report.numbers import shown
 from bench.report.panels import legend, panel_per
+from bench.report.rows import named
 from bench.report.style import PALETTE, close, scaled
 from bench.report.text import figure as figure_text
 
-NEAR = 0.05  # below the best accuracy: what is as good for most purposes
+NEAR = 0.05  # from the best: what is as good for most purposes; as `Primary.size` takes it
 WORDS = frozenset(("data set", "method", "variant", "net", "best", "range", "verdict"))
 NOTE = (
     "Every method had the same number of trials, on validation data and with a seed that is not among those reported; "
     "a range whose end was next to the best, or over which nothing was learnt, was widened and had further trials, "
-    "by one rule for all. *Near*: of the trials that were spread evenly over the range, those within 5 points of the "
+    "by one rule for all. *Near*: of the trials that were spread evenly over the range, those within {near} of the "
     "best; the fewer, the more care the method needs. *Search*: training seconds of all trials."
 )
 SHORTER = "Some trials were shorter than the runs that are reported: what suits a short run may not suit a long one."
 CAPTION = (
-    "Validation accuracy of every trial of the search. Ring: the best; crosses at 0: failed; dashes: what chance gives."
+    "Validation {word} of every trial of the search. Ring: the best; crosses at {failed}: failed; dashes: what chance "
+    "gives."
 )
 STAGES = {
     "spread": ("spread evenly", "0.6"),
@@ -43,11 +46,15 @@ def section(results: Results) -> Iterator[Block]:
     yield Data("tuning", pd.DataFrame([_row(row) for row in found]))
     yield Data("tuning_trials", pd.DataFrame([line for row in found for line in _trials(row)]))
     yield Heading("Settings found by search")
-    yield Text(NOTE)
+    judged = {row.primary.key: row.primary for row in found}
+    yield Text(NOTE.format(near=" or ".join(primary.size_words(NEAR, "it") for primary in judged.values())))
     if any(row.epochs < row.reported_epochs for row in found):
         yield Text(SHORTER)
-    yield table_of(found)
-    yield Picture("tuning", CAPTION, strips(found))
+    for primary in judged.values():
+        of = [row for row in found if row.primary.key == primary.key]
+        failed = "0" if primary.is_percentage else "chance"
+        yield table_of(of)
+        yield Picture(named("tuning", primary), CAPTION.format(word=primary.word, failed=failed), strips(of))
 
 
 def table_of(found: Sequence[Found]) -> Table:
@@ -70,35 +77,43 @@ def strips(found: Sequence[Found]) -> Figure:
     return figure
 
 
+def failed(row: Found) -> float:
+    """Where a trial that failed is drawn."""
+    return 0.0 if row.primary.is_percentage else row.at_chance
+
+
 def _strips(ax: Axes, found: Sequence[Found]) -> None:
+    """The searches of one primary metric."""
+    primary = found[0].primary
+    scale = primary.scale
     for k, row in enumerate(found):
         for trial in row.tried:
-            marker = "x" if trial.val_acc is None else "o"
-            ax.plot(100 * (trial.val_acc or 0.0), k, marker, color=STAGES[trial.stage][1], ms=scaled(4), alpha=0.8)
-        if row.val_acc is not None:
-            ax.plot(100 * row.val_acc, k, "o", mfc="none", mec="black", ms=scaled(8), mew=scaled(1))
-        ax.vlines(100 * row.at_chance, k - 0.5, k + 0.5, color="0.4", ls="--", lw=scaled(1))
+            marker = "x" if trial.value is None else "o"
+            value = failed(row) if trial.value is None else trial.value
+            ax.plot(scale * value, k, marker, color=STAGES[trial.stage][1], ms=scaled(4), alpha=0.8)
+        if row.value is not None:
+            ax.plot(scale * row.value, k, "o", mfc="none", mec="black", ms=scaled(8), mew=scaled(1))
+        ax.vlines(scale * row.at_chance, k - 0.5, k + 0.5, color="0.4", ls="--", lw=scaled(1))
     names = [figure_text(" ".join(filter(None, (row.method, row.variant)))) for row in found]
     ax.set_yticks(range(len(found)), names, size=7, **close())
     ax.set_ylim(len(found) - 0.5, -0.5)
-    ax.set_xlim(-3, 103)
-    ax.set_xlabel("validation accuracy, %")
+    if primary.is_percentage:
+        ax.set_xlim(-3, 103)
+    ax.set_xlabel(figure_text(primary.axis("validation")))
 
 
 def _row(row: Found) -> dict[str, Any]:
     """One search, unrounded."""
     even = _spread(row)
-    kept = row.model_dump(
-        include={"dataset", "method", "variant", "net", "val_acc", "verdict", "at_chance", "n_trials"}
-    )
+    kept = row.model_dump(include={"dataset", "method", "variant", "net", "value", "verdict", "at_chance", "n_trials"})
     return {
-        **kept,
+        **{row.primary.val if name == "value" else name: value for name, value in kept.items()},
         "settings": _words(row.best or {}),
         "declared": _ranges(row.declared),
         "searched": _ranges(row.searched),
         "epochs": row.epochs,
         "reported_epochs": row.reported_epochs,
-        "n_failed": sum(trial.val_acc is None for trial in row.tried),
+        "n_failed": sum(trial.value is None for trial in row.tried),
         "n_spread": len(even),
         "n_near": sum(_is_near(row, trial) for trial in even),
         "search_train_s": _seconds(row),
@@ -109,7 +124,8 @@ def _row(row: Found) -> dict[str, Any]:
 
 def _trials(row: Found) -> Iterator[dict[str, Any]]:
     for k, trial in enumerate(row.tried):
-        known = trial.model_dump(exclude={"settings"})
+        dumped = trial.model_dump(exclude={"settings"})
+        known = {row.primary.val if name == "value" else name: value for name, value in dumped.items()}
         place = {"dataset": row.dataset, "method": row.method, "variant": row.variant, "net": row.net, "trial": k}
         yield {**place, **known, **trial.settings}
 
@@ -127,7 +143,7 @@ def _cells(row: Found) -> dict[str, str]:
         "net": row.net,
         "best": numbers["settings"] or "none; default kept",
         "range": numbers["searched"] + (", widened" if row.searched != row.declared else ""),
-        "validation acc, %": percent(math.nan if row.val_acc is None else row.val_acc),
+        row.primary.column.title.replace("test", "validation", 1): _value(row),
         "trials": f"{row.n_trials}{failed}",
         "epochs": shorter,
         "near": near,
@@ -141,7 +157,14 @@ def _spread(row: Found) -> list[Trial]:
 
 
 def _is_near(row: Found, trial: Trial) -> bool:
-    return trial.val_acc is not None and trial.val_acc >= (row.val_acc or 0.0) - NEAR
+    if trial.value is None or row.value is None:
+        return False
+    gain, best = row.primary.gain, row.value
+    return gain(trial.value) >= gain(best) - row.primary.size(NEAR, best)
+
+
+def _value(row: Found) -> str:
+    return "" if row.value is None else shown(replace(row.primary.column, interval=False), row.value)
 
 
 def _seconds(row: Found) -> float:

@@ -10,6 +10,7 @@ from bench.api.column import Column
 from bench.catalog.catalog import Catalog
 from bench.record.primary import Primary
 from bench.record.results import Results
+from bench.record.searches import Found, Trial
 from tests.bench.record.test_results import record
 
 OURS = tuple(Catalog().columns())
@@ -95,3 +96,27 @@ def test_a_difference_of_a_metric_without_a_greatest_value_is_relative(fraction:
         "higher (worse)",
         "equivalent",
     )
+
+
+def test_a_search_from_before_there_were_metrics_is_one_of_accuracies() -> None:
+    trial = {"settings": {}, "val_acc": 0.5, "status": "ok", "stage": "spread", "train_s": 1.0}
+    assert Trial.model_validate(trial).value == 0.5
+    names = {
+        "method": "backprop",
+        "net": "mlp",
+        "dataset": "digits",
+        "variant": "",
+        "sampler": "s",
+        "verdict": "solved",
+    }
+    counts = {"verdict": "solved", "n_trials": 1, "epochs": 1, "reported_epochs": 1, "batch_size": 32, "seed": 0}
+    settings: dict[str, Any] = {name: {} for name in ("fixed", "net_settings", "best", "declared", "searched")}
+    unknown = dict.fromkeys(("date", "commit", "source"))
+    row = {**names, **counts, **settings, **unknown, "val_acc": 0.5, "at_chance": 0.1, "tried": [trial]}
+    found = Found.model_validate(row)
+    assert (found.value, found.primary.key, found.tried[0].value) == (0.5, "acc", 0.5)
+    assert Found.model_validate_json(found.model_dump_json()) == found
+    with pytest.raises(ValueError, match="7 is no accuracy"):
+        Found.model_validate({**row, "tried": [{**trial, "val_acc": 7}]})
+    errors = {**row, "judged_by": asdict(LOWER.column), "val_acc": 50.0, "tried": [{**trial, "val_acc": 60.0}]}
+    assert Found.model_validate(errors).primary == LOWER

@@ -47,7 +47,7 @@ def test_provenance_reads_back_as_it_was_written(tmp_path: Path) -> None:
     (row, other) = written
     assert (row.method, row.net, row.dataset, row.batch_size, row.seed) == ("backprop", "mlp", "digits", 32, 7)
     assert (row.epochs, row.reported_epochs, row.n_trials) == (3, 20, len(row.tried))
-    assert row.best == max(row.tried, key=lambda trial: trial.val_acc or 0).settings
+    assert row.best == max(row.tried, key=lambda trial: trial.value or 0).settings
     assert (row.date, row.declared["lr"], row.at_chance) == ("1970-01-02", ["log", 1e-5, 1e-1], CHANCE)
     assert row.fixed is not None
     assert "lr" not in row.fixed
@@ -65,7 +65,7 @@ def test_the_committed_searches_are_readable() -> None:
     found = [row for folder in REFERENCE.glob("*.tuning") for row in searches.load(folder)]
     assert found
     assert {row.n_trials for row in found} == {len(row.tried) for row in found}
-    assert {row.verdict for row in found if row.val_acc is not None and row.val_acc <= row.at_chance} <= {"chance"}
+    assert {row.verdict for row in found if row.value is not None and row.value <= row.at_chance} <= {"chance"}
 
 
 def test_what_was_saved_is_used_and_said_and_lies_in_the_working_folder(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_failed_trials_are_kept_and_lose() -> None:
     assert row.best.settings["lr"] <= 1e-3
     failed = [trial for trial in row.tried if trial.status == "diverged"]
     assert failed
-    assert all(trial.val_acc is None and trial.settings["lr"] > 1e-3 for trial in failed)
+    assert all(trial.value is None and trial.settings["lr"] > 1e-3 for trial in failed)
     assert {score for point, score in row.scored() if point["lr"] > 1e-3} == {0.0}
 
 
@@ -128,7 +128,7 @@ def test_several_settings_are_searched_at_once() -> None:
     (row,) = searched(experiment, executor(score))
     assert row.best is not None
     assert set(row.best.settings) == {"lr", "eta"}
-    assert (row.best.val_acc or 0) > 0.9
+    assert (row.best.value or 0) > 0.9
     (first, *_) = tuned(planned(experiment), [row])
     assert first.spec.tuned == ("eta", "lr")
     assert first.spec.method_settings["eta"] == row.best.settings["eta"]
