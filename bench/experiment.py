@@ -12,7 +12,7 @@ from bench.api.errors import ConfigError, StoreError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined, outline
 from bench.executors import isolate
-from bench.executors.executor import Executor, Listener, Options, device_here
+from bench.executors.executor import Executor, Hear, Options, device_here
 from bench.executors.isolate import Summary
 from bench.executors.local import Local
 from bench.listeners.fan_out import FanOut
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bench.report.render_html import Watched
 
 Whole = Sequence[Mapping[str, Any]]  # what is known ahead of each run of a command, trials of a search first
-Begin = Callable[[list[Run]], Listener]  # a part of the whole begins: a round of trials, or the runs
+Begin = Callable[[list[Run]], Hear]  # a part of the whole begins: a round of trials, or the runs
 Listening = Callable[[Whole], AbstractContextManager[Begin]]
 
 

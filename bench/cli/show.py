@@ -185,5 +185,5 @@ def _show_titled(entry: Entry) -> None:
 
 def _show_listener(entry: Entry) -> None:
     cls = entry.load()
-    say(f"{entry.name}: {(sys.modules[cls.__module__].__doc__ or '').strip()}\n")
+    say(f"{entry.name}: {(sys.modules[cls.__module__].__doc__ or cls.__doc__ or '').strip()}\n")
     say(f"bench run --log {entry.name}" + (f", or --log {entry.name}:{cls.argument}" if cls.argument else ""))

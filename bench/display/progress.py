@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.display.printing import one_line, say
 from bench.display.tally import Tally
-from bench.executors.executor import Listener
+from bench.executors.executor import Hear
 from bench.experiment import Begin, Listening, Whole
 from bench.record.schema import CUT, FIRST_METRIC, PRIMARY
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Resumed, Shrunk, Started, Stepped
@@ -39,7 +39,7 @@ def _in_a_notebook() -> bool:
     return Console().is_jupyter
 
 
-def _lines(runs: list[Run]) -> Listener:
+def _lines(runs: list[Run]) -> Hear:
     place = {run.spec.run_id: f"[{i}/{len(runs)}]" for i, run in enumerate(runs, start=1)}
 
     def listen(run: Run, event: Event) -> None:
@@ -81,7 +81,7 @@ def _bar(tally: Tally) -> Iterator[Begin]:
             else:
                 words[run.spec.label] = "setting up" if isinstance(event, Started) else said
 
-        def begin(runs: list[Run]) -> Listener:
+        def begin(runs: list[Run]) -> Hear:
             tally.begin(runs)
             return listen
 

@@ -23,7 +23,7 @@ from bench.runner.events import Event
 from bench.spec.plan import Run
 from bench.spec.validation import validate_settings
 
-Listener = Callable[[Run, Event], None]
+Hear = Callable[[Run, Event], None]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ class Executor(ABC):
         return device_here(asked)
 
     @abstractmethod
-    def run_all(
-        self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
-    ) -> list[Summary | None]:
+    def run_all(self, runs: list[Run], options: Options, listen: Hear, stop: threading.Event) -> list[Summary | None]:
         """Bring every run to an end; the summaries in the plan's order, None where `stop` came before the start.
 
         Finished runs are kept, interrupted ones continued; a run that another process works on is waited for.

@@ -8,7 +8,7 @@ from functools import partial
 
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, attempt
-from bench.executors.executor import Executor, Listener, Options
+from bench.executors.executor import Executor, Hear, Options
 from bench.executors.isolate import Job, Summary
 from bench.executors.sweep import Sweep
 from bench.measure.cpu_load import cores
@@ -22,9 +22,7 @@ class Local(Executor):
 
     name = "local"
 
-    def run_all(
-        self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
-    ) -> list[Summary | None]:
+    def run_all(self, runs: list[Run], options: Options, listen: Hear, stop: threading.Event) -> list[Summary | None]:
         sweep = _Sweep(runs, options, listen, stop)
         queue: deque[int] = deque(range(len(runs)))
         guard = threading.Lock()

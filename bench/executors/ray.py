@@ -27,7 +27,7 @@ from bench.api.errors import ConfigError, StoreError
 from bench.api.status import Status
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt
-from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
+from bench.executors.executor import Executor, Hear, Options, cpus_of, device_there, missing
 from bench.executors.importing import same_imports
 from bench.executors.isolate import Job, Summary
 from bench.executors.sweep import Sweep
@@ -65,9 +65,7 @@ class Ray(Executor):
     def device(self, asked: str) -> str:
         return device_there(asked, self.settings.gpus)
 
-    def run_all(
-        self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
-    ) -> list[Summary | None]:
+    def run_all(self, runs: list[Run], options: Options, listen: Hear, stop: threading.Event) -> list[Summary | None]:
         with _connected(self.settings.address):
             return _Sweep(runs, options.resolved(), self.settings, listen, stop).work()
 
@@ -135,7 +133,7 @@ class _Sweep(Sweep):
     """One list of runs on a cluster that this process is connected to."""
 
     def __init__(
-        self, runs: list[Run], options: Options, settings: RaySettings, listen: Listener, stop: threading.Event
+        self, runs: list[Run], options: Options, settings: RaySettings, listen: Hear, stop: threading.Event
     ) -> None:
         import ray
 

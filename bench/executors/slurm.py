@@ -20,7 +20,7 @@ from bench.api.errors import ConfigError
 from bench.api.status import Status
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt
-from bench.executors.executor import Executor, Listener, Options, cpus_of, device_there, missing
+from bench.executors.executor import Executor, Hear, Options, cpus_of, device_there, missing
 from bench.executors.importing import same_imports
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.executors.slurm_settings import SlurmSettings, split
@@ -61,9 +61,7 @@ class Slurm(Executor):
             raise ConfigError(NO_SLURM)
         return device
 
-    def run_all(
-        self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event
-    ) -> list[Summary | None]:
+    def run_all(self, runs: list[Run], options: Options, listen: Hear, stop: threading.Event) -> list[Summary | None]:
         return _Sweep(runs, options.resolved(), self.settings, listen, stop).work()
 
 
@@ -106,7 +104,7 @@ class Attempt:
 
 class _Sweep(Sweep):
     def __init__(
-        self, runs: list[Run], options: Options, settings: SlurmSettings, listen: Listener, stop: threading.Event
+        self, runs: list[Run], options: Options, settings: SlurmSettings, listen: Hear, stop: threading.Event
     ) -> None:
         super().__init__(runs, options, listen, stop)
         self.settings = settings

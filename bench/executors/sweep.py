@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.api.status import Status
 from bench.executors.attempt import is_due, named
-from bench.executors.executor import Listener, Options
+from bench.executors.executor import Hear, Options
 from bench.executors.isolate import Job, Summary
 from bench.record.clock import moment
 from bench.record.folder import RunFolder
@@ -20,7 +20,7 @@ from bench.spec.plan import Run
 class Sweep:
     """The runs of one command on their way to their ends. Runs are named by their place in the plan."""
 
-    def __init__(self, runs: list[Run], options: Options, listen: Listener, stop: threading.Event) -> None:
+    def __init__(self, runs: list[Run], options: Options, listen: Hear, stop: threading.Event) -> None:
         self.runs, self.options, self.listen, self.stop = runs, options, listen, stop
         self.summaries: dict[int, Summary] = {}
 

@@ -1,4 +1,4 @@
-"""A table of all runs that grows as they train, a number a line: FOLDER/EXPERIMENT.csv.
+"""CSV: one table of all runs that grows as they train, FOLDER/EXPERIMENT.csv, with a line for each number.
 
 Columns: run_id, method, net, dataset, seed, event, step, name, value. `event` is `start`, `point` for the learning
 curve and `end` for the summary; only points have a step.

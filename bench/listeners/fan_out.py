@@ -12,6 +12,7 @@ from bench.api.column import Value
 from bench.api.errors import BenchError, ConfigError, shortened
 from bench.api.listener import Listener, RunInfo
 from bench.catalog.catalog import Catalog
+from bench.executors.executor import Hear
 from bench.record.files import csv_rows, read_regular
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, EpochEnded, Event, Resumed, Shrunk, Started
@@ -19,8 +20,6 @@ from bench.spec.plan import Run
 
 OPEN_S = 60.0  # that a listener may take before the first run begins
 CLOSE_S = 60.0  # that all may take after the last run
-
-Hear = Callable[[Run, Event], None]
 
 
 def make(catalog: Catalog, names: Iterable[str]) -> list[Listener]:

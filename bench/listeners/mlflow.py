@@ -1,6 +1,6 @@
-"""MLflow: a run each, in an MLflow experiment of our experiment's name, on the server or store URI.
+"""MLflow: a run for each run, in an MLflow experiment named as the results folder.
 
-URI is as MLFLOW_TRACKING_URI, which holds where none is given; else MLflow's own default, mlflow.db in this folder.
+URI names a server or a store; else MLFLOW_TRACKING_URI does, else MLflow uses its default, mlflow.db in this folder.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: a folder a run, FOLDER/EXPERIMENT/RUN; show them with `tensorboard --logdir FOLDER`.
+"""TensorBoard: event files in FOLDER/EXPERIMENT/RUN, for `tensorboard --logdir FOLDER`.
 
 Learning curves stand against training steps. The settings and the summary of a run make a line of the HPARAMS page.
 """

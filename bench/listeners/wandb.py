@@ -1,6 +1,6 @@
-"""Weights & Biases: a run each, in the project PROJECT or $WANDB_PROJECT, grouped by experiment.
+"""Weights & Biases: a run for each run, grouped by results folder.
 
-Where and whether it is sent follows the package's own variables, as WANDB_MODE=offline and WANDB_DIR.
+The project is PROJECT, else $WANDB_PROJECT. The package's own variables hold, such as WANDB_MODE=offline and WANDB_DIR.
 """
 
 import os

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTS = ["methods", "nets", "datasets", "instruments", "presets"]
+LISTS = ["methods", "nets", "datasets", "instruments", "listeners", "presets"]
 
 
 @pytest.mark.parametrize(

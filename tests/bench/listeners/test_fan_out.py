@@ -199,8 +199,13 @@ def test_yaml_and_lists_know_listeners(
     with pytest.raises(SystemExit):
         cli.main(["run", "--config", str(config)])
     assert (tmp_path / "there" / "default.csv").read_text().count(",point,") > 5
-    for argv in (["list", "listeners"], ["show", "csv"]):
+    plugin = tmp_path / "diary.py"
+    plugin.write_text(PLUGIN)
+    for argv, said in (
+        (["list", "listeners"], "CSV: one table"),
+        (["show", "diary"], "Writes what it hears into a file."),
+    ):
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main(argv)
-        assert (ended.value.code, "csv" in capsys.readouterr().out) == (0, True)
+            cli.main([*argv, "--plugin", str(plugin)])
+        assert (ended.value.code, said in capsys.readouterr().out) == (0, True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench import Batch, Progress
 from bench.record.schema import CUT
 from bench.runner.evaluate import EVAL_BATCH
+from bench.runner.events import Resumed
 from tests.bench.runner.made import Hungry, least_peak, spec, start, stop_at_step, tensors
 
 
@@ -25,11 +26,14 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, method: str,
     first, _ = start(tmp_path / "b", wanted, meddle=lambda session: stop_at_step(session, stop_after))
     assert first.go()["status"] == "interrupted"
     found: list[tuple[int, int]] = []
-    second, _ = start(
+    second, told = start(
         tmp_path / "b", wanted, meddle=lambda session: found.append((session.run.state.epoch, session.run.state.step))
     )
     summary = second.go()
     assert found == [(stop_after // 10, stop_after % 10)]
+    assert [event.curve for event in told if isinstance(event, Resumed)] == [second.run.state.curve[:1]] * (
+        stop_after // 10
+    )
 
     for key in ("test_acc", "test_acc_std", "test_acc_noise_free", "val_acc", "train_loss", "steps", "retained_bytes"):
         assert summary[key] == expected[key], key
