@@ -71,7 +71,8 @@ class Session:
             if reason is not None:
                 return {"status": "skipped", "reason": reason}
             run.clock.times.setup_s += time.perf_counter() - began
-            return {**self.train(run), "data_fingerprint": loaded.fingerprint}
+            streamed = {"data_on": "host"} if run.train.on_host else {}
+            return {**self.train(run), "data_fingerprint": loaded.fingerprint, **streamed}
 
     def train(self, run: Training) -> dict[str, Any]:
         """From where the run stands to its end."""

@@ -15,7 +15,7 @@ from bench.api.instrument import FEW_IMAGES, Derived, EdgeProbe, EndProbe, Gauge
 from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Task
-from bench.data import Dataset, transformed
+from bench.data import Dataset, placing, transformed
 from bench.measure.clock import Clock
 from bench.measure.live_peak import alive
 from bench.nets.layers import lend_generator
@@ -60,8 +60,9 @@ def set_up(
     micro_batches: parts into which each batch is cut. keep_weights: whether its state will be kept as weights.
     Raises: Uncuttable where the method cannot learn so; MethodError for a state that is none.
     """
+    streamed = placing.on_host(loaded, device, spec.data_on)
     train, val, test = (
-        data.Batches(split, loaded.mean, loaded.std, device, size)
+        data.Batches(split, loaded.mean, loaded.std, device, size, on_host=streamed)
         for split, size in ((loaded.train, spec.batch_size), (loaded.val, EVAL_BATCH), (loaded.test, EVAL_BATCH))
     )
 

@@ -33,6 +33,9 @@ class Compute(BaseModel):
     precision: Annotated[Literal["float32", "tf32", "bfloat16"], HOW] = Field(
         "float32", description="arithmetic of matrix products; bfloat16 by autocast"
     )
+    data_on: Annotated[Literal["auto", "device", "host"], HOW] = Field(
+        "auto", description="where data lie; from the host they are streamed, as auto does where a GPU has no room"
+    )
     channels_last: Annotated[bool, HOW] = Field(False, description="images and convolutions in channels-last format")
     compile: Annotated[bool, HOW] = Field(False, description="compile the blocks of each net with torch.compile")
     instruments: Annotated[tuple[str, ...], WHAT] = Field((), description="what else to measure, between epochs")

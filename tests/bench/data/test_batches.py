@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from bench.api.dataset import Split
-from bench.data import Batches
+from bench.data import Batches, load
+from bench.data.digits import Digits
+from bench.data.placing import on_host
 
 N, BATCH_SIZE = 53, 8
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -39,6 +41,46 @@ def test_a_batch_is_the_obvious_formula(channels: int, device: str) -> None:
     torch.testing.assert_close(batch.x.cpu().double(), expected, rtol=1e-6, atol=2e-6)
     assert torch.equal(batch.y.cpu(), split.y[index])
     assert batch.x.device.type == batch.y.device.type == device
+
+
+def test_batches_from_the_host_are_the_same_to_the_last_bit(device: str) -> None:
+    split, mean, std = example()
+    held, streamed = (Batches(split, mean, std, device, BATCH_SIZE, on_host=on) for on in (False, True))
+    order = streamed.order(torch.Generator().manual_seed(0))
+    assert order.device.type == "cpu"
+    kept = [streamed.batch(index) for index in order.split(BATCH_SIZE)]  # pinned memory must not be written to again
+    for index, batch in zip(order.split(BATCH_SIZE), kept, strict=True):
+        expected = held.batch(index.to(device))
+        assert torch.equal(batch.x, expected.x)
+        assert torch.equal(batch.y, expected.y)
+        assert batch.x.device.type == batch.y.device.type == device
+    for one, other in zip(streamed, held, strict=True):
+        assert torch.equal(one.x, other.x)
+
+
+def test_an_index_on_the_device_finds_examples_on_the_host(device: str) -> None:
+    split, mean, std = example()
+    index = torch.tensor([3, 1], device=device)
+    streamed = Batches(split, mean, std, device, BATCH_SIZE, on_host=True)
+    assert torch.equal(streamed.batch(index).y.cpu(), split.y[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "free", "asked", "expected"),
+    [
+        ("cpu", 0, "host", False),
+        ("cuda", 10**9, "host", True),
+        ("cuda", 10, "device", False),
+        ("cuda", 10**9, "auto", False),
+        ("cuda", 200_000, "auto", True),
+    ],
+)
+def test_data_are_streamed_where_asked_or_where_a_gpu_has_no_room(
+    kind: str, free: int, asked: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digits take some 130 KB."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert on_host(load(Digits()), torch.device(kind), asked) is expected
 
 
 def test_all_256_levels_come_out_right() -> None:
@@ -96,9 +138,10 @@ def test_the_order_is_a_permutation_that_its_generator_fixes(device: str) -> Non
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_batch_does_not_synchronise() -> None:
+@pytest.mark.parametrize("from_host", [False, True])
+def test_a_batch_does_not_synchronise(from_host: bool) -> None:
     split, mean, std = example()
-    batches = Batches(split, mean, std, "cuda", BATCH_SIZE)
+    batches = Batches(split, mean, std, "cuda", BATCH_SIZE, on_host=from_host)
     index = batches.order(torch.Generator().manual_seed(0))[:BATCH_SIZE]
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -15,7 +15,7 @@ from bench.api.artifact import Lines
 from bench.api.instrument import FEW_IMAGES
 from bench.record import artifacts
 from bench.runner.events import EpochEnded
-from tests.bench.runner.made import CATALOG, Watched, spec, start
+from tests.bench.runner.made import CATALOG, Watched, spec, start, tensors
 
 
 def test_a_run_records_what_the_report_needs(tmp_path: Path) -> None:
@@ -175,3 +175,15 @@ def test_without_validation_the_curve_has_the_loss_alone(tmp_path: Path) -> None
     assert isinstance(told[-1], EpochEnded)
     assert told[-1].row["val_acc"] is None is summary["val_acc"]
     assert told[-1].row["train_loss"] > 0  # type: ignore[operator]
+
+
+def test_a_run_on_streamed_data_ends_at_the_same_weights_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, _ = start(tmp_path / "held", spec(epochs=1))
+    assert "data_on" not in held.go()
+    monkeypatch.setattr("bench.data.placing.on_host", lambda *asked: True)
+    streamed, _ = start(tmp_path / "streamed", spec(epochs=1))
+    assert streamed.go()["data_on"] == "host"
+    for a, b in zip(tensors(streamed.run.method), tensors(held.run.method), strict=True):
+        assert torch.equal(a, b)

@@ -259,6 +259,7 @@ def test_a_setting_of_the_experiment_passes_to_its_runs_by_its_name() -> None:
     asked = {
         "batch_size": 64, "val_fraction": 0.2, "threads": 2, "precision": "bfloat16", "channels_last": True,
         "compile": True, "objective": "squared-error", "metrics": ("accuracy",), "transforms": ("crop",),
+        "data_on": "host",
     }  # fmt: skip
     assert set(asked) | {"instruments"} == set(Compute.model_fields)
     (run, *_) = runs(**asked)
