@@ -152,13 +152,16 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
         for output in tree_leaves(outputs):
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and output.layout is torch.strided:
                 self._ledger.note(output, "activations")
         return outputs
 
 
 def alive() -> Iterator[Tensor]:
-    """Tensors that Python knows of, and the gradients of leaves, which it may not have met yet."""
-    tensors = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
+    """Tensors that Python knows of, and the gradients of leaves, which it may not have met yet.
+
+    Sparse tensors are left out: they have no storage.
+    """
+    tensors = [t for t in gc.get_objects() if issubclass(type(t), Tensor) and t.layout is torch.strided]
     yield from tensors
-    yield from (t.grad for t in tensors if t.is_leaf and t.grad is not None)
+    yield from (t.grad for t in tensors if t.is_leaf and t.grad is not None and t.grad.layout is torch.strided)

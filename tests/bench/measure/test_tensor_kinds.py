@@ -46,6 +46,12 @@ def linear() -> Linear:
     return Linear()
 
 
+def test_sparse_tensors_of_the_process_or_of_a_step_are_passed_by(linear: Linear) -> None:
+    before = torch.eye(3).to_sparse()
+    assert not any(tensor is before for tensor in alive())
+    assert linear.peak(lambda: linear.x.to_sparse() if before.is_sparse else None)
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("steps_before", [0, 1])
 def test_a_step_of_an_optimiser(linear: Linear, name: str, steps_before: int) -> None:
