@@ -166,7 +166,7 @@ class _Sweep(Sweep):
 
         noted = {index: jobs_of.read(self._folder(index)).job for index in indices}
         names = {job for job in noted.values() if job}
-        if not names or self.settings.cluster != "slurm" or self.terms.fresh:
+        if not names or self.settings.cluster != "slurm" or self.terms.fresh or not shutil.which("squeue"):
             return {}
         asked = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(sorted(names))}"]
         there = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()

@@ -74,6 +74,8 @@ def test_what_waits_in_the_queue_is_not_submitted_again(cluster: Path, tmp_path:
     (cluster / "queue").write_text("\n".join(notes[:3]))  # the last one has left it without a word
     handed_over(tmp_path, runs)
     assert (cluster / "submitted").read_text() != once
+    (cluster / "squeue").unlink()  # a submit host without it: what is at work is still seen by its lock
+    assert handed_over(tmp_path, runs) == [None] * 4
 
 
 def test_each_run_of_a_plan_is_told_with_its_job_and_its_output(
