@@ -1,4 +1,4 @@
-"""`bench check`: hold methods, nets, data sets and instruments against their contracts."""
+"""`bench check`: hold methods, nets, data sets, instruments, metrics and objectives against their contracts."""
 
 import sys
 from collections.abc import Iterable
@@ -16,17 +16,21 @@ from bench.display.printing import BAD_INPUT, say
 if TYPE_CHECKING:
     from bench.testing import Result
 
-CHECKED = ("methods", "nets", "datasets", "instruments")
+CHECKED = ("methods", "nets", "datasets", "instruments", "metrics", "objectives")
 YELLOW, PLAIN = "\033[33m", "\033[0m"
 
 
 def check(
     target: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="A method, net, data set or instrument, or a plugin file.")
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A method, net, data set, instrument, metric, objective, or a plugin file.",
+        ),
     ],
     data_dir: DataDir = None,
 ) -> int:
-    """Hold a method, net, data set or instrument against its contract: shapes, seeds, checkpoints, claims, learning."""
+    """Hold a method, or what it learns on, with or by, against its contract: shapes, seeds, claims, learning."""
     import torch
 
     torch.set_num_threads(1)  # the nets are tiny: threads would only wait for each other
@@ -52,7 +56,7 @@ def _named(name: str, catalog: Catalog) -> list[Entry]:
     found = [shelf[kind] for shelf in shelves if kind in shelf]
     if not found:
         known = [known for shelf in shelves for known in shelf]
-        raise ConfigError(unknown("method, net, data set or instrument", name, known))
+        raise ConfigError(unknown("method, net, data set, instrument, metric or objective", name, known))
     return found[:1]
 
 
@@ -61,7 +65,15 @@ def _checks(
 ) -> "Iterable[tuple[str, Iterable[Result]]]":
     """A title and its checks, one net of a method after another."""
     from bench.data import default_data_dir, require
-    from bench.testing import nets_of, run_checks, run_dataset_checks, run_instrument_checks, run_net_checks
+    from bench.testing import (
+        nets_of,
+        run_checks,
+        run_dataset_checks,
+        run_instrument_checks,
+        run_metric_checks,
+        run_net_checks,
+        run_objective_checks,
+    )
 
     if entry.kind == "methods":
         method = entry.load()
@@ -76,6 +88,10 @@ def _checks(
         yield f"{dataset.name} (data set)", run_dataset_checks(dataset, folder)
     elif entry.kind == "instruments":
         yield f"{entry.name} (instrument)", run_instrument_checks(entry.load(), catalog)
+    elif entry.kind == "metrics":
+        yield f"{entry.name} (metric)", run_metric_checks(entry.load(), catalog.columns())
+    elif entry.kind == "objectives":
+        yield f"{entry.name} (objective)", run_objective_checks(entry.load())
     else:
         yield f"{entry.name} ({entry.kind.removesuffix('s')}): there is no contract to check; `bench show` lists it", ()
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 EVERY_S = 10.0
 
 Margin = Annotated[
-    float | None, typer.Option(min=0.01, max=100, help="Points within which accuracies are equivalent; else 1.")
+    float | None,
+    typer.Option(min=0.01, max=100, help="Points, or % of backprop's RMSE, say, that are equivalent; else 1."),
 ]
 Select = Annotated[
     str | None, typer.Option(metavar="CONDITIONS", help="Which runs, as in 'method=spsa,backprop dataset=mnist'.")
@@ -31,7 +32,7 @@ def report(
     margin: Margin = None,
     target: Annotated[
         float | None,
-        typer.Option(min=0, max=100, help="Validation accuracy to be reached, %; else 95% of backprop's last."),
+        typer.Option(help="Validation accuracy, %, or other metric, to be reached; else 95% of backprop's last."),
     ] = None,
     style: Annotated[
         str, typer.Option(help="Of figures: screen, or paper: as wide as its columns, in its type, as PDF, too.")
@@ -49,9 +50,7 @@ def report(
     from bench.record.selection import selection
 
     catalog, broken = catalog_of(plugin)
-    asked: dict[str, Any] = {
-        name: value / 100 for name, value in (("margin", margin), ("target", target)) if value is not None
-    }
+    asked: dict[str, Any] = {} if margin is None else {"margin": margin / 100}
     chosen = selection(select or "")
     if every is not None and not watch:
         raise ConfigError("--every is for --watch; give both or neither")
@@ -59,6 +58,7 @@ def report(
 
     def write(watched: "Watched | None" = None) -> Path:
         measured = results_of(results, catalog, all_sources=all_sources, select=chosen, lenient=True, **asked)
+        measured.target = None if target is None else measured.target_of(target)
         page = write_report(measured, out, style=style, watched=watched)
         if watched is None:
             say(f"report: {page}")

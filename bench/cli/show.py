@@ -42,8 +42,8 @@ def show(
         (catalog.instruments, _show_instrument),
         (catalog.executors, _show_executor),
         (catalog.listeners, _show_listener),
-        (catalog.objectives, _show_titled),
-        (catalog.metrics, _show_titled),
+        (catalog.objectives, _show_objective),
+        (catalog.metrics, _show_metric),
         (catalog.transforms, _show_titled),
     ]
     for shelf, show_it in printers:
@@ -181,6 +181,20 @@ def _show_executor(entry: Entry) -> None:
 
 def _show_titled(entry: Entry) -> None:
     say(f"{entry.name}\n\n{(sys.modules[entry.load().__module__].__doc__ or '').strip()}")
+
+
+def _show_objective(entry: Entry) -> None:
+    _show_titled(entry)
+    say(f"\njudges {', '.join(entry.load().outputs)}: bench run --objective {entry.name}")
+
+
+def _show_metric(entry: Entry) -> None:
+    cls = entry.load()
+    _show_titled(entry)
+    bounds = " to ".join("any" if bound is None else f"{bound:g}" for bound in cls.bounds)
+    say(f"\njudges {', '.join(cls.outputs)}; {cls.better} is better; bounds: {bounds}")
+    say(f"bench run --metrics {entry.name}; the first of several is the primary one\n")
+    table(["column", "in tables", "what it is"], [[c.name, c.title, c.what] for c in cls.columns()])
 
 
 def _show_listener(entry: Entry) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.api.column import Column
-from bench.api.errors import StoreError
+from bench.api.errors import ConfigError, StoreError
 from bench.record import primary, rows, samples, scaling, searches
 from bench.record.files import csv_rows
 from bench.record.primary import Primary
@@ -106,6 +106,20 @@ class Results:
         table = self.table("curve")
         fields = list(dict.fromkeys([*CURVE, *(str(field) for field in table if field not in KEY)]))
         return table.reindex(columns=[*KEY, *fields]).astype(dict.fromkeys(fields, float))
+
+    def target_of(self, shown: float) -> float:
+        """A target as tables show it, in per cent say, in the own unit of the runs' primary metric.
+
+        Raises: ConfigError where the metric has no such value, or the runs are judged by several.
+        """
+        if len(self.primaries) > 1:
+            words = ", ".join(primary.word for primary in self.primaries)
+            raise ConfigError(f"--target: the runs are judged by {words}; choose runs of one metric with --select")
+        (judge,) = self.primaries
+        low, high = judge.bounds
+        if not low <= shown <= high:
+            raise ConfigError(f"--target {shown:g}: {judge.word} is from {low:g} to {high:g}")
+        return shown / judge.scale
 
     @cached_property
     def environments(self) -> dict[str, dict[str, Any]]:

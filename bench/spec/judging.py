@@ -43,7 +43,21 @@ def judges(
     if len(set(metrics)) < len(metrics):
         raise ConfigError(f"metrics: {', '.join(metrics)}: name each once")
     (chosen,) = _fitting(catalog.objectives, [objective], info.name, learnt or output)
-    return chosen, tuple(_fitting(catalog.metrics, metrics, info.name, output))
+    found = tuple(_fitting(catalog.metrics, metrics, info.name, output))
+    _refuse_taken_keys(found, catalog)
+    return chosen, found
+
+
+def _refuse_taken_keys(chosen: Sequence[Entry], catalog: Catalog) -> None:
+    """Raises: ConfigError where the columns of a metric are those of another one, too."""
+    owners: dict[str, list[str]] = {}
+    for name, entry in catalog.metrics.items():
+        for column in entry.load().columns():
+            owners.setdefault(column.name, []).append(name)
+    for entry in chosen:
+        for column in entry.load().columns():
+            if len(several := owners[column.name]) > 1:
+                raise ConfigError(f"metrics {' and '.join(several)} both record {column.name}; choose another key")
 
 
 def _fitting(shelf: Shelf, names: Sequence[str], dataset: str, output: Output) -> list[Entry]:

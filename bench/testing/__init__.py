@@ -3,6 +3,7 @@
 from bench.testing.contract import CHECKS, run_checks
 from bench.testing.finding import ContractViolation, Result
 from bench.testing.instruments import run_instrument_checks
+from bench.testing.judges import run_metric_checks, run_objective_checks
 from bench.testing.parts import run_dataset_checks, run_net_checks
 from bench.testing.subject import Subject, Trainee, nets_of, small_task
 
@@ -16,6 +17,8 @@ __all__ = [
     "run_checks",
     "run_dataset_checks",
     "run_instrument_checks",
+    "run_metric_checks",
     "run_net_checks",
+    "run_objective_checks",
     "small_task",
 ]

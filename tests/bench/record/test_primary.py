@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench.api.column import Column
+from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.record.primary import Primary
 from bench.record.results import Results
@@ -120,3 +121,16 @@ def test_a_search_from_before_there_were_metrics_is_one_of_accuracies() -> None:
         Found.model_validate({**row, "tried": [{**trial, "val_acc": 7}]})
     errors = {**row, "judged_by": asdict(LOWER.column), "val_acc": 50.0, "tried": [{**trial, "val_acc": 60.0}]}
     assert Found.model_validate(errors).primary == LOWER
+
+
+def test_a_target_is_given_as_tables_show_it(tmp_path: Path) -> None:
+    record(tmp_path / "a", {"status": "ok", "test_acc": 0.9})
+    record(tmp_path / "b", {"status": "ok", "primary_metric": "rmse", "test_rmse": 50.0})
+    record(tmp_path / "c", {"status": "ok", "test_acc": 0.9})
+    record(tmp_path / "c", {"status": "ok", "primary_metric": "rmse", "test_rmse": 50.0}, dataset="diabetes")
+    assert read(tmp_path / "a").target_of(95) == 0.95
+    assert read(tmp_path / "b").target_of(50) == 50
+    with pytest.raises(ConfigError, match="--target 101: accuracy is from 0 to 100"):
+        read(tmp_path / "a").target_of(101)
+    with pytest.raises(ConfigError, match="judged by accuracy, RMSE; choose runs of one metric with --select"):
+        read(tmp_path / "c").target_of(50)

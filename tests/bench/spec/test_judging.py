@@ -1,5 +1,7 @@
 """By what a task is learnt and judged, and what is refused before anything runs."""
 
+from pathlib import Path
+
 import pytest
 
 from bench.api.dataset import DataSetInfo
@@ -27,6 +29,16 @@ def test_the_card_chooses_before_the_kind_and_the_user_before_the_card() -> None
     info = DataSetInfo("toy", "A toy", metrics=("top-5", "accuracy"))
     assert names(Output.classes(10), info=info) == ["cross-entropy", "top-5", "accuracy"]
     assert names(Output.classes(10), "nll", info=info) == ["cross-entropy", "nll"]
+
+
+def test_a_key_that_another_metric_has_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from bench.catalog.register import register\nfrom bench.metrics.accuracy import Accuracy\n"
+        "@register\nclass Mine(Accuracy):\n    name = 'mine'\n"
+    )
+    with pytest.raises(ConfigError, match="metrics accuracy and mine both record test_acc; choose another key"):
+        judges(Compute(metrics=("mine",)), INFO, Output.classes(3), Catalog([file]))
 
 
 @pytest.mark.parametrize(
