@@ -6,16 +6,14 @@ Every node needs this suite in the same version, and data and plugin files under
 """
 
 import contextlib
-import logging
 import os
-import signal
 import socket
 import tempfile
 import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,16 +26,14 @@ from bench.api.status import Status
 from bench.catalog.register import register
 from bench.executors.attempt import BUSY_POLL_S, Terms, attempt
 from bench.executors.executor import Executor, Hear, Options, cpus_of, device_there, missing
-from bench.executors.importing import same_imports
 from bench.executors.isolate import Job, Summary
+from bench.executors.ray_cluster import ANSWER_S, connected
 from bench.executors.sweep import Sweep
 from bench.record.files import atomic_write
 from bench.runner.events import Ended, Event
 from bench.spec.plan import Run
 
 POLL_S = 0.25
-ANSWER_S = 20.0  # without an answer from the cluster after which it counts as gone
-PATIENCE_S = 120  # of Ray's own, after which it ends a process whose cluster is gone: later than we notice
 AHEAD = 2  # tasks asked for, for each that there is room for: the next is there when one ends
 GONE = "the Ray cluster is gone; the same command continues it"
 
@@ -66,7 +62,7 @@ class Ray(Executor):
         return device_there(asked, self.settings.gpus)
 
     def run_all(self, runs: list[Run], options: Options, listen: Hear, stop: threading.Event) -> list[Summary | None]:
-        with _connected(self.settings.address):
+        with connected(self.settings.address):
             return _Sweep(runs, options.resolved(), self.settings, listen, stop).work()
 
 
@@ -308,76 +304,3 @@ def _check_sources(run: Run) -> None:
             raise ConfigError(
                 f"node {socket.gethostname()} {why} of {entry.name} ({entry.file}); install the same suite"
             )
-
-
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    """A connection to a cluster, or to one of its own that nobody reaches from outside this machine."""
-    host = (address or "").rpartition(":")[0]
-    if address is not None:
-        _knock(address)
-    if address is None or host in ("localhost", "127.0.0.1"):
-        _keep_to_loopback()
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENCE_S))
-    import ray
-
-    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with same_imports(), _elsewhere():
-            ray.init(
-                address or "local",
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,  # warnings of Ray's are of its own clusters and tokens, none of our runs
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(_no_cluster(address, error)) from error
-    if threading.current_thread() is threading.main_thread():  # Ray puts handlers of its own in their place
-        for number, handler in ours.items():
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        leaving = threading.Thread(target=ray.shutdown, daemon=True)  # it may wait for a head that is gone
-        leaving.start()
-        leaving.join(ANSWER_S)
-
-
-@contextlib.contextmanager
-def _elsewhere() -> Iterator[None]:
-    """Work in an empty folder meanwhile: Ray puts the driver's working folder on the search path of its workers."""
-    here = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="bench-") as empty:
-        os.chdir(empty)
-        try:
-            yield
-        finally:
-            os.chdir(here)
-
-
-def _knock(address: str) -> None:
-    """Raises: ConfigError where nobody answers at HOST:PORT, for which Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-    except OSError as error:
-        raise ConfigError(f"no Ray cluster at {address}: {error.strerror or error}") from error
-
-
-def _no_cluster(address: str | None, error: Exception) -> str:
-    """Why there is no connection, with the mend where somebody answers at an address and does not let us in."""
-    told = " ".join(str(error).split())[:200]
-    if address is None:
-        return f"no Ray could be started here: {told}"
-    hint = "; where its head was started with a token, as Ray does from 2.59 on, set RAY_AUTH_MODE=token"
-    return f"no Ray cluster at {address}: {told}{'' if address == 'auto' else hint}"
-
-
-def _keep_to_loopback() -> None:
-    """Ray listens on all interfaces unless it takes this machine to be no part of any cluster."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported
-    from ray._private import ray_constants
-
-    ray_constants.ENABLE_RAY_CLUSTER = False

@@ -14,6 +14,7 @@ import pytest
 from bench.catalog.catalog import Catalog
 from bench.data import load
 from bench.executors import ray as of_ray
+from bench.executors import ray_cluster
 from bench.executors.executor import Options, make
 from bench.record.results import Results
 from bench.runner.events import Event
@@ -52,7 +53,7 @@ def table(root: Path) -> Any:
 
 @pytest.fixture
 def two_nodes() -> Iterator[str]:
-    of_ray._keep_to_loopback()
+    ray_cluster.keep_to_loopback()
     from ray.cluster_utils import Cluster
 
     args = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
