@@ -151,12 +151,16 @@ def shown_columns(results: Results) -> list[Column]:
 
 def with_difference(columns: Sequence[Column]) -> list[Column]:
     """The derived columns stand behind what they are the difference of: primary metrics, which tables have first."""
+    judged = [
+        k
+        for k, column in enumerate(columns)
+        if k == 0 or (column.metric and column.name == f"test_{column.metric}" and column.shown == "terminal")
+    ]
     found: list[Column] = []
     for k, column in enumerate(columns):
         found.append(column)
-        if k == 0 or (column.metric and column.name == f"test_{column.metric}" and column.shown == "terminal"):
-            found.append(difference_of(Primary(column)))
-            found += [CONCLUSION] if k == 0 else []
+        found += [difference_of(Primary(column))] if k in judged else []
+        found += [CONCLUSION] if k == judged[-1] else []
     return found
 
 

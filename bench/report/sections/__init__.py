@@ -59,7 +59,13 @@ def failed(results: Results, what: str, error: Exception) -> Text:
     return Text(f"{markdown(told)}.")
 
 
-def titled(title: str, *sections: Section) -> Section:
+def of_judges(results: Results) -> str:
+    """As in `Accuracy and learning`, after the primary metrics of the runs."""
+    words = ", ".join(primary.word for primary in results.primaries)
+    return f"{words[:1].upper()}{words[1:]} and learning"
+
+
+def titled(title: str | Callable[[Results], str], *sections: Section) -> Section:
     """Several sections under one heading, if any has something to show."""
 
     def section(results: Results) -> Iterator[Block]:
@@ -67,7 +73,7 @@ def titled(title: str, *sections: Section) -> Section:
         for block in chain.from_iterable(isolated(of)(results) for of in sections):
             if not (shown or isinstance(block, Data)):
                 shown = True
-                yield Heading(title)
+                yield Heading(title if isinstance(title, str) else title(results))
             yield block
 
     return section
@@ -82,7 +88,7 @@ SECTIONS: tuple[Section, ...] = (
     differences.section,
     across.section,
     targets.section,
-    titled("Accuracy and learning", accuracy.section, ladder.section, curves.section),
+    titled(of_judges, accuracy.section, ladder.section, curves.section),
     titled("What updates depend on", dependency.section, angles.section, read_out.section),
     memory.section,
     scaling.section,

@@ -22,7 +22,7 @@ RULES = (
 )
 PROTOCOLS = (
     "protocol",
-    "is *matched* where every method had the same budget; under *convergence* a run ended once validation accuracy had "
+    "is *matched* where every method had the same budget; under *convergence* a run ended once validation {word} had "
     "found no new best for its patience, and the best epoch was tested. Differences compare within one protocol",
 )
 FILES = (
@@ -40,5 +40,7 @@ def section(results: Results) -> Iterator[Block]:
     judged = {f"{primary.test}_diff" for primary in results.primaries if primary.test in measured}
     compared = judged | {CONCLUSION.name} if judged else set()
     present = [c for c in shown_columns(results) if c.name in measured | compared]
-    rules = [*RULES, *([PROTOCOLS] if (runs["protocol"] == "convergence").any() else [])]
+    word = " or ".join(primary.word for primary in results.primaries)
+    name, text = PROTOCOLS
+    rules = [*RULES, *([(name, text.format(word=word))] if (runs["protocol"] == "convergence").any() else [])]
     yield Facts([*rules, *((column.title, escape(column.what)) for column in present), FILES], strong=True)

@@ -8,7 +8,7 @@ import pytest
 
 from bench.record.primary import arranged, primaries
 from bench.record.schema import CURVE, KEY
-from bench.report.blocks import Picture, Text
+from bench.report.blocks import Heading, Picture, Text
 from bench.report.latex import results_tex
 from bench.report.sections import SECTIONS, accuracy, answer, curves
 from bench.report.summary import results_table
@@ -132,7 +132,10 @@ def test_a_report_over_two_metrics_has_a_column_and_words_for_each() -> None:
     results = made(both())
     headers = results_table(results).headers
     assert {"test acc, %", "vs backprop, points", "test RMSE", "vs backprop, RMSE"} <= set(headers)
+    assert headers.index("vs backprop, RMSE") > headers.index("test RMSE") > headers.index("vs backprop, points")
     tex = results_tex(results)
     assert "Bold: test accuracy or RMSE differs" in tex
     text = "\n".join(block.text for section in SECTIONS for block in section(results) if isinstance(block, Text))
+    headings = [b.text for section in SECTIONS for b in section(results) if isinstance(b, Heading)]
+    assert "Accuracy, RMSE and learning" in headings
     assert "5% above the validation RMSE that backprop reaches" in text
