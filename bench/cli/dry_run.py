@@ -51,7 +51,12 @@ def _in_force(asked: "Experiment", runs: "Sequence[Run]") -> str:
     """What the runs were laid on, the experiment's own settings, and those of methods and nets that are no defaults."""
     from bench.spec.identity import Compute
 
-    told = [f"{name} {shown}" for name in Compute.model_fields if (shown := getattr(asked, name)) not in ((), False)]
+    own = {name: getattr(asked, name) for name in Compute.model_fields}
+    told = [
+        f"{name} {' '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in own.items()
+        if value not in ((), False, "")
+    ]
     changed: dict[str, set[str]] = {}
     for run in runs:
         parts, spec = run.load(), run.spec

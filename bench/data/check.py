@@ -24,7 +24,7 @@ def check_memory(name: str, n_bytes: int) -> None:
     if n_bytes > there:
         raise DataError(
             f"{name} needs {n_bytes / 2**30:.3g} GiB of memory, and this machine has {there / 2**30:.3g}; "
-            "give fewer or smaller images"
+            "give fewer or smaller examples"
         )
 
 
