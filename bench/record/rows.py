@@ -75,7 +75,9 @@ class Row:
     @property
     def conditions(self) -> str:
         """What two methods must share for their difference to be theirs, but for data and net: as JSON."""
-        return json.dumps({name: self.spec[name] for name in CONDITIONS if name in self.spec}, sort_keys=True)
+        # an older record lacks a later setting, where a newer one has it at its default
+        told = {name: value for name in CONDITIONS if (value := self.spec.get(name, "")) not in ("", "auto", [], {})}
+        return json.dumps(told, sort_keys=True)
 
     def holder(self, name: str) -> Record:
         """The record that has a file, the run's own first."""

@@ -39,7 +39,7 @@ NOT_SETTINGS = frozenset(
 # the fields of a spec in which a run and its twin under backprop agree, beside data, net and seed
 CONDITIONS = tuple(
     "batch_size val_fraction threads precision channels_last compile device epochs steps seconds flops patience "
-    "net_source numerics objective".split()
+    "net_source numerics objective transforms transformed_by data_on".split()
 )
 
 # the form of records, in their spec.json: raise it by one when older ones must be brought up to date (rows.migrated)

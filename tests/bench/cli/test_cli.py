@@ -49,7 +49,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("run", "--precision", "half"), "precision='half' is refused"),
         (("run", "--jobs", "0"), "--jobs"),
         (("run", "--wrong"), "--wrong"),
-        (("show", "noprop"), "unknown method, net, data set, instrument, executor or listener 'noprop'"),
+        (("show", "noprop"), "unknown method, net, data set, instrument, executor, listener, objective"),
         (("report", "nowhere"), "nowhere: no such folder"),
         (("report", "nowhere", "--style", "papr"), "unknown style 'papr'; did you mean paper?"),
         (("check", "backprob"), "unknown method, net, data set or instrument 'backprob'"),

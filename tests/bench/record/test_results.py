@@ -1,5 +1,6 @@
 """Records: whole or not at all, one writer at a time, and nothing unpickled."""
 
+import json
 import os
 import time
 from math import nan
@@ -332,3 +333,17 @@ def test_a_thousand_runs_are_read_in_two_seconds(tmp_path: Path) -> None:
     assert len(found.runs) == 1000
     assert found.curves.empty
     assert time.perf_counter() - began < 2
+
+
+def test_runs_on_other_training_batches_are_no_pair(tmp_path: Path) -> None:
+    """Conditions are what a run and its twin share; a record from before a setting was there has it at its default."""
+    old = record(tmp_path, {"status": "ok", "reason": None}).path / "spec.json"
+    kept = json.loads(old.read_text())
+    old.write_text(json.dumps({k: v for k, v in kept.items() if k not in ("transforms", "transformed_by", "data_on")}))
+    record(tmp_path, {"status": "ok", "reason": None}, seed=1)
+    record(tmp_path, {"status": "ok", "reason": None}, seed=2, transforms=["crop"])
+    record(tmp_path, {"status": "ok", "reason": None}, seed=3, transforms=["mine"], transformed_by={"mine": "a"})
+    record(tmp_path, {"status": "ok", "reason": None}, seed=4, transforms=["mine"], transformed_by={"mine": "b"})
+    before, at_default, *others = results(tmp_path).runs.sort_values("seed").conditions
+    assert before == at_default
+    assert len({before, *others}) == 4
