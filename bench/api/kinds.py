@@ -77,7 +77,7 @@ class Input:
         """n examples of zeros, as a probe of shapes. Shape: (n, *shape)."""
         import torch
 
-        dtype = torch.int64 if self.kind == "tokens" else torch.float32
+        dtype = torch.int64 if self.kind == "tokens" else torch.get_default_dtype()
         return torch.zeros(n, *self.shape, dtype=dtype, device=device)
 
 

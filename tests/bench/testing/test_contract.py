@@ -17,6 +17,8 @@ from bench.testing.subject import nets_of
 from tests.bench.testing.made import LearnsNonsense, Settings, Sound, claiming
 
 CATALOG = Catalog()
+IMAGE_NETS = sorted(name for name, entry in CATALOG.nets.items() if "image" in entry.load().takes)
+LONG = "effect"  # a training for each value of each setting: half of a contract's time
 
 
 def examinations() -> Iterator[Any]:
@@ -24,7 +26,7 @@ def examinations() -> Iterator[Any]:
     seen: set[str] = set()
     for name, entry in sorted(CATALOG.methods.items()):
         cls = entry.load()
-        for net in sorted(CATALOG.nets) if cls.info.nets == ANY_NET else cls.info.nets:
+        for net in IMAGE_NETS if cls.info.nets == ANY_NET else cls.info.nets:
             quick = net == nets_of(cls)[0] or net not in seen
             seen.add(net)
             yield pytest.param(name, net, id=f"{name}-{net}", marks=() if quick else pytest.mark.slow)
@@ -33,9 +35,18 @@ def examinations() -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "net"), list(examinations()))
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 def test_method_keeps_the_contract(name: str, net: str) -> None:
-    results = list(run_checks(CATALOG.methods[name].load(), CATALOG.nets[net].load()))
+    results = list(run_checks(CATALOG.methods[name].load(), CATALOG.nets[net].load(), without=[LONG]))
     assert {r.name: r.message for r in results if not r.is_fine} == {}
-    assert [r.name for r in results] == list(CHECKS)
+    assert [r.name for r in results] == [check for check in CHECKS if check != LONG]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "net"), [pytest.param(*of.values, id=of.id) for of in examinations()])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+def test_every_setting_of_a_method_has_an_effect(name: str, net: str) -> None:
+    others = [check for check in CHECKS if check not in (LONG, "build")]
+    results = list(run_checks(CATALOG.methods[name].load(), CATALOG.nets[net].load(), without=others))
+    assert {r.name: r.message for r in results if not r.is_fine} == {}
 
 
 class DrawsNothing(Method):
