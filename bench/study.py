@@ -35,7 +35,7 @@ from bench.report.blocks import Picture
 from bench.report.latex import results_tex
 from bench.report.rows import named
 from bench.report.sections import Section, accuracy, answer, curves, failures
-from bench.report.style import theme
+from bench.report.style import known, theme
 from bench.report.summary import differences_of, ordered, results_table, summary_frame
 from bench.spec.config import Experiment, resolve
 
@@ -67,7 +67,7 @@ class Study(Results):
         Raises: ConfigError for a name that is neither.
         """
         drawn = what if what not in curves.TITLES else None
-        with theme(style):
+        with theme(style), known(self.catalog):
             return curves.figure(self, what if drawn is None else x, drawn)
 
     def plot_trade_off(self, cost: Literal["memory", "time"] = "memory", *, style: Style = "screen") -> "Figure | None":
@@ -75,7 +75,7 @@ class Study(Results):
         return self._picture(answer.section, named(f"accuracy_{cost}", self.primaries[0]), style)
 
     def _picture(self, section: Section, name: str, style: str) -> "Figure | None":
-        with theme(style):
+        with theme(style), known(self.catalog):
             pictures = (block for block in section(self) if isinstance(block, Picture))
             return next((picture.drawing for picture in pictures if picture.name == name), None)
 

@@ -63,7 +63,9 @@ class MethodInfo:
     nets: those that it is run on where none is asked for, the default first; ANY_NET means all. needs: what it needs of
     any other net, see bench.api.structure; None: it runs on `nets` alone. outputs: the kinds of output that it learns.
 
-    control: whether it is no rule of its own but shows what one must beat, as a read-out of random features does.
+    role: `reference`, what every other row is held against: one of the suite's own; `control`, no rule of its own but
+        what shows what one must beat, as a read-out of random features does; else `rule`.
+    rung: its place on the detach ladder: the reference with `heads` on all blocks, or these with `cuts` between blocks.
     """
 
     name: str
@@ -74,7 +76,8 @@ class MethodInfo:
     nets: tuple[str, ...] = ANY_NET
     outputs: tuple[OutputKind, ...] = ("classes",)
     needs: tuple[Need, ...] | None = None
-    control: bool = False
+    role: Literal["rule", "control", "reference"] = "rule"
+    rung: Literal["heads", "cuts"] | None = None
 
 
 class Way(NamedTuple):

@@ -5,12 +5,13 @@ Finding and describing a thing reads its source without running it; its class is
 
 import importlib.metadata
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.api.column import Column
 from bench.api.errors import ConfigError, PluginError, shortened, unknown
-from bench.catalog.entry import Entry, registered
+from bench.catalog.entry import REFERENCE, Entry, registered
 from bench.catalog.register import kind_of, name_of
 from bench.catalog.sources import module_file
 
@@ -22,7 +23,6 @@ KINDS = {
     "listeners": "listener",
     "objectives": "objective", "metrics": "metric", "transforms": "transform",
 }  # fmt: skip
-OURS = "bench"  # our only top-level package
 FIRST = "accuracy"  # of the metrics, in tables
 
 
@@ -171,6 +171,13 @@ def _with_argument(entry: Entry) -> str:
     return f"{entry.name}:{argument}" if argument else entry.name
 
 
-def is_ours(entry: Entry) -> bool:
-    """Whether a thing comes with the suite."""
-    return entry.module is not None and entry.module.partition(".")[0] == OURS
+@cache
+def installed() -> Catalog:
+    """What is within reach without plugin files."""
+    return Catalog()
+
+
+@cache
+def reference() -> str:
+    """The name of the method that every other one is held against."""
+    return next(name for name, entry in installed().methods.items() if entry.role == REFERENCE)

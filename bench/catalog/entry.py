@@ -1,7 +1,10 @@
 """A thing that was found and not yet imported, and how it is imported: from a package or from a plugin file."""
 
 import contextlib
+import csv
 import importlib
+import io
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -18,7 +21,10 @@ from bench.catalog.register import MARK, kind_of, name_of
 from bench.catalog.sources import module_file, source_hash
 from bench.catalog.untouched import untouched
 
-BIBLIOGRAPHY = "references.bib"
+BIBLIOGRAPHY, FAMILIES = "references.bib", "families.csv"
+COLOUR = re.compile("#[0-9A-Fa-f]{6}")
+OURS = "bench"  # our only top-level package
+RULE, REFERENCE = "rule", "reference"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,17 @@ class Entry:
         """What its source says of it; read when it is first asked for, since a list of one kind needs no other's."""
         return cards(self.file).get(self.name, {})
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with the suite."""
+        return self.module is not None and self.module.partition(".")[0] == OURS
+
+    @property
+    def role(self) -> str:
+        """Of a method: what its card says. The reference is one of the suite's, whatever another card says."""
+        role = str(self.card.get("role", RULE))
+        return RULE if role == REFERENCE and not self.is_ours else role
+
     def load(self) -> Any:
         """Import the class. Raises: PluginError in one line, whatever the file does wrong."""
         for cls in registered(self.file, self.module):
@@ -45,9 +62,14 @@ class Entry:
     def citations(self) -> list[str]:
         """The BibTeX entries of the paper keys, from the `references.bib` nearest above the file."""
         keys = [key.strip() for key in str(self.card.get("paper", "")).split(",")]
-        shelf = next((p / BIBLIOGRAPHY for p in self.file.parents if (p / BIBLIOGRAPHY).is_file()), None)
-        entries = shelf.read_text(encoding="utf-8").split("\n\n") if shelf else []
+        entries = _nearest(BIBLIOGRAPHY, self.file).split("\n\n")
         return [entry.strip() for key in keys for entry in entries if f"{{{key}," in entry.partition("\n")[0]]
+
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """Of a method: the colours of families, in their order, from the `families.csv` nearest above the file."""
+        rows = csv.reader(io.StringIO(_nearest(FAMILIES, self.file)))
+        return {row[0]: row[1] for row in rows if len(row) == 2 and COLOUR.fullmatch(row[1])}
 
     def source_hash(self) -> str:
         return source_hash(self.file, self.module)
@@ -71,6 +93,12 @@ class Entry:
             f"the code of {self.name} was edited after the command began ({shortened(self.file)} or what it imports): "
             "not run; begin the same command again to run the new code"
         )
+
+
+def _nearest(name: str, below: Path) -> str:
+    """The text of the nearest file of this name above another file; empty where there is none."""
+    found = next((folder / name for folder in below.parents if (folder / name).is_file()), None)
+    return found.read_text(encoding="utf-8", errors="replace") if found else ""
 
 
 _remembered = dict[

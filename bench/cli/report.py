@@ -20,7 +20,7 @@ Margin = Annotated[
     typer.Option(min=0.01, max=100, help="Points, or % of backprop's RMSE, say, that are equivalent; else 1."),
 ]
 Select = Annotated[
-    str | None, typer.Option(metavar="CONDITIONS", help="Which runs, as in 'method=spsa,backprop dataset=mnist'.")
+    str | None, typer.Option(metavar="CONDITIONS", help="Which runs, as in 'method=mine,backprop dataset=mnist'.")
 ]
 
 

@@ -210,7 +210,6 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
     import torch
 
     from bench.api.errors import BenchError, DataError, SourceError, StoreError, is_out_of_memory
-    from bench.catalog.catalog import is_ours
     from bench.measure.environment import environment
     from bench.runner.session import Session
     from bench.runner.setup import Uncuttable
@@ -224,8 +223,8 @@ def _run(job: Job, tell: Callable[[Event | Summary], None]) -> Summary:
         folder.create(job.run.spec.model_dump(mode="json"), environment(device, job.threads))
         parts = job.run.load()
         checked = True  # that what was imported has the hashes of the spec
-        instruments = [entry.load() for entry in job.run.instruments if not is_ours(entry)]
-        metrics = [entry.load() for entry in job.run.metrics if not is_ours(entry)]
+        instruments = [entry.load() for entry in job.run.instruments if not entry.is_ours]
+        metrics = [entry.load() for entry in job.run.metrics if not entry.is_ours]
         columns = [*(cls.columns() for cls in metrics), *(cls.columns for cls in instruments)]
         folder.write_columns(list(chain.from_iterable(columns)))
         place = Place(device, job.data_dir, job.download)

@@ -16,7 +16,7 @@ from bench.report.sections import SECTIONS, WITHOUT_RUNS, Section, failed, isola
 from bench.report.sections.failures import reasons
 from bench.report.sections.memory import memory_table
 from bench.report.sections.scaling import scaling_table
-from bench.report.style import SCREEN, theme
+from bench.report.style import SCREEN, known, theme
 from bench.report.summary import terminal_table
 
 __all__ = ["memory_table", "reasons", "scaling_table", "terminal_table", "write"]
@@ -63,7 +63,7 @@ def write(
     StoreError where a record is corrupt (unless results are lenient) or `out` cannot be written
     or holds a file of the user's in the place of one of these.
     """
-    with theme(style):
+    with theme(style), known(results.catalog):
         sections = WITHOUT_RUNS if results.probed.empty else SECTIONS  # read before what is new is looked at
         with _young():
             return _written(results, sections, out, title, watched)

@@ -13,12 +13,13 @@ import pandas as pd
 
 from bench.api.column import Column
 from bench.api.errors import ConfigError, unknown
+from bench.catalog.catalog import reference
 from bench.record.primary import Primary
 from bench.record.results import Results
 from bench.report.numbers import decimals_of, in_unit
 from bench.report.summary import NAMES, differences_of, ordered, summary_frame, with_difference
 from bench.report.text import one_line
-from bench.stats import REFERENCE, finished
+from bench.stats import finished
 
 # [ and * after \\ would be its arguments
 _SPECIAL = str.maketrans(
@@ -95,7 +96,7 @@ def _caption(runs: pd.DataFrame, primaries: Sequence[Primary]) -> str:
     n = "" if seeds.empty else f", $n = {seeds.min()}$" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
     return (
         rf"Means and 95\,\% $t$-intervals over seeds{n}. ok: runs that ended well, of those attempted. Bold: test "
-        rf"{escape(words)} differs from that of {escape(REFERENCE)} on the same net (paired $t$-test, 5\,\% after "
+        rf"{escape(words)} differs from that of {escape(reference())} on the same net (paired $t$-test, 5\,\% after "
         "Bonferroni)."
     )
 

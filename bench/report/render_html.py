@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench.api.errors import StoreError
+from bench.catalog.catalog import reference
 from bench.record.files import atomic_write, cause, read_regular
 from bench.report.blocks import (
     Block,
@@ -232,7 +233,8 @@ class _Content:
                 {
                     **dict(zip(("method", "net", "variant"), map(one_line, key), strict=True)),
                     "label": label,
-                    "family": family(key[0]),
+                    "family": one_line(family(key[0])),
+                    "reference": key[0] == reference(),
                     "colour": INK if look.colour == BLACK else look.colour,
                     "dash": dash(look.dashes),
                     "outline": outline,

@@ -4,11 +4,11 @@ The theme is for a screen, or for a paper: as wide as its columns, in the type a
 as PDF, too. Colours and markers are the same in both.
 
 A colour per family, a marker per method, the same in every figure of every report: they follow from what is installed,
-not from what was run. The first colours are those of Okabe and Ito (2008), without their yellow, which is too faint on
-white; a test holds all of them apart for readers with each kind of colour-vision deficiency. Backprop is black.
+not from what was run. Families' colours are declared beside the rules, in families.csv. The suite's first ones are
+those of Okabe and Ito (2008), without their yellow, which is too faint on white; a test holds all of them apart for
+readers with each kind of colour-vision deficiency.
 """
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,23 +21,12 @@ import matplotlib.style
 import pandas as pd
 
 from bench.api.errors import ConfigError, unknown
+from bench.catalog.catalog import Catalog, installed, reference
 from bench.report.text import figure as figure_text
-from bench.stats import REFERENCE
 
 BLACK = "#000000"
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # of what is no method
-FAMILIES = {
-    "backprop": BLACK,
-    "feedback": "#0072B2",
-    "forward": "#56B4E9",
-    "perturbation": "#E69F00",
-    "noprop": "#D55E00",
-    "local": "#009E73",
-    "target": "#CC79A7",
-    "hebbian": "#9DBF5F",
-    "energy": "#7A4A1E",
-}
-OWN, OWN_COLOUR = "own", "#8B2BE2"  # a plugin's methods, and any family that is not the suite's
+OWN, OWN_COLOUR = "own", "#8B2BE2"  # methods of which no card is within reach, and families without a colour
 MARKERS = "osD^vPX<>*phd8"
 FILLS = ("full", "none", "left", "top", "right", "bottom")
 DASHES = ["-", "--", ":", "-."]
@@ -102,6 +91,7 @@ class Style:
 SCREEN = "screen"
 STYLES = {SCREEN: Style(THEME), "paper": Style(THEME | PAPER, columns=(3.25, 6.75))}
 _style: ContextVar[Style] = ContextVar("style", default=STYLES[SCREEN])
+_catalog: ContextVar[Catalog | None] = ContextVar("catalog", default=None)
 
 Key = tuple[str, str, str]
 
@@ -162,19 +152,30 @@ def columns() -> tuple[float, float] | None:
     return _style.get().columns
 
 
+@contextmanager
+def known(catalog: Catalog | None) -> Iterator[None]:
+    """Meanwhile families are those that the cards of these methods name, plugins included."""
+    before = _catalog.set(catalog)
+    try:
+        yield
+    finally:
+        _catalog.reset(before)
+
+
 def family(method: str) -> str:
-    """The folder of a method of the suite, or the package that an installed one comes from; else OWN."""
-    return _places().get(method, (OWN, 0))[0]
+    """As the method's card names it; OWN where no card is within reach."""
+    methods = (_catalog.get() or installed()).methods
+    return str(methods[method].card.get("family") or OWN) if method in methods else OWN
 
 
 def looks(runs: pd.DataFrame) -> dict[Key, Look]:
-    """Each (method, net, variant) with its look; backprop comes first.
+    """Each (method, net, variant) with its look; the reference comes first.
 
     Colour tells the family, the marker the method; fill and dashes tell its nets and variants apart.
     """
     columns = ["method", "net", "variant"]
     keys: list[Key] = [(str(m), str(n), str(v)) for m, n, v in runs[columns].drop_duplicates().to_numpy()]
-    keys.sort(key=lambda key: (key[0] != REFERENCE, key))
+    keys.sort(key=lambda key: (key[0] != reference(), key))
     nets: dict[str, set[str]] = {method: set() for method, _, _ in keys}
     for method, net, _ in keys:
         nets[method].add(net)
@@ -184,7 +185,7 @@ def looks(runs: pd.DataFrame) -> dict[Key, Look]:
         label = " ".join([method, *([f"({net})"] if len(nets[method]) > 1 else []), variant])
         k = turn[method]
         turn[method] += 1
-        colour = FAMILIES.get(family(method), OWN_COLOUR)
+        colour = _places()[method].colour if method in _places() else OWN_COLOUR
         fill = FILLS[k % len(FILLS)]
         result[key] = Look(figure_text(label), colour, markers[method], DASHES[k % len(DASHES)], fill)
     return result
@@ -192,21 +193,27 @@ def looks(runs: pd.DataFrame) -> dict[Key, Look]:
 
 def _markers(methods: dict[str, set[str]]) -> dict[str, str]:
     """The markers of methods: those of installed ones are fixed, the others follow in their order."""
-    places, found = _places(), {}
+    places = _places()
     strangers = sorted(methods.keys() - places.keys())
-    for method in methods:
-        of, k = places[method] if method in places else (OWN, strangers.index(method))
-        start = 3 * list(FAMILIES).index(of) if of in FAMILIES else 0  # families begin at different marks
-        found[method] = MARKERS[(start + k) % len(MARKERS)]
-    return found
+    at = {method: places[method].marker if method in places else strangers.index(method) for method in methods}
+    return {method: MARKERS[k % len(MARKERS)] for method, k in at.items()}
+
+
+class _Place(NamedTuple):
+    """Of an installed method: its family, that one's colour, and the place of its marker."""
+
+    family: str
+    colour: str
+    marker: int
 
 
 @cache
-def _places() -> dict[str, tuple[str, int]]:
-    """Of each installed method its family, and its place in it."""
-    points = sorted(importlib.metadata.entry_points().select(group="bench.methods"), key=lambda point: point.name)
-    found: dict[str, tuple[str, int]] = {}
-    for point in points:
-        of = (point.module.split(".")[-2:-1] or [OWN])[0]
-        found[point.name] = (of, sum(family == of for family, _ in found.values()))
+def _places() -> dict[str, _Place]:
+    """Families begin at different markers, in which their methods follow each other."""
+    found: dict[str, _Place] = {}
+    for name, entry in sorted(installed().methods.items()):
+        of, colours = str(entry.card.get("family") or OWN), entry.colours
+        start = 3 * list(colours).index(of) if of in colours else 0
+        before = sum(place.family == of for place in found.values())
+        found[name] = _Place(of, colours.get(of, OWN_COLOUR), start + before)
     return found

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from bench.api.column import Column
+from bench.catalog.catalog import reference
 from bench.record.primary import Primary
 from bench.record.results import Results
 from bench.report.blocks import Board, Table
@@ -18,7 +19,6 @@ from bench.report.text import one_line
 from bench.stats import (
     BY,
     CONCLUSION,
-    REFERENCE,
     ROW,
     costs_to_target,
     count_runs,
@@ -35,8 +35,8 @@ WORDS = frozenset(NAMES.values())
 
 
 def ordered(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs in the order of all tables and figures: backprop first."""
-    other = runs["method"] != REFERENCE
+    """Runs in the order of all tables and figures: the reference first."""
+    other = runs["method"] != reference()
     return (
         runs.assign(_other=other)
         .sort_values(["dataset", "_other", "method", "net", "variant", "seed"], kind="stable", ignore_index=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from pydantic import BaseModel
 
 from bench.api.errors import ConfigError, unknown
-from bench.catalog.catalog import Catalog, is_ours
+from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.spec.budget import LONGEST, MATCHED, PATIENCE
 from bench.spec.config import Experiment, epochs_for
@@ -81,11 +81,11 @@ class Run:
         judges = (self.objective, *self.metrics)
         objective, *metrics = (entry.load() for entry in judges)
         for entry, cls in zip(judges, (objective, *metrics), strict=True):
-            if not is_ours(entry):
+            if not entry.is_ours:
                 entry.check(cls, self.spec.judged_by[entry.name])
         transforms = tuple(entry.load() for entry in self.transforms)
         for entry, transform in zip(self.transforms, transforms, strict=True):
-            if not is_ours(entry):
+            if not entry.is_ours:
                 entry.check(transform, self.spec.transformed_by[entry.name])
         return Parts(method, net, self.dataset.load()(argument), instruments, objective, tuple(metrics), transforms)
 
@@ -166,9 +166,9 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
     }
     for seed, dataset, row in product(experiment.seeds, experiment.datasets, rows):
         objective, metrics = judged[dataset]
-        judged_by = {entry.name: entry.source_hash() for entry in (objective, *metrics) if not is_ours(entry)}
+        judged_by = {entry.name: entry.source_hash() for entry in (objective, *metrics) if not entry.is_ours}
         changes = transforms[dataset][0]
-        transformed_by = {entry.name: entry.source_hash() for entry in changes if not is_ours(entry)}
+        transformed_by = {entry.name: entry.source_hash() for entry in changes if not entry.is_ours}
         method, net = catalog.methods[row.method], catalog.nets[row.net]
         for budget in _budgets(experiment, dataset, row.method, datasets[dataset]):
             spec = RunSpec(

@@ -9,13 +9,11 @@ from bench.stats.intervals import Interval, t_interval
 from bench.stats.paired import CONCLUSION, difference_of, paired_differences, tests_of
 from bench.stats.pareto import front
 from bench.stats.targets import TARGETS, costs_to_target, targets_of
-from bench.stats.twins import REFERENCE
 from bench.stats.versus import versus, versus_of
 
 __all__ = [
     "BY",
     "CONCLUSION",
-    "REFERENCE",
     "ROW",
     "TARGETS",
     "Interval",

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.api.column import Column
+from bench.catalog.catalog import reference as base
 from bench.record.primary import ACCURACY, PERCENT, Primary, apart
 from bench.stats.comparison import bonferroni, compare, conclusion, seeds_needed, simultaneous, verdict
 from bench.stats.counts import ROW
-from bench.stats.twins import REFERENCE, twins
+from bench.stats.twins import twins
 
 if TYPE_CHECKING:
     from pandas.api.typing import DataFrameGroupBy
@@ -101,7 +102,7 @@ def paired_differences(runs: pd.DataFrame, margin: float, primaries: Sequence[Pr
 def _paired(runs: pd.DataFrame, margin: float, primary: Primary) -> pd.DataFrame:
     lines, twin, name = [], twins(runs), f"{primary.test}_diff"
     for row, group in runs.groupby(ROW, sort=False):
-        if row[1] == REFERENCE:
+        if row[1] == base():
             continue
         nearest, of_twin = twin(group)
         theirs = values_by_seed(of_twin, primary)

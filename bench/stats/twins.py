@@ -1,4 +1,4 @@
-"""Backprop's row on the same data set and net: what every other row is held against."""
+"""The reference's row on the same data set and net: what every other row is held against."""
 
 import json
 from collections.abc import Callable, Collection
@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-REFERENCE = "backprop"
+from bench.catalog.catalog import reference
+
 PLACE = ["dataset", "data_id", "net", "protocol"]
 ALIKE = ("net_settings", "conditions")  # as JSON
 TUNED = "tuned="
@@ -55,7 +56,7 @@ def twins(runs: pd.DataFrame) -> Callable[[pd.DataFrame], tuple[str | None, pd.D
     and protocol, and no less of a search.
     """
     none = runs[:0]
-    theirs = runs[runs["method"] == REFERENCE].groupby([*PLACE, "variant"], sort=False)
+    theirs = runs[runs["method"] == reference()].groupby([*PLACE, "variant"], sort=False)
     found: dict[tuple[Any, ...], dict[str, pd.DataFrame]] = {}
     for (*place, variant), group in theirs:
         found.setdefault(tuple(place), {})[str(variant)] = group

@@ -11,7 +11,7 @@ import torch
 
 from bench.api.column import Column
 from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
-from bench.catalog.catalog import Catalog
+from bench.catalog.catalog import Catalog, reference
 from bench.record.folder import RunFolder
 from bench.runner.session import Session
 from bench.runner.state import Place
@@ -56,7 +56,7 @@ def check_run(instrument: type[Instrument], catalog: Catalog) -> None:
     """A run with it ends well, and records what it declares and nothing else. None: it could not be measured."""
     asked = issubclass(instrument, (EdgeProbe, EndProbe))
     experiment = Experiment(
-        methods=["backprop"],
+        methods=[reference()],
         net="mlp",
         steps=STEPS,
         batch_size=64,

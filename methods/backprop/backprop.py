@@ -22,6 +22,7 @@ class Backprop(WholeNet):
     info = MethodInfo(
         name="backprop",
         title="Backprop",
+        role="reference",
         family="backprop",
         paper="rumelhart1986learning, loshchilov2019decoupled",
         claims=Claims(reverse_mode="network", forward_passes=1, weight_transport=True, updates_wait_for="later blocks"),

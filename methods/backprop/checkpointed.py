@@ -22,7 +22,7 @@ class BackpropCheckpointed(WholeNet):
     info = MethodInfo(
         name="backprop-checkpointed",
         title="Backprop, checkpointed",
-        control=True,
+        role="control",
         family="backprop",
         paper="rumelhart1986learning, chen2016training",
         claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"),

@@ -22,7 +22,8 @@ class BackpropDeepSupervision(WholeNet):
     info = MethodInfo(
         name="backprop-deep-supervision",
         title="Backprop, deep supervision",
-        control=True,
+        role="control",
+        rung="heads",
         family="backprop",
         paper="rumelhart1986learning, lee2015deeply",
         claims=Claims(reverse_mode="network", weight_transport=True, updates_wait_for="later blocks"),

@@ -23,7 +23,7 @@ class BackpropLastLayer(WholeNet):
     info = MethodInfo(
         name="backprop-last-layer",
         title="Last layer only",
-        control=True,
+        role="control",
         family="backprop",
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),

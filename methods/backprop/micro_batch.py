@@ -21,7 +21,7 @@ class BackpropMicroBatch(WholeNet):
     info = MethodInfo(
         name="backprop-micro-batch",
         title="Backprop, micro-batches",
-        control=True,
+        role="control",
         family="backprop",
         paper="rumelhart1986learning",
         claims=Claims(reverse_mode="network", forward_passes=4, weight_transport=True, updates_wait_for="later blocks"),

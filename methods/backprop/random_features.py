@@ -27,7 +27,7 @@ class RandomFeatures(WholeNet):
     info = MethodInfo(
         name="random-features",
         title="Random features",
-        control=True,
+        role="control",
         family="backprop",
         paper="rahimi2008random",
         claims=Claims(reverse_mode="layer", updates_wait_for="earlier blocks"),

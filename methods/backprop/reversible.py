@@ -35,7 +35,7 @@ class BackpropReversible(WholeNet):
     info = MethodInfo(
         name="backprop-reversible",
         title="Backprop, reversible",
-        control=True,
+        role="control",
         family="backprop",
         paper="rumelhart1986learning, gomez2017reversible",
         claims=Claims(reverse_mode="network", forward_passes=2, weight_transport=True, updates_wait_for="later blocks"),

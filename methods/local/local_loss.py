@@ -56,6 +56,7 @@ class LocalLoss(Isolated):
     info = MethodInfo(
         name="local-loss",
         title="Local losses",
+        rung="cuts",
         family="local",
         paper="nokland2019training, belilovsky2019greedy, belilovsky2020decoupled",
         claims=Claims(reverse_mode="block", weight_transport=True, updates_wait_for="earlier blocks"),

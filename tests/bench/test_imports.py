@@ -1,12 +1,16 @@
 """Who may import whom: what must stay light, and no circle among the packages."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from bench.catalog.catalog import installed
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = ["methods", "nets", "datasets", "instruments", "listeners", "presets"]
@@ -51,6 +55,38 @@ def test_what_plugins_see_knows_nothing_of_the_harness() -> None:
 def test_the_harness_knows_no_method() -> None:
     found = {file for file, module in imports(ROOT / "bench") if module.startswith(("methods", "bench.methods"))}
     assert not found
+
+
+def test_the_harness_names_no_rule_and_no_family() -> None:
+    """It knows them by what their cards say. Documentation, presets and published figures name rules; prose speaks of
+    backprop, and some words are names of families and of other things, too.
+    """
+    rules = {name for name, entry in installed().methods.items() if entry.is_ours}
+    families = {str(installed().methods[name].card["family"]) for name in rules}
+    words = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, rules - {'backprop'}))})(?![\w-])")
+    others = {"local", "target", "energy", "feedback"}
+    found = [
+        (file.name, text)
+        for file, text in [*texts(ROOT / "bench"), *scripts(ROOT / "bench")]
+        if text in rules | families - others or (words.search(text) and text not in others)
+    ]
+    assert found == []
+
+
+def texts(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(file, text) for every string in code, but for docstrings."""
+    for file in sorted(folder.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        alone = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in alone:
+                yield file, node.value
+
+
+def scripts(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(file, text) for every quoted string of the page's scripts."""
+    for file in sorted(folder.rglob("html/*.js")):
+        yield from ((file, text) for text in re.findall(r'"([^"\n]*)"', file.read_text(encoding="utf-8")))
 
 
 def test_rules_import_each_other_relatively() -> None:

@@ -42,7 +42,7 @@ const Charts = (() => {
       case "mean":
         return [
           Plot.ruleX(data.filter((p) => p.low !== undefined), { x: "x", y1: "low", y2: "high", stroke: look.colour, clip: true }),
-          ...marks(data, look, look.method === "backprop" ? 6 : 4.5),
+          ...marks(data, look, look.reference ? 6 : 4.5),
         ];
       default: {
         const curve = series.kind === "steps" ? "step-after" : "linear";

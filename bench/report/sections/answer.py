@@ -7,6 +7,8 @@ from typing import Any, get_args
 import pandas as pd
 
 from bench.api.column import Column
+from bench.catalog.catalog import installed, reference
+from bench.catalog.entry import RULE
 from bench.record.primary import ACCURACY, PERCENT, Primary, apart
 from bench.record.results import Results
 from bench.report.blocks import Block, Heading, Panel, Series, Text
@@ -16,7 +18,7 @@ from bench.report.panels import by_row, spread_of_errors
 from bench.report.rows import counted, ends_of_bar, named
 from bench.report.summary import differences_of, ordered, rows_among
 from bench.report.text import markdown as escape
-from bench.stats import REFERENCE, ROW, Verdict, comparable, disturbed, finished, front, t_interval
+from bench.stats import ROW, Verdict, comparable, disturbed, finished, front, t_interval
 
 MOST_SEEDS = 40  # rows in a panel; more dots would hide the means
 FAR = "network"  # of reverse mode: backprop in all but name
@@ -48,13 +50,13 @@ def section(results: Results) -> Iterator[Block]:
         return
     known = {column.name: column for column in results.columns}
     differences = differences_of(results)
-    controls = _controls(results)
+    no_rules = _no_rules(results)
     for primary, ok in judged:
         compared = rows_among(differences, ok).set_index(ROW)
         for dataset, group in ok.groupby("dataset"):
             memory = _first([known[name] for name in COSTS["memory"] if name in known], group)
             costs = [c for c in (memory, known.get("train_s")) if c is not None]
-            yield Text(sentence(str(dataset), group, compared, primary, costs, controls))
+            yield Text(sentence(str(dataset), group, compared, primary, costs, no_rules))
     look = counted(runs)
     for primary, ok in judged:
         for cost, names in COSTS.items():
@@ -73,15 +75,16 @@ def sentence(
     differences: pd.DataFrame,
     primary: Primary,
     costs: Sequence[Column],
-    controls: Collection[str] = (),
+    no_rules: Collection[str],
 ) -> str:
     """Of one data set: the best rule without backprop through the whole net, held against its twin.
 
-    ok: runs that ended well. differences: as `paired_differences` has them, by ROW. controls: methods that show what a
-    rule must beat, which are no answer themselves.
+    ok: runs that ended well. differences: as `paired_differences` has them, by ROW. no_rules: the reference and the
+    methods that show what a rule must beat, which are no answer themselves.
     """
     rows: dict[Any, pd.DataFrame] = dict(list(ok.groupby(ROW, sort=False)))
-    rows_of_rules = {row: g for row, g in rows.items() if row[1] not in (REFERENCE, *controls)}
+    base = escape(reference())
+    rows_of_rules = {row: g for row, g in rows.items() if row[1] not in no_rules}
     others = {row: g for row, g in rows_of_rules.items() if not (g["reverse_mode"] == FAR).all()}
     among = others or rows
     best = max(among, key=lambda row: primary.gain(among[row][primary.test].mean()))
@@ -91,17 +94,17 @@ def sentence(
     text = f"**{escape(dataset)}:** {whom} is **{_name(best)}** with {value} test {escape(primary.word)}"
     difference = f"{primary.test}_diff_mean"
     if best not in differences.index or pd.isna(differences.loc[best, difference]):
-        return f"{text}; no backprop on the same net and seeds stands beside it."
+        return f"{text}; no {base} on the same net and seeds stands beside it."
     beside = differences.loc[best]
     way = _way(float(beside[difference]), primary)
-    twin = next((g for row, g in rows.items() if row == (dataset, REFERENCE, best[2], beside["twin_variant"])), None)
-    text += f", {way} backprop on the same net ({beside['conclusion']})"
+    twin = next((g for row, g in rows.items() if row == (dataset, reference(), best[2], beside["twin_variant"])), None)
+    text += f", {way} {base} on the same net ({beside['conclusion']})"
     text += "" if twin is None else _at(costs, among[best], twin)
     tested = [word for row, word in differences["verdict"].items() if row in others and isinstance(word, str)]
     if not tested:
         return f"{text}."
     counts = ", ".join(f"{tested.count(word)} {primary.told(word)}" for word in get_args(Verdict) if word in tested)
-    return f"{text}. Of {len(tested)} such rows against backprop: {counts}."
+    return f"{text}. Of {len(tested)} such rows against {base}: {counts}."
 
 
 def _way(difference: float, primary: Primary) -> str:
@@ -129,10 +132,10 @@ def _at(costs: Sequence[Column], ours: pd.DataFrame, theirs: pd.DataFrame) -> st
     return f"{text}; others were at work on the machine, so times are not compared: run again on a quiet one"
 
 
-def _controls(results: Results) -> frozenset[str]:
-    """The methods whose cards say that they are controls."""
-    methods = {} if results.catalog is None else results.catalog.methods
-    return frozenset(name for name, entry in methods.items() if entry.card.get("control"))
+def _no_rules(results: Results) -> frozenset[str]:
+    """The reference and the controls, as their cards say."""
+    methods = (results.catalog or installed()).methods
+    return frozenset(name for name in set(results.runs["method"]) & methods.keys() if methods[name].role != RULE)
 
 
 def against_cost(ok: pd.DataFrame, costs_of: Sequence[Column], primary: Primary = ACCURACY) -> list[Panel]:
@@ -156,7 +159,7 @@ def against_cost(ok: pd.DataFrame, costs_of: Sequence[Column], primary: Primary 
             if n_rows <= MOST_SEEDS:
                 seeds.append(Series(key, "seeds", of_row["cost"].tolist(), values.tolist()))
             cost = [of_row["cost"].mean()]
-            means.append(Series(key, "mean", cost, [interval.mean], [low], [high], labelled=key[0] == REFERENCE))
+            means.append(Series(key, "mean", cost, [interval.mean], [low], [high], labelled=key[0] == reference()))
         best = front([(mean.x[0], primary.gain(mean.y[0])) for mean in means])
         line = Series(means[best[0]].row, "front", [means[k].x[0] for k in best], [means[k].y[0] for k in best])
         axis = cost_axis(column.title, panel["cost"])

@@ -7,7 +7,6 @@ from pandas.api.types import is_numeric_dtype
 
 from bench.api.errors import PluginError
 from bench.api.instrument import Chart
-from bench.catalog.catalog import is_ours
 from bench.record.results import Results
 from bench.record.schema import KEY
 from bench.report.blocks import Axis, Block, Data, Heading, Panel, Series
@@ -53,7 +52,7 @@ def declared(results: Results, name: str, points: pd.DataFrame) -> tuple[str, tu
     entry = results.catalog.instruments.get(name) if results.catalog else None
     if entry is None:
         return name, guessed(points)
-    if is_ours(entry):
+    if entry.is_ours:
         return name, ()
     try:
         charts: tuple[Chart, ...] = entry.load().charts

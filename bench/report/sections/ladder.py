@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.api.column import Column
+from bench.catalog.catalog import Catalog, installed, reference
 from bench.record.primary import ACCURACY, Primary, apart
 from bench.record.results import Results
 from bench.report.blocks import Block, Picture
@@ -20,10 +21,9 @@ from bench.report.rows import Mean, ends_of_bar, means, named, seeds
 from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import ordered
 from bench.report.text import figure as figure_text
-from bench.stats import REFERENCE, finished, t_interval
+from bench.stats import finished, t_interval
 
-HEADS, CUTS = "backprop-deep-supervision", "local-loss"  # the suite's own controls, as REFERENCE is
-RUNGS = {REFERENCE: "backprop", HEADS: "+ heads", CUTS: "+ cuts"}
+RUNGS = ("reference", "heads", "cuts")  # as cards say
 COSTS = ("retained_bytes", "train_s")
 APART = 0.18  # of two rows on one rung
 CAPTION = (
@@ -39,6 +39,7 @@ class Place(NamedTuple):
 
 def section(results: Results) -> Iterator[Block]:
     runs = ordered(results.runs)
+    runs = runs.assign(rung=runs["method"].map(rungs(results.catalog or installed())))
     for primary, of in apart(runs, results.primaries):
         ladders = found(finished(of).dropna(subset=[primary.test]))
         if ladders:
@@ -49,11 +50,17 @@ def section(results: Results) -> Iterator[Block]:
             yield Picture(named("ladder", primary), caption, drawn)
 
 
+def rungs(catalog: Catalog) -> dict[str, str]:
+    """The rung of each method that has one."""
+    cards = {name: entry.card.get("rung") for name, entry in catalog.methods.items()}
+    return {reference(): RUNGS[0]} | {name: str(rung) for name, rung in cards.items() if rung in RUNGS[1:]}
+
+
 def found(ok: pd.DataFrame) -> dict[Place, pd.DataFrame]:
-    """The runs on the rungs, by data set and net, where there is one on each rung."""
-    rungs = ok[ok["method"].isin(list(RUNGS))]
-    places = {Place(str(d), str(n)): group for (d, n), group in rungs.groupby(["dataset", "net"])}
-    return {place: group for place, group in places.items() if set(group["method"]) == set(RUNGS)}
+    """The runs on the rungs, by data set and net, where there is one on each rung. ok: with the `rung` of each."""
+    on_rungs = ok.dropna(subset=["rung"])
+    places = {Place(str(d), str(n)): group for (d, n), group in on_rungs.groupby(["dataset", "net"])}
+    return {place: group for place, group in places.items() if set(group["rung"]) == set(RUNGS)}
 
 
 def ladder(
@@ -74,8 +81,8 @@ def ladder(
 
 
 def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], barred: Primary | None) -> None:
-    """Several rows of one method, such as the losses of local-loss, stand side by side on its rung."""
-    of_rungs = [list(by_row(runs[runs["method"] == method])) for method in RUNGS]
+    """Several rows of one rung, such as the losses of a local rule, stand side by side."""
+    of_rungs = [list(by_row(runs[runs["rung"] == rung])) for rung in RUNGS]
     dots, marks, heights = [], [], []
     for rung, rows in enumerate(of_rungs):
         of_rows = [t_interval(group["value"]) for _, group in rows]
@@ -91,7 +98,7 @@ def _panel(ax: Axes, runs: pd.DataFrame, look: dict[Key, Look], barred: Primary 
         path = [values[min(k, len(values) - 1)] for values in heights[:-1]] + [last]
         steps = [*range(len(path) - 1), len(path) - 1 + _beside(k, len(heights[-1]))]
         ax.plot(steps, path, color="0.75", lw=scaled(0.8), zorder=1)
-    ax.set_xticks(range(len(RUNGS)), list(RUNGS.values()))
+    ax.set_xticks(range(len(RUNGS)), [reference(), *(f"+ {rung}" for rung in RUNGS[1:])])
     ax.set_xlim(-0.5, len(RUNGS) - 0.5)
     ax.grid(False, axis="x")
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from bench.catalog.catalog import reference
 from bench.record.results import Results
 from bench.report.blocks import Axis, Block, Data, Heading, Panel, Picture, Series, Table
 from bench.report.numbers import exact, percent, shown
@@ -20,7 +21,7 @@ from bench.report.style import Key, Look, looks, scaled
 from bench.report.summary import NAMES, WORDS, ordered
 from bench.report.text import figure as figure_text
 from bench.report.text import one_line
-from bench.stats import REFERENCE, ROW
+from bench.stats import ROW
 
 RETAINED, PEAK = "retained_bytes", "live_peak_bytes"
 KINDS = {  # from the bottom of the stack; on top, and in colour, what a learning rule decides about
@@ -80,7 +81,7 @@ def sweep(results: Results) -> Sweep:
     runs[list(NUMBERS)] = runs[list(NUMBERS)].where(runs["status"] == "ok")
     lines = ordered(runs.sort_values(numbers)).groupby([*ROW, *numbers], sort=False, dropna=False)
     points = lines.agg(failures=("status", _failures), **{name: (name, "mean") for name in NUMBERS}).reset_index()
-    return Sweep(_beside_backprop(points, ["dataset", "net", *numbers]), numbers)
+    return Sweep(_beside_reference(points, ["dataset", "net", *numbers]), numbers)
 
 
 def memory_table(results: Results) -> Table:
@@ -188,9 +189,9 @@ def _moves(points: pd.DataFrame, numbers: Sequence[str], name: str) -> bool:
     return bool((alike[[RETAINED, PEAK]].nunique() > 1).to_numpy().any())
 
 
-def _beside_backprop(points: pd.DataFrame, place: list[str]) -> pd.DataFrame:
+def _beside_reference(points: pd.DataFrame, place: list[str]) -> pd.DataFrame:
     """With what is retained as a fraction of what backprop retains at the same place, if it is there in one form."""
-    twins = points[points["method"] == REFERENCE].drop_duplicates(place, keep=False)
+    twins = points[points["method"] == reference()].drop_duplicates(place, keep=False)
     joined = points.merge(twins[[*place, RETAINED]], on=place, how="left", suffixes=("", "_twin"))
     return points.assign(**{OF_BACKPROP: (joined[RETAINED] / joined[f"{RETAINED}_twin"]).to_numpy()})
 

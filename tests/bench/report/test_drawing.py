@@ -12,11 +12,12 @@ from matplotlib.text import Text
 from PIL import Image
 
 from bench.api.artifact import Artifact, HeatMap, Images, Lines
+from bench.catalog.catalog import installed, reference
 from bench.report import drawing, write
 from bench.report.drawing import Shown, heat_maps, images, lines
 from bench.report.image import png
 from bench.report.sections.artifacts import shown_artifacts
-from bench.report.style import FAMILIES, Look
+from bench.report.style import Look
 from tests.bench.report.made import Made, frame, run
 
 HOSTILE = "_$x^{$ [red]<script> | a\\|b `c`\n\x1b[31m \ud800 ![i](http://x)"
@@ -188,12 +189,13 @@ def test_heat_maps_share_their_scale_and_small_ones_are_written_out() -> None:
 
 def test_a_family_keeps_its_colour_in_a_palette() -> None:
     """A single mark of each family beside a picture of many greys: median cut would turn some to grey."""
+    colours = installed().methods[reference()].colours
     figure = Figure(figsize=(4, 4))
     ax, beside = figure.subplots(1, 2)
     ax.imshow(np.arange(900.0).reshape(30, 30), cmap="cividis")
-    for k, colour in enumerate(FAMILIES.values()):
+    for k, colour in enumerate(colours.values()):
         beside.plot([0], [k], "o", color=colour, ms=5)
     found = np.unique(np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB")).reshape(-1, 3), axis=0)
-    for name, colour in FAMILIES.items():
+    for name, colour in colours.items():
         wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
         assert np.abs(found.astype(int) - wanted).max(axis=1).min() <= 16, name

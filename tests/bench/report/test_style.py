@@ -1,12 +1,14 @@
 """How rows look: a colour a family, a marker a method, the same in every report; apart for every reader."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.report.style import FAMILIES, MARKERS, OWN_COLOUR, family, looks
+from bench.catalog.catalog import Catalog, installed, reference
+from bench.report.style import BLACK, MARKERS, OWN_COLOUR, _places, family, known, looks
 from tests.bench.report.made import frame, run
 
 # Machado, Oliveira, Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency", full
@@ -17,7 +19,21 @@ VISION = {
     "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+PLUGIN = """
+from bench import Claims, Method, MethodInfo, register
+
+@register
+class Mine(Method):
+    info = MethodInfo(name="mine", title="Mine", family="local", paper="", claims=Claims("layer"), role="reference")
+
+    def train_step(self, batch, progress): ...
+"""
 APART = 15  # in CIELAB: 2 to 3 can just be told apart side by side
+
+
+def colours() -> dict[str, str]:
+    """Those of the suite's families."""
+    return installed().methods[reference()].colours
 
 
 def lab(colour: str, vision: str) -> NDArray[np.float64]:
@@ -31,7 +47,7 @@ def lab(colour: str, vision: str) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_families_are_apart_for_these_eyes(vision: str) -> None:
-    seen = {name: lab(colour, vision) for name, colour in (FAMILIES | {"own": OWN_COLOUR}).items()}
+    seen = {name: lab(colour, vision) for name, colour in (colours() | {"own": OWN_COLOUR}).items()}
     distances = {(a, b): np.linalg.norm(seen[a] - seen[b]) for a, b in combinations(seen, 2)}
     assert min(distances.values()) > APART, min(distances, key=lambda pair: distances[pair])
 
@@ -55,13 +71,26 @@ def test_families_are_those_of_the_suite_or_ones_own() -> None:
     assert [family(name) for name in ("backprop", "noprop-dt", "forward-gradient", "<b>mine</b>")] == [
         "backprop",
         "noprop",
-        "forward",
+        "forward-gradient",
         "own",
     ]
 
 
 def test_each_method_of_a_family_has_a_marker_of_its_own() -> None:
-    from bench.report.style import _places
+    for of in colours():
+        markers = [place.marker % len(MARKERS) for place in _places().values() if place.family == of]
+        assert len(markers) == len(set(markers)) > 0
 
-    for of in FAMILIES:
-        assert sum(family == of for family, _ in _places().values()) <= len(MARKERS)
+
+def test_every_family_of_the_suite_has_its_colour_beside_the_rules() -> None:
+    families = {entry.card["family"] for entry in installed().methods.values() if entry.is_ours}
+    assert families == set(colours())
+    assert colours()[installed().methods[reference()].card["family"]] == BLACK
+
+
+def test_a_plugin_s_family_is_that_of_its_card(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    assert family("mine") == "own"
+    with known(Catalog([tmp_path / "mine.py"])):
+        assert family("mine") == "local"
+        assert looks(frame([run("mine")]))["mine", "denoiser", ""].colour == OWN_COLOUR
