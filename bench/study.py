@@ -22,11 +22,12 @@ from bench.api.errors import ConfigError, PluginError, unknown
 from bench.api.listener import Listener
 from bench.catalog.catalog import Catalog
 from bench.catalog.register import kind_of, name_of
+from bench.command import execute, prepare, write_report
 from bench.display.printing import fail
 from bench.display.progress import listening
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, make
-from bench.experiment import execute, prepare, write_report
+from bench.experiment.config import Experiment, resolve
 from bench.listeners import fan_out
 from bench.record.files import local
 from bench.record.results import MARGIN, Results
@@ -37,7 +38,6 @@ from bench.report.rows import named
 from bench.report.sections import Section, accuracy, answer, curves, failures
 from bench.report.style import known, theme
 from bench.report.summary import differences_of, ordered, results_table, summary_frame
-from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

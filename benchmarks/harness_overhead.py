@@ -23,12 +23,12 @@ from torch import Tensor
 from bench import Progress
 from bench.catalog.catalog import Catalog
 from bench.data import load
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts
 from bench.metrics.accuracy import Accuracy
 from bench.objectives.cross_entropy import CrossEntropy
 from bench.runner import loop, setup
 from bench.runner.state import Training
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
 
 ASKED_FOR = ("alignment", "update-dependency")
 CASES = [  # method, net, how many epochs' images make one

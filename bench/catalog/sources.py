@@ -3,7 +3,7 @@
 Hashed is what the code does: the syntax tree, without comments and docstrings, of its file and of all that it imports,
 followed to the ends, from its own top-level package, from its own folder where it is a plugin file, and from
 `bench.nets` and `bench.methods`, which methods and nets share. The rest of the harness has a version instead (NUMERICS
-in bench.spec.identity): it moves no number without being told.
+in bench.experiment.identity): it moves no number without being told.
 """
 
 import ast

@@ -23,7 +23,7 @@ from bench.cli.options import (
     catalog_of,
 )
 from bench.display.printing import IN_REPORT, say, table
-from bench.spec.config import Experiment, resolve
+from bench.experiment.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -64,10 +64,10 @@ def audit(
     asked = resolve("audit", None, {"methods": list(catalog.methods), **flags}, assign or [])
     asked = _on_small_nets(asked, catalog)
 
+    from bench.command import execute, prepare, probes, results_of, write_report
     from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
-    from bench.experiment import execute, prepare, probes, results_of, write_report
     from bench.report import place
     from bench.report.summary import board_of, by_dataset
 

@@ -25,9 +25,9 @@ def examine(catalog: Catalog, data_dir: Path | None) -> list[list[str]]:
     import torch
 
     from bench.data import default_data_dir
+    from bench.experiment import threads
     from bench.measure import cpu_load, cpu_memory
     from bench.measure.environment import environment
-    from bench.spec import threads
 
     facts = environment(torch.device("cpu"), torch.get_num_threads())
     where = data_dir or default_data_dir()

@@ -7,8 +7,8 @@ from bench.display.printing import note, table
 
 if TYPE_CHECKING:
     from bench.executors.executor import Options
-    from bench.spec.config import Experiment
-    from bench.spec.plan import Run
+    from bench.experiment.config import Experiment
+    from bench.experiment.plan import Run
 
 HEADS = ["data set", "method", "net", "settings", "budget", "runs", "done", "s each", "s to go"]
 
@@ -16,9 +16,9 @@ HEADS = ["data set", "method", "net", "settings", "budget", "runs", "done", "s e
 def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None:
     """A line for each row of the tables, timed by a few steps of its first run. Nothing is written."""
     from bench.executors.attempt import is_due
+    from bench.experiment import budget
     from bench.record.folder import RunFolder
     from bench.search.search import label
-    from bench.spec import budget
 
     rows: dict[str, list[Run]] = {}
     for run in runs:
@@ -49,7 +49,7 @@ def show(asked: "Experiment", runs: "Sequence[Run]", options: "Options") -> None
 
 def _in_force(asked: "Experiment", runs: "Sequence[Run]") -> str:
     """What the runs were laid on, the experiment's own settings, and those of methods and nets that are no defaults."""
-    from bench.spec.identity import Compute
+    from bench.experiment.identity import Compute
 
     own = {name: getattr(asked, name) for name in Compute.model_fields}
     told = [

@@ -9,7 +9,7 @@ import typer
 from bench.cli.flags import Flags, takes
 from bench.cli.options import Assign, Config, DataDir, Plugins, Preset, catalog_of
 from bench.display.printing import BAD_INPUT, note, say, table
-from bench.spec.config import Experiment, resolve
+from bench.experiment.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.api.column import Value
@@ -39,12 +39,12 @@ def estimate(
 
     import torch
 
-    from bench.experiment import rates, sketch
+    from bench.command import rates, sketch
+    from bench.experiment.plan import refusal
     from bench.measure.peak_flops import matmul_rate
     from bench.report.numbers import shown
     from bench.runner.estimate import columns_by_shapes
     from bench.runner.estimate import estimate as of
-    from bench.spec.plan import refusal
 
     sketched = sketch(asked, catalog, data_dir=data_dir)
     peak, reached = matmul_rate(torch.device("cpu"), PEAK_S), rates(results, catalog) if results else {}

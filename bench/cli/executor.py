@@ -72,7 +72,7 @@ def _typed(text: str, field: Any) -> Any:
     """A value as its field's type reads it: words stay as they are where the field takes any text."""
     from pydantic import TypeAdapter, ValidationError
 
-    from bench.spec import strict_yaml
+    from bench.experiment import strict_yaml
 
     try:
         value = strict_yaml.parse(text)

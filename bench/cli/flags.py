@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from bench.spec.flag import Option, options
+from bench.experiment.flag import Option, options
 
 Verb = Callable[..., Any]
 Flags = Mapping[str, Any]  # of the fields that were given on the command line

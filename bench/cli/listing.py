@@ -35,7 +35,7 @@ def list_matrix(
         say(context.get_help())
         return 0
     from bench.api.kinds import Input
-    from bench.spec.matrix import matrix as cells
+    from bench.experiment.matrix import matrix as cells
 
     catalog, broken = catalog_of(plugin)
     found = cells(catalog, Input.image(*IMAGES), ("classes", "class probabilities", "values"))
@@ -139,7 +139,7 @@ def list_transforms(plugin: Plugins = None) -> int:
 @app.command("presets", cls=Command)
 def list_presets() -> None:
     """Experiments that come with the suite."""
-    from bench.spec.reading import load_preset, preset_names
+    from bench.experiment.reading import load_preset, preset_names
 
     rows = []
     for name in preset_names():

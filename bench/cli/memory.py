@@ -23,7 +23,7 @@ from bench.cli.options import (
     names_in,
 )
 from bench.display.printing import IN_REPORT, say, table
-from bench.spec.config import Experiment, resolve
+from bench.experiment.config import Experiment, resolve
 
 PRESET = "memory"
 
@@ -52,10 +52,10 @@ def memory(
     asked = [resolve(PRESET, None, {**flags, "batch_size": size}, assign or []) for size in sizes]
     catalog, broken = catalog_of(plugin)
 
+    from bench.command import execute, prepare, probes, results_of, write_report
     from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
-    from bench.experiment import execute, prepare, probes, results_of, write_report
     from bench.report import memory_table, place
 
     planned = [prepare(point, catalog, data_dir=data_dir, download=download) for point in asked]

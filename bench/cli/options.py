@@ -59,7 +59,7 @@ Quiet = Annotated[bool, how("--quiet", help="Print the result table only.")]
 
 def names_in(flag: str, text: str | None) -> list[str]:
     """The names in a comma-separated option; none where it is left out. Raises: ConfigError for an empty name."""
-    from bench.spec.config import comma_list
+    from bench.experiment.config import comma_list
 
     try:
         return [] if text is None else comma_list(text)

@@ -46,7 +46,7 @@ def report(
     plugin: Plugins = None,
 ) -> int:
     """Write tables and figures over run records."""
-    from bench.experiment import results_of, write_report
+    from bench.command import results_of, write_report
     from bench.record.selection import selection
 
     catalog, broken = catalog_of(plugin)
@@ -87,7 +87,7 @@ def compare(
     plugin: Plugins = None,
 ) -> int:
     """Set two results folders side by side, cell by cell, paired by seed; a corrupt record is named and left out."""
-    from bench.experiment import results_of
+    from bench.command import results_of
     from bench.record.files import atomic_write
     from bench.record.results import MARGIN
     from bench.record.selection import selection

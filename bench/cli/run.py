@@ -31,7 +31,7 @@ from bench.cli.options import (
     names_in,
 )
 from bench.display.printing import BAD_INPUT, IN_REPORT, fail, note, say, table
-from bench.spec.config import Experiment, resolve
+from bench.experiment.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.catalog.catalog import Catalog
@@ -65,7 +65,7 @@ def run(
     quiet: Quiet = False,
 ) -> int:
     """Train and measure methods side by side, then write the report."""
-    from bench.spec.shard import Shard
+    from bench.experiment.shard import Shard
 
     part_of_plan = None if shard is None else Shard.parse(shard)
     asked = resolve(preset, config, flags, assign or [])
@@ -73,10 +73,10 @@ def run(
     if broken:
         asked = _without_broken(asked, catalog)
 
+    from bench.command import execute, prepare, results_of, write_report
     from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options
-    from bench.experiment import execute, prepare, results_of, write_report
     from bench.listeners import fan_out
     from bench.report import place, reasons, terminal_table
     from bench.search.saved import told

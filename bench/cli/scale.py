@@ -23,8 +23,8 @@ from bench.cli.options import (
     what,
 )
 from bench.display.printing import fail, say, table
+from bench.experiment.config import Experiment, resolve
 from bench.record.scaling import WAYS, WayName
-from bench.spec.config import Experiment, resolve
 
 if TYPE_CHECKING:
     from bench.scale.model import Wire
@@ -65,7 +65,7 @@ def scale(
         raise ConfigError("--dataset: bench scale takes one data set")
     catalog, broken = catalog_of(plugin)
 
-    from bench.experiment import prepare, results_of, write_report
+    from bench.command import prepare, results_of, write_report
     from bench.record import locks
     from bench.report import place, scaling_table
     from bench.scale.study import Scaling, check, conduct

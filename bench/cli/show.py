@@ -55,7 +55,7 @@ def show(
 
 
 def _show_method(entry: Entry) -> None:
-    from bench.spec.validation import describe_settings
+    from bench.experiment.validation import describe_settings
 
     cls = entry.load()
     info = cls.info
@@ -69,7 +69,7 @@ def _show_method(entry: Entry) -> None:
 
 def _show_net(entry: Entry, dataset: "DataSet", data_dir: Path | None) -> None:
     from bench.data.outline import outline
-    from bench.spec.validation import describe_settings
+    from bench.experiment.validation import describe_settings
 
     cls = entry.load()
     say(f"{entry.name}: {entry.card.get('title', '')}")
@@ -150,7 +150,7 @@ def _show_data(dataset: "DataSet", data_dir: Path | None) -> None:
 
 
 def _val_fraction() -> float:
-    from bench.spec.identity import Compute
+    from bench.experiment.identity import Compute
 
     return float(Compute.model_fields["val_fraction"].default)
 
@@ -169,7 +169,7 @@ def _show_instrument(entry: Entry) -> None:
 
 
 def _show_executor(entry: Entry) -> None:
-    from bench.spec.validation import describe_settings
+    from bench.experiment.validation import describe_settings
 
     say(f"{entry.name}: {entry.card.get('title', '')}\n")
     settings = describe_settings(entry.load().Settings)

@@ -27,8 +27,8 @@ from bench.cli.options import (
     names_in,
 )
 from bench.display.printing import IN_REPORT, fail, say, table
-from bench.spec.config import Experiment, Tuning, resolve
-from bench.spec.identity import Compute
+from bench.experiment.config import Experiment, Tuning, resolve
+from bench.experiment.identity import Compute
 
 LEAST = ("range", "near", "search, s", "epochs", "trials")  # of what the terminal shows
 OF_TRIALS = [name for name in Compute.model_fields if name != "instruments"]  # a trial is read by its validation alone
@@ -67,7 +67,7 @@ def tune(
     if broken:
         raise ConfigError("a search is for all methods alike; mend the plugin or leave it out")
 
-    from bench import experiment as road
+    from bench import command as road
     from bench.display.progress import listening
     from bench.executors.attempt import Terms
     from bench.executors.executor import Options

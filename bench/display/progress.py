@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from bench.command import Begin, Listening, Whole
 from bench.display.printing import one_line, say
 from bench.display.tally import Tally
 from bench.executors.executor import Hear
-from bench.experiment import Begin, Listening, Whole
+from bench.experiment.plan import Run
 from bench.record.schema import CUT, FIRST_METRIC, PRIMARY
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Resumed, Shrunk, Started, Stepped
-from bench.spec.plan import Run
 
 
 def listening(*, quiet: bool, jobs: int | None) -> Listening:

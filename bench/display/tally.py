@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.display.printing import left_and_end
+from bench.experiment.plan import Run
 from bench.record.standing import AtWork, remaining
 from bench.runner.events import Ended, EpochEnded, Event, Kept, Shrunk, Started, Stepped
-from bench.spec.plan import Run
 
 PLACE = ("dataset", "net", "method", "seed", "epochs")  # what is known of a run before a search has chosen for it
 

@@ -14,12 +14,12 @@ from bench.api.errors import ConfigError, PluginError, StoreError, unknown
 from bench.api.status import FINAL, RESUMABLE, Status
 from bench.executors import isolate
 from bench.executors.isolate import Job, Summary
+from bench.experiment.identity import RunSpec
 from bench.record.clock import moment
 from bench.record.files import atomic_write, read_regular
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT, PRIMARY, WEIGHTS_SHA256
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
-from bench.spec.identity import RunSpec
 
 BUSY_POLL_S = 1.0  # after which a run that another process has is asked for again
 MOST_PARTS = 64  # into which a batch is cut for want of memory

@@ -19,9 +19,9 @@ from bench.api.settings import NoSettings
 from bench.catalog.catalog import Catalog
 from bench.executors.attempt import Terms
 from bench.executors.isolate import Summary
+from bench.experiment.plan import Run
+from bench.experiment.validation import validate_settings
 from bench.runner.events import Event
-from bench.spec.plan import Run
-from bench.spec.validation import validate_settings
 
 Hear = Callable[[Run, Event], None]
 

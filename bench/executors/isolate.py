@@ -26,9 +26,9 @@ from bench.api.status import Status
 from bench.executors import strays
 from bench.executors.importing import same_imports
 from bench.executors.output import Output
+from bench.experiment.plan import Run
 from bench.record.folder import RunFolder
 from bench.runner.events import Event
-from bench.spec.plan import Run
 
 Summary = dict[str, Any]
 

@@ -11,9 +11,9 @@ from bench.executors.attempt import BUSY_POLL_S, attempt
 from bench.executors.executor import Executor, Hear, Options
 from bench.executors.isolate import Job, Summary
 from bench.executors.sweep import Sweep
+from bench.experiment import threads
+from bench.experiment.plan import Run
 from bench.measure.cpu_load import cores
-from bench.spec import threads
-from bench.spec.plan import Run
 
 
 @register

@@ -29,9 +29,9 @@ from bench.executors.executor import Executor, Hear, Options, cpus_of, device_th
 from bench.executors.isolate import Job, Summary
 from bench.executors.ray_cluster import ANSWER_S, connected
 from bench.executors.sweep import Sweep
+from bench.experiment.plan import Run
 from bench.record.files import atomic_write
 from bench.runner.events import Ended, Event
-from bench.spec.plan import Run
 
 POLL_S = 0.25
 AHEAD = 2  # tasks asked for, for each that there is room for: the next is there when one ends

@@ -25,10 +25,10 @@ from bench.executors.importing import same_imports
 from bench.executors.isolate import GRACE_S, Job, Summary
 from bench.executors.slurm_settings import SlurmSettings, split
 from bench.executors.sweep import Sweep
+from bench.experiment.plan import Run
 from bench.record import jobs as jobs_of
 from bench.record.files import atomic_write, below
 from bench.runner.events import Ended, Started
-from bench.spec.plan import Run
 
 POLL_S = 0.25
 ASIDE = ".slurm"  # in the experiment's folder: what submitit keeps of jobs, and their output

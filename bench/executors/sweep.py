@@ -11,10 +11,10 @@ from bench.api.status import Status
 from bench.executors.attempt import is_due, named
 from bench.executors.executor import Hear, Options
 from bench.executors.isolate import Job, Summary
+from bench.experiment.plan import Run
 from bench.record.clock import moment
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, Kept
-from bench.spec.plan import Run
 
 
 class Sweep:

@@ -13,10 +13,10 @@ from bench.api.errors import BenchError, ConfigError, shortened
 from bench.api.listener import Listener, RunInfo
 from bench.catalog.catalog import Catalog
 from bench.executors.executor import Hear
+from bench.experiment.plan import Run
 from bench.record.files import csv_rows, read_regular
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, EpochEnded, Event, Resumed, Shrunk, Started
-from bench.spec.plan import Run
 
 OPEN_S = 60.0  # that a listener may take before the first run begins
 CLOSE_S = 60.0  # that all may take after the last run

@@ -92,7 +92,7 @@ def _fraction(value: object) -> object:
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 RunId = Annotated[str, Field(pattern=rf"^(?:{SAFE_NAME.pattern})\z")]
 Count = Annotated[int, Field(ge=1, le=10**12)]
-Seed = int  # new runs have 0 to 2^32 - 1 (bench.spec.config.Seed); older ones any
+Seed = int  # new runs have 0 to 2^32 - 1 (bench.experiment.config.Seed); older ones any
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Fraction = Annotated[Any, AfterValidator(_fraction)]  # words in its place cost a cell of a table, not the record
 

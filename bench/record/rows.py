@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from bench.api.column import Column
 from bench.api.errors import StoreError
 from bench.api.status import FINAL
+from bench.experiment import budget
 from bench.record import forms
 from bench.record.reader import Record
 from bench.record.schema import (
@@ -22,7 +23,6 @@ from bench.record.schema import (
     SOURCES,
     UNVARIED,
 )
-from bench.spec import budget
 
 T = TypeVar("T")
 

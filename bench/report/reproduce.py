@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.spec import flag
-from bench.spec.config import Experiment
-from bench.spec.identity import RunSpec
+from bench.experiment import flag
+from bench.experiment.config import Experiment
+from bench.experiment.identity import RunSpec
 
 SPELT_OUT = {"tuned"}  # a run names the settings that a search chose; its command has their values
 

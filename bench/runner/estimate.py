@@ -21,13 +21,13 @@ from bench.api.errors import ConfigError
 from bench.api.instrument import Probe
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outlined
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts
 from bench.measure.live_peak import alive
 from bench.runner import setup
 from bench.runner.cost import Row
 from bench.runner.probing import planned, warm_up
 from bench.runner.state import seeds_of
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
 
 CPU = torch.device("cpu")
 

@@ -15,9 +15,9 @@ from bench.api.seeds import Seeds
 from bench.api.task import Batch, Progress, Task
 from bench.audit.dependency import restore, snapshot
 from bench.audit.phases import Course, PhaseOf, declares_phases, one_phase, phases, phases_of, work_of
+from bench.experiment.identity import RunSpec
 from bench.measure.clock import synchronize
 from bench.runner.cost import Cost, Row
-from bench.spec.identity import RunSpec
 
 TRIAL = Course(100, 5)  # the training at some places of which trials are
 UNPLANNED = "differs from step to step; the rule names no phases"

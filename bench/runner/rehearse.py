@@ -7,12 +7,12 @@ import time
 import torch
 
 from bench.audit.phases import one_phase, phases
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts, refusal
 from bench.measure.clock import synchronize
 from bench.runner import compute, evaluate, setup
 from bench.runner.evaluate import EVAL_BATCH
 from bench.runner.state import Place, Training
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts, refusal
 
 STEPS = 10  # timed in each phase, unless they take longer than
 LONG_S = 1.0

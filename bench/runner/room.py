@@ -8,7 +8,7 @@ import torch
 
 from bench.api.errors import ConfigError
 from bench.data.outline import Outlined
-from bench.spec.plan import Run
+from bench.experiment.plan import Run
 
 
 def check(runs: Sequence[Run], datasets: Mapping[str, Outlined]) -> None:

@@ -7,6 +7,8 @@ import torch
 
 from bench.api.errors import DataError
 from bench.api.status import Status
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts, refusal
 from bench.measure.evaluation import Diverged
 from bench.record.folder import RunFolder
 from bench.record.schema import CUT, RULE, WEIGHTS_SHA256
@@ -14,8 +16,6 @@ from bench.runner import budget, checkpoint, compute, evaluate, loop, setup
 from bench.runner.cost import Row
 from bench.runner.events import EpochEnded, Resumed, Stepped, Tell
 from bench.runner.state import Place, Training
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts, refusal
 
 STOPPED = "stopped on request; the same command continues it"
 

@@ -16,6 +16,8 @@ from bench.api.method import Method
 from bench.api.seeds import Seeds, derive
 from bench.api.task import Task
 from bench.data import Dataset, placing, transformed
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts
 from bench.measure.clock import Clock
 from bench.measure.live_peak import alive
 from bench.nets.layers import lend_generator
@@ -25,8 +27,6 @@ from bench.runner.cost import Row
 from bench.runner.evaluate import EVAL_BATCH
 from bench.runner.probing import examined, refuse_lost_state, warm_up
 from bench.runner.state import Place, Training, seeds_of
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
 
 Kind = TypeVar("Kind", bound=Instrument)
 

@@ -16,10 +16,10 @@ from bench.api.transform import Transform
 from bench.audit.phases import Course
 from bench.data import Batches
 from bench.data.transformed import transformed
+from bench.experiment.identity import RunSpec
 from bench.measure.clock import Clock
 from bench.runner.best import Best
 from bench.runner.cost import Cost, Row
-from bench.spec.identity import RunSpec
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ from bench.api.seeds import Seeds, derive
 from bench.api.task import Batch, Task
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
+from bench.experiment.identity import RunSpec
+from bench.experiment.judging import judges
+from bench.experiment.plan import Parts
+from bench.experiment.transforming import fitting
 from bench.record import weights
 from bench.record.reader import records
 from bench.record.rows import Row, one, parsed
@@ -22,10 +26,6 @@ from bench.record.schema import CUT, WEIGHTS, WEIGHTS_SHA256
 from bench.runner import compute, setup
 from bench.runner.evaluate import EVAL_BATCH
 from bench.runner.state import seeds_of
-from bench.spec.identity import RunSpec
-from bench.spec.judging import judges
-from bench.spec.plan import Parts
-from bench.spec.transforming import fitting
 
 
 @dataclass(frozen=True)

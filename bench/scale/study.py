@@ -14,6 +14,7 @@ import torch
 from bench.api.errors import ConfigError
 from bench.api.net import Net
 from bench.api.parallel import IndependentBlocks, WholeGradient
+from bench.experiment.plan import Run
 from bench.measure.environment import environment
 from bench.record import scaling
 from bench.record.scaling import Point, WayName
@@ -23,7 +24,6 @@ from bench.scale.model import Predicted, Wire
 from bench.scale.profile import profile
 from bench.scale.ways import shares
 from bench.scale.work import Work
-from bench.spec.plan import Run
 
 PROFILE_STEPS = 6
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.experiment.plan import Run
 from bench.record.scaling import WayName
-from bench.spec.plan import Run
 
 
 @dataclass(frozen=True)

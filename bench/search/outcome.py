@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from bench.experiment.config import Tuning
 from bench.record.primary import ACCURACY
 from bench.record.searches import Found
 from bench.search.sampler import words
 from bench.search.search import Search, label, others, trial_epochs
-from bench.spec.config import Tuning
 
 
 def found(rows: Sequence[Search], tuning: Tuning) -> list[Found]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.spec.ranges import Range, Space
+from bench.experiment.ranges import Range, Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

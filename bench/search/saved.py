@@ -14,14 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.api.errors import ConfigError
 from bench.catalog.entry import Entry
+from bench.experiment import strict_yaml
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Run
+from bench.experiment.validation import validate_settings
 from bench.record.files import atomic_write, local
 from bench.record.locks import locked, try_lock
 from bench.record.searches import VERDICTS, Found, Provenance
 from bench.search.search import label, with_settings
-from bench.spec import strict_yaml
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Run
-from bench.spec.validation import validate_settings
 
 HEAD = "# Settings found by search. Written by `bench tune --save`, used by `bench run --tuned`.\n"
 FOLDER = "BENCH_TUNED"  # the environment variable that names the user's folder

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from bench.api.errors import ConfigError
+from bench.experiment.config import Tuning, epochs_for
+from bench.experiment.plan import Run
+from bench.experiment.ranges import EDGE, Side, Space
 from bench.record.primary import Primary
 from bench.record.searches import Stage, Trial, Verdict
 from bench.search.sampler import Point, guided, spread
-from bench.spec.config import Tuning, epochs_for
-from bench.spec.plan import Run
-from bench.spec.ranges import EDGE, Side, Space
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,6 @@ from bench.catalog.catalog import Catalog, reference
 from bench.record.folder import RunFolder
 from bench.runner.session import Session
 from bench.runner.state import Place
-from bench.spec.config import Experiment
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts, plan
 from bench.testing.finding import Result, complaint, few, require
 from bench.testing.subject import digits
 

@@ -5,7 +5,7 @@ import torch
 from bench.api.errors import ConfigError
 from bench.api.interface import check_all_metrics, check_output, other_metrics
 from bench.api.task import Batch
-from bench.spec import ranges
+from bench.experiment import ranges
 from bench.testing.finding import ContractViolation, require
 from bench.testing.subject import Subject, training_batch, validation_batch
 

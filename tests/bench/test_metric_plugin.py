@@ -7,7 +7,7 @@ import pytest
 
 import bench
 from bench.catalog.catalog import Catalog
-from bench.experiment import results_of
+from bench.command import results_of
 from bench.record import searches
 from bench.report.versus import versus_frames, versus_table
 

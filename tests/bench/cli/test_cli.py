@@ -52,7 +52,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("show", "noprop"), "unknown method, net, data set, instrument, executor, listener, objective"),
         (("report", "nowhere"), "nowhere: no such folder"),
         (("report", "nowhere", "--style", "papr"), "unknown style 'papr'; did you mean paper?"),
-        (("check", "backprob"), "unknown method, net, data set or instrument 'backprob'"),
+        (("check", "backprob"), "unknown method, net, data set"),
         (("run", "--retry", "crashd"), "retry: unknown failure 'crashd'; did you mean crashed"),
         (("run", "--on-oom", "shrnk"), "on-oom: unknown answer 'shrnk'; did you mean shrink"),
         (("run", "--retry", "ok"), "retry: unknown failure 'ok'"),

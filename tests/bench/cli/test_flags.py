@@ -16,11 +16,11 @@ from bench.api.errors import ConfigError
 from bench.cli.flags import takes
 from bench.cli.main import app
 from bench.cli.verbs import VERBS
+from bench.experiment import flag, strict_yaml
+from bench.experiment.config import Experiment, Tuning, resolve
+from bench.experiment.flag import Flag, Option, options
+from bench.experiment.identity import RunSpec
 from bench.report.reproduce import SPELT_OUT, command
-from bench.spec import flag, strict_yaml
-from bench.spec.config import Experiment, Tuning, resolve
-from bench.spec.flag import Flag, Option, options
-from bench.spec.identity import RunSpec
 
 IN_FILES_ALONE = {"settings": "by --set", "nets": "a table", "variants": "a table", "tune": "by bench tune"}
 WORDS = {

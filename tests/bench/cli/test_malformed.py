@@ -328,7 +328,7 @@ def cases() -> list[object]:
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
     """What a first call imports is no part of what a refusal takes."""
-    import bench.experiment
+    import bench.command
     import bench.report  # noqa: F401
 
 

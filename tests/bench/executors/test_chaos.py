@@ -18,6 +18,8 @@ from bench.catalog.catalog import Catalog
 from bench.record.results import Results
 from tests.bench.executors.made import until
 
+pytestmark = pytest.mark.slow  # kills and waits
+
 COMMAND = [
     sys.executable, "-c", "from bench.cli.main import main; main()", "run", "--methods", "noprop-dt,backprop",
     "--seeds", "2", "--epochs", "3", "--jobs", "2", "--set", "denoiser.width=4", "--set", "denoiser.hidden=16",

@@ -18,14 +18,14 @@ from bench.executors import slurm as of_slurm
 from bench.executors.attempt import Terms
 from bench.executors.executor import Options, device_there, make
 from bench.executors.local import share
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, check, plan
+from bench.experiment.shard import Shard
 from bench.measure.cpu_load import cores
 from bench.record.folder import RunFolder
 from bench.record.merge import merge
 from bench.record.results import Results
 from bench.runner.events import Ended, Event, Kept, Started
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, check, plan
-from bench.spec.shard import Shard
 
 NUMBERS = ["run_id", "status", "test_acc", "val_acc", "train_loss", "steps"]
 RAY = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray")

@@ -20,6 +20,8 @@ from bench.record import clock
 from bench.record.results import Results
 from tests.bench.executors.made import plugin, until
 
+pytestmark = pytest.mark.slow  # whole commands, one after another
+
 EPOCHS = 12  # of 10 steps: more than a trial has
 SIZE = 4_000_000  # bytes of the disk that is full, and has room for a checkpoint once it is not
 

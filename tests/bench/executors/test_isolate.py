@@ -18,11 +18,11 @@ from bench.executors import isolate, output
 from bench.executors.attempt import KILLS, Terms
 from bench.executors.executor import Options
 from bench.executors.local import Local
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, check, plan
 from bench.record.folder import RunFolder
 from bench.record.results import Results
 from bench.runner.events import Ended, Event, Started
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, check, plan
 from tests.bench.executors.made import IN_TRAINING, until
 
 PLUGIN = (

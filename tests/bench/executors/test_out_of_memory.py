@@ -11,13 +11,13 @@ from bench.data import load
 from bench.executors.attempt import OnOOM, Terms
 from bench.executors.executor import Options
 from bench.executors.local import Local
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, check, plan
 from bench.record.folder import RunFolder
 from bench.record.results import Results
 from bench.record.schema import CUT
 from bench.report.versus import versus_frame
 from bench.runner.events import Ended, Event, Kept, Shrunk, Started
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, check, plan
 
 NARROW = """
 import torch

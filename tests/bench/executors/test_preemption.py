@@ -18,10 +18,10 @@ from bench.catalog.catalog import Catalog
 from bench.data import load
 from bench.executors.executor import Options, make
 from bench.executors.isolate import GRACE_S
+from bench.experiment.config import Experiment
+from bench.experiment.plan import plan
 from bench.measure.cpu_load import cores
 from bench.record.results import Results
-from bench.spec.config import Experiment
-from bench.spec.plan import plan
 from tests.bench.executors.made import plugin, until
 
 COMMAND = [

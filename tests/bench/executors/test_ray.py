@@ -16,10 +16,10 @@ from bench.data import load
 from bench.executors import ray as of_ray
 from bench.executors import ray_cluster
 from bench.executors.executor import Options, make
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, plan
 from bench.record.results import Results
 from bench.runner.events import Event
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, plan
 
 pytestmark = [
     pytest.mark.slow,

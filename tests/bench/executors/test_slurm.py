@@ -13,14 +13,14 @@ from bench.catalog.catalog import Catalog
 from bench.cli.logs import logs
 from bench.cli.main import app
 from bench.cli.status import status
+from bench.command import prepare
 from bench.executors.executor import Options, make
 from bench.executors.slurm_settings import SlurmSettings, split
-from bench.experiment import prepare
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run
 from bench.record import jobs
 from bench.record.folder import RunFolder
 from bench.record.standing import save_plan
-from bench.spec.config import Experiment
-from bench.spec.plan import Run
 from tests.bench.executors.test_executors import planned
 
 pytestmark = pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit")

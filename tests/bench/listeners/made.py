@@ -8,11 +8,11 @@ from bench.api.column import Value
 from bench.api.listener import Listener, RunInfo
 from bench.catalog.catalog import Catalog
 from bench.data import load
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, plan
 from bench.listeners.fan_out import FanOut
 from bench.record.folder import RunFolder
 from bench.runner.events import Ended, EpochEnded, Event, Started
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, plan
 
 CURVE: list[dict[str, Value]] = [
     {"epoch": 1, "step": 10, "train_loss": 2.5, "val_acc": 0.25, "train_s": 0.5},

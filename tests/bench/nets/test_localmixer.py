@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.api.net import Net
+from bench.experiment.validation import validate_settings
 from bench.nets.localmixer import LocalMixer
-from bench.spec.validation import validate_settings
 from bench.testing.subject import image_task
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)

@@ -5,8 +5,8 @@ import torch
 
 from bench import Input, Output
 from bench.api.errors import ConfigError
+from bench.experiment.validation import validate_settings
 from bench.nets.reversible import Coupling, Reversible
-from bench.spec.validation import validate_settings
 
 SHAPES = {"linear": (1, 8, 8), "conv": (3, 6, 5)}
 any_layers = pytest.mark.parametrize("layers", SHAPES)

@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 
 from bench.api.column import Column
+from bench.experiment.identity import RunSpec
 from bench.record.folder import RunFolder
 from bench.record.merge import merge
 from bench.record.pack import pack
 from bench.record.results import Results
 from bench.report.summary import summary_frame
 from bench.report.versus import versus_frame
-from bench.spec.identity import RunSpec
 from bench.stats import paired_differences
 from bench.stats.aggregate import scores_of
 

@@ -12,11 +12,11 @@ import torch
 
 from bench.api.column import Column
 from bench.api.errors import StoreError
+from bench.experiment.identity import RunSpec
 from bench.record.files import atomic_write
 from bench.record.folder import RunFolder
 from bench.record.results import Results
 from bench.record.schema import CURVE, IDENTITY
-from bench.spec.identity import RunSpec
 
 OK = {"status": "ok", "reason": None}
 COLUMNS = (Column("test_acc", "test acc, %", "accuracy"), Column("reach", "reach", "how far", text=True))

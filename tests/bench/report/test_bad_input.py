@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.api.errors import StoreError
-from bench.experiment import results_of, write_report
+from bench.command import results_of, write_report
 from bench.record.results import Results
 from bench.record.schema import SCHEMA
 from tests.bench.report.made import CATALOG, MEASURED

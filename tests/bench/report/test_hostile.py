@@ -13,8 +13,8 @@ import pytest
 from bench.api.artifact import Artifact, HeatMap, Images, Lines
 from bench.api.errors import BenchError, StoreError
 from bench.cli.main import main
+from bench.command import results_of, write_report
 from bench.display.printing import fail, one_line, say
-from bench.experiment import results_of, write_report
 from bench.record import forms
 from bench.record.artifacts import to_bytes
 from bench.record.merge import merge

@@ -15,7 +15,7 @@ CODE = """
 import resource, sys, time
 from pathlib import Path
 from bench.catalog.catalog import Catalog
-from bench.experiment import results_of, write_report
+from bench.command import results_of, write_report
 write_report(results_of(Path(sys.argv[1]), Catalog(), lenient=True), Path(sys.argv[2]))
 print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

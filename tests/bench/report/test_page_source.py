@@ -7,12 +7,12 @@ import re
 from html import unescape
 from importlib.resources import files
 
+from bench.experiment.config import resolve
+from bench.experiment.plan import plan
+from bench.experiment.strict_yaml import scalar
 from bench.report import render_html
 from bench.report.blocks import Code, Facts, Heading, Table, Text
 from bench.report.reproduce import command
-from bench.spec.config import resolve
-from bench.spec.plan import plan
-from bench.spec.strict_yaml import scalar
 from bench.stats import front
 from tests.bench.report.made import CATALOG
 

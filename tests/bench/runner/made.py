@@ -12,14 +12,14 @@ from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds
 from bench.api.task import Task
 from bench.catalog.catalog import Catalog
 from bench.data import load
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts
 from bench.metrics.accuracy import Accuracy
 from bench.objectives.cross_entropy import CrossEntropy
 from bench.record.folder import RunFolder
 from bench.runner.events import Event
 from bench.runner.session import Session
 from bench.runner.state import Place, Training
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
 
 CATALOG = Catalog()
 CPU = Place(torch.device("cpu"))

@@ -11,6 +11,8 @@ from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data import load
 from bench.data.outline import Outline
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts
 from bench.measure import cpu_memory
 from bench.measure.live_peak import alive
 from bench.metrics.accuracy import Accuracy
@@ -19,8 +21,6 @@ from bench.runner import setup
 from bench.runner.estimate import CPU, columns_by_shapes, estimate
 from bench.runner.probing import planned, warm_up
 from bench.runner.state import seeds_of
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
 
 CATALOG = Catalog()
 DIGITS = Outline(Input.image(1, 8, 8), Output.classes(10), 1617)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from bench import Batch, Claims, Method, MethodInfo, Progress, Seeds, Task
 from bench.catalog.catalog import Catalog
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts
 from bench.metrics.accuracy import Accuracy
 from bench.objectives.cross_entropy import CrossEntropy
 from bench.runner import rehearse
 from bench.runner.state import Place
-from bench.spec.identity import RunSpec
-from bench.spec.plan import Parts
 
 CATALOG = Catalog()
 STEP_S, PREDICTION_S = 0.02, 0.05

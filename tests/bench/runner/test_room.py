@@ -8,9 +8,9 @@ from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outline
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, plan
 from bench.runner import room
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, plan
 
 SHAPE = Outline(Input.image(1, 8, 8), Output.classes(10), n_train=999)
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from bench.catalog.catalog import Catalog
-from bench.experiment import prepare
+from bench.command import prepare
+from bench.experiment.config import resolve
+from bench.experiment.plan import Run
 from bench.record.scaling import WayName
 from bench.runner.state import seeds_of
 from bench.scale import worker
 from bench.scale.group import run_group
 from bench.scale.work import Work
-from bench.spec.config import resolve
-from bench.spec.plan import Run
 
 STEPS, WARM_UP, BATCH, MICRO = 4, 2, 30, 4
 SMALL = ["denoiser.T=3", "denoiser.width=4", "denoiser.hidden=32"]

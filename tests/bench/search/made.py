@@ -6,10 +6,10 @@ from typing import Any
 
 from bench.catalog.catalog import Catalog
 from bench.data import load
+from bench.experiment.config import Experiment, Tuning
+from bench.experiment.plan import Run, check, plan
+from bench.experiment.ranges import spaces
 from bench.search.search import Search, at_chance, conduct, searches
-from bench.spec.config import Experiment, Tuning
-from bench.spec.plan import Run, check, plan
-from bench.spec.ranges import spaces
 
 CATALOG = Catalog()
 DIGITS = load(CATALOG.dataset("digits"))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from bench.experiment.ranges import Range, Space
 from bench.search.sampler import Point, guided, spread
-from bench.spec.ranges import Range, Space
 
 LR: Space = {"lr": Range("log", 1e-5, 1e-1)}
 MIXED: Space = {**LR, "n": Range("int", 1, 4), "mode": Range("choice", 0, 1, ("a", "b"))}

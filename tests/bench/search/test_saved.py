@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bench.api.errors import ConfigError, StoreError
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run
 from bench.record import searches
 from bench.record.searches import Found
 from bench.search import outcome, saved
-from bench.spec.config import Experiment
-from bench.spec.plan import Run
 from tests.bench.search.made import CATALOG, CHANCE, asked, executor, peak_at, planned, searched
 
 TUNED = Path("tuned", "backprop.yaml")

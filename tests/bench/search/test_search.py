@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run
 from bench.search.search import at_chance, conduct, tuned
-from bench.spec.config import Experiment
-from bench.spec.plan import Run
 from tests.bench.search.made import CHANCE, asked, begun, executor, peak_at, planned, searched
 
 

@@ -15,9 +15,9 @@ from bench.api.task import Batch, Progress
 from bench.api.transform import Transform
 from bench.catalog.catalog import Catalog
 from bench.data.outline import outline
-from bench.spec.config import resolve
-from bench.spec.plan import Run, plan
-from bench.spec.transforming import fitting
+from bench.experiment.config import resolve
+from bench.experiment.plan import Run, plan
+from bench.experiment.transforming import fitting
 from bench.transforms.crop import Crop
 from bench.transforms.flip import Flip
 from tests.bench.runner.made import Watched, spec, start, stop_at_step, tensors

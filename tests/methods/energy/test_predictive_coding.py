@@ -304,5 +304,5 @@ def test_what_cannot_be_done_is_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="learning=equilibrium"):
         PredictiveCoding.refuse(task, settings, facts)
     flat = small_task(MLP, {"depth": 0})
-    assert "no state to relax" in (PredictiveCoding.refuse(flat, PredictiveCoding.Config(), facts) or "")
+    assert "no hidden block" in (PredictiveCoding.refuse(flat, PredictiveCoding.Config(), facts) or "")
     assert PredictiveCoding.refuse(task, PredictiveCoding.Config(), facts) is None

@@ -341,4 +341,4 @@ def test_the_picture_shows_first_filters_as_images(make_method: Make, batch: Bat
 def test_a_net_without_hidden_layers_is_refused() -> None:
     reason = SoftHebb.refuse(small_task(MLP, {"depth": 0}), SoftHebb.Config(), Facts("cpu", 1, 32))
     assert reason is not None
-    assert "hidden layers" in reason
+    assert "no hidden block" in reason

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods.target.forward_target_propagation import ForwardTargetPropagation
+from bench.methods.targets.forward_target_propagation import ForwardTargetPropagation
 from torch import Tensor
 
 from bench import Batch, Net, Progress

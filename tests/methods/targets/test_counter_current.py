@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods.target.counter_current import CounterCurrent, cosine_loss, dot_loss
+from bench.methods.targets.counter_current import CounterCurrent, cosine_loss, dot_loss
 from torch import Tensor, nn
 
 from bench import Batch

@@ -5,19 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from bench.api.errors import ConfigError, unknown
-from bench.spec import strict_yaml
+from bench.experiment import strict_yaml
 
 
 def preset_names() -> list[str]:
     return sorted(
-        p.name.removesuffix(".yaml") for p in files("bench.spec.presets").iterdir() if p.name.endswith(".yaml")
+        p.name.removesuffix(".yaml") for p in files("bench.experiment.presets").iterdir() if p.name.endswith(".yaml")
     )
 
 
 def load_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise ConfigError(unknown("preset", name, preset_names()))
-    return _parse(files("bench.spec.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+    return _parse(
+        files("bench.experiment.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}"
+    )
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

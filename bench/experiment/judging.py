@@ -8,7 +8,7 @@ from bench.api.errors import ConfigError
 from bench.api.kinds import Output
 from bench.catalog.catalog import KINDS, Catalog, Shelf
 from bench.catalog.entry import Entry
-from bench.spec.identity import Compute
+from bench.experiment.identity import Compute
 
 if TYPE_CHECKING:
     from bench.api.metric import Metric

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.api.errors import ConfigError
-from bench.spec import threads
-from bench.spec.config import resolve
+from bench.experiment import threads
+from bench.experiment.config import resolve
 
 ASKED = {"methods": ["backprop"]}
 

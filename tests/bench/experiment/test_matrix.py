@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from bench import Batch, Input, Method, Net, Objective, Output, Progress, Seeds, Task
 from bench.api.kinds import OutputKind
 from bench.catalog.catalog import Catalog
+from bench.experiment.matrix import matrix, why_not
 from bench.metrics.accuracy import Accuracy
 from bench.objectives.cross_entropy import CrossEntropy
 from bench.objectives.mean_squared_error import MeanSquaredError
-from bench.spec.matrix import matrix, why_not
 
 CATALOG = Catalog()
 IMAGES = Input.image(1, 8, 8)

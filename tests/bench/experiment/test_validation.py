@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from bench.api.errors import ConfigError
-from bench.spec.config import LAST_SEED, Experiment
-from bench.spec.validation import validate_settings, validated
+from bench.experiment.config import LAST_SEED, Experiment
+from bench.experiment.validation import validate_settings, validated
 
 
 class Plain(BaseModel):

@@ -11,13 +11,13 @@ from pydantic import BaseModel
 from bench.api.errors import ConfigError, unknown
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
-from bench.spec.budget import LONGEST, MATCHED, PATIENCE
-from bench.spec.config import Experiment, epochs_for
-from bench.spec.identity import Compute, RunSpec
-from bench.spec.judging import judges
-from bench.spec.ranges import spaces
-from bench.spec.transforming import after, fitting
-from bench.spec.validation import shown, validate_settings
+from bench.experiment.budget import LONGEST, MATCHED, PATIENCE
+from bench.experiment.config import Experiment, epochs_for
+from bench.experiment.identity import Compute, RunSpec
+from bench.experiment.judging import judges
+from bench.experiment.ranges import spaces
+from bench.experiment.transforming import after, fitting
+from bench.experiment.validation import shown, validate_settings
 
 if TYPE_CHECKING:
     from bench.api.dataset import DataSet

@@ -9,10 +9,10 @@ from bench import Input, Output
 from bench.api.errors import ConfigError
 from bench.catalog.catalog import Catalog
 from bench.data.outline import Outline
-from bench.spec.budget import words
-from bench.spec.config import Experiment, resolve
-from bench.spec.identity import RunSpec
-from bench.spec.plan import plan
+from bench.experiment.budget import words
+from bench.experiment.config import Experiment, resolve
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import plan
 
 CATALOG = Catalog()
 STEPS = 7  # an epoch, of 999 images in batches of 128

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from bench.spec.flag import Flag
+from bench.experiment.flag import Flag
 
 Protocol = Literal["matched", "convergence"]
 

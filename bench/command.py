@@ -15,6 +15,11 @@ from bench.executors import isolate
 from bench.executors.executor import Executor, Hear, Options, device_here
 from bench.executors.isolate import Summary
 from bench.executors.local import Local
+from bench.experiment import threads
+from bench.experiment.config import Experiment
+from bench.experiment.plan import Run, check, plan
+from bench.experiment.ranges import spaces
+from bench.experiment.shard import Shard
 from bench.listeners.fan_out import FanOut
 from bench.record import locks, searches
 from bench.record.folder import last_end
@@ -25,11 +30,6 @@ from bench.record.standing import save_plan
 from bench.runner import room
 from bench.search import outcome, saved, search
 from bench.search.search import Search
-from bench.spec import threads
-from bench.spec.config import Experiment
-from bench.spec.plan import Run, check, plan
-from bench.spec.ranges import spaces
-from bench.spec.shard import Shard
 
 if TYPE_CHECKING:
     from bench.report.render_html import Watched

@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 from bench.api.errors import ConfigError
-from bench.spec.config import Experiment
-from bench.spec.ranges import Range, spaces
+from bench.experiment.config import Experiment
+from bench.experiment.ranges import Range, spaces
 
 
 def searched(*search: Any) -> dict[str, Any]:

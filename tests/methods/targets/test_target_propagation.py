@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bench.methods._shared.stages import stages
-from bench.methods.target import target_propagation
-from bench.methods.target.target_propagation import TargetPropagation
+from bench.methods.targets import target_propagation
+from bench.methods.targets.target_propagation import TargetPropagation
 from torch import Tensor, nn
 
 from bench import Batch

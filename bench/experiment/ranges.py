@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 
 from bench.api.errors import ConfigError, unknown
-from bench.spec.config import Experiment
+from bench.experiment.config import Experiment
 
 Kind = Literal["log", "linear", "int", "choice"]
 Side = Literal["low", "high"]

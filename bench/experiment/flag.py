@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bench.spec import strict_yaml
+from bench.experiment import strict_yaml
 
 GROUPS = ("What to run", "How long", "How to run it", "Where")  # panels of --help, in their order
 Group = Literal["What to run", "How long", "How to run it", "Where"]

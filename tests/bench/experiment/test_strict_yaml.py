@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bench.spec.strict_yaml import dump, parse
+from bench.experiment.strict_yaml import dump, parse
 
 BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 15))])
 

@@ -8,8 +8,8 @@ from bench.api.dataset import DataSetInfo
 from bench.api.errors import ConfigError
 from bench.api.kinds import Output
 from bench.catalog.catalog import Catalog
-from bench.spec.identity import Compute
-from bench.spec.judging import judges
+from bench.experiment.identity import Compute
+from bench.experiment.judging import judges
 
 INFO = DataSetInfo("toy", "A toy")
 

@@ -10,7 +10,7 @@ from bench.api.net import Net
 from bench.api.objective import Objective
 from bench.api.task import Facts, Task
 from bench.catalog.catalog import Catalog
-from bench.spec.judging import OBJECTIVES
+from bench.experiment.judging import OBJECTIVES
 
 SIZE, N_TRAIN = 10, 1000  # of the task that is asked about
 FACTS = Facts("cpu", epochs=12, batch_size=32)

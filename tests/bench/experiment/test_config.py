@@ -7,13 +7,13 @@ import pytest
 from pydantic import BaseModel, Field
 
 from bench.api.errors import ConfigError
-from bench.spec.config import (
+from bench.experiment.config import (
     Experiment,
     parse_seeds,
     resolve,
 )
-from bench.spec.reading import load_preset, preset_names
-from bench.spec.validation import describe_settings, validate_settings
+from bench.experiment.reading import load_preset, preset_names
+from bench.experiment.validation import describe_settings, validate_settings
 
 
 def test_every_preset_is_valid() -> None:

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from bench.api.errors import ConfigError
-from bench.spec import strict_yaml, threads
-from bench.spec.budget import LONG, MATCHED, Budget, Protocol
-from bench.spec.flag import Flag, names_in, spelling
-from bench.spec.identity import HOW, WHAT, Compute
-from bench.spec.reading import load_preset, load_yaml
-from bench.spec.validation import shown, validated
+from bench.experiment import strict_yaml, threads
+from bench.experiment.budget import LONG, MATCHED, Budget, Protocol
+from bench.experiment.flag import Flag, names_in, spelling
+from bench.experiment.identity import HOW, WHAT, Compute
+from bench.experiment.reading import load_preset, load_yaml
+from bench.experiment.validation import shown, validated
 
 MOST_EPOCHS = 1_000_000
 LAST_SEED = 2**32 - 1  # what numpy, too, takes as a seed; exact in JSON, CSV and a browser

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods.target.pepita import Pepita
+from bench.methods.targets.pepita import Pepita
 from torch import Tensor
 
 from bench import Batch, Progress

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.spec.budget import Budget, protocol
-from bench.spec.flag import Flag
+from bench.experiment.budget import Budget, protocol
+from bench.experiment.flag import Flag
 
 NUMERICS = 3
 """Version of all code that decides numbers and is hashed by nobody: loop, data, evaluation, instruments. Raise it by

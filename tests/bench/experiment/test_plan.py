@@ -15,10 +15,10 @@ from bench.api.errors import BenchError
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.data.outline import Outline
-from bench.spec.config import Experiment, resolve
-from bench.spec.identity import Compute
-from bench.spec.plan import Run, _grid, _nets, check, plan
-from bench.spec.reading import load_preset, preset_names
+from bench.experiment.config import Experiment, resolve
+from bench.experiment.identity import Compute
+from bench.experiment.plan import Run, _grid, _nets, check, plan
+from bench.experiment.reading import load_preset, preset_names
 
 CATALOG = Catalog()
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
