@@ -286,4 +286,4 @@ def test_what_cannot_relax_is_refused(task: Task) -> None:
     facts, config = Facts("cpu", 1, 32), EquilibriumPropagation.Config()
     assert EquilibriumPropagation.refuse(task, config, facts) is None
     assert "no hidden block" in (EquilibriumPropagation.refuse(small_task(MLP, {"depth": 0}), config, facts) or "")
-    assert "not on cnn" in (EquilibriumPropagation.refuse(replace(task, net=CNN), config, facts) or "")
+    assert "relaxes vectors" in (EquilibriumPropagation.refuse(replace(task, net=CNN), config, facts) or "")
