@@ -12,6 +12,9 @@ import torch
 from bench.api.column import Column
 from bench.api.instrument import Derived, EdgeProbe, EndProbe, Gauge, Instrument, Probe, Trial
 from bench.catalog.catalog import Catalog, reference
+from bench.experiment.config import Experiment
+from bench.experiment.identity import RunSpec
+from bench.experiment.plan import Parts, plan
 from bench.record.folder import RunFolder
 from bench.runner.session import Session
 from bench.runner.state import Place
