@@ -45,7 +45,7 @@ def default(row: dict[str, str], catalog: Catalog) -> Any:
     assert cls.info.family == row["family"]
     if "." in row["setting"]:
         module, name = row["setting"].split(".")
-        found = getattr(import_module(f"methods.{row['family']}.{module}"), name)
+        found = getattr(import_module(f"{cls.__module__.rpartition('.')[0]}.{module}"), name)
     else:
         given = dict(pair.split("=") for pair in row["given"].split())
         found = getattr(cls.Config(**given), row["setting"])
