@@ -7,7 +7,7 @@ rest meanwhile lie there both ways round, since a CPU multiplies by rows faster 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 from math import prod
@@ -115,8 +115,17 @@ class Chain:
     def __init__(self, net: Net, inputs: Input) -> None:
         self.shapes = output_shapes(net.blocks, inputs)
         of = stages(net)
-        self.activation = type(of[0].activation)
+        self.activation = type(of[0].activation)  # Identity where there is no hidden layer
         self.layers = [_layer(stage) for stage in of]
+
+
+def unknown_activation(net: Net, known: Container[type[nn.Module]]) -> str | None:
+    """Why relaxations cannot handle the net's activations, None where they can: one kind for all hidden layers."""
+    activations = {type(stage.activation) for stage in stages(net)[:-1]}
+    odd = sorted(kind.__name__ for kind in activations if kind not in known)
+    if odd:
+        return f"no derivative is known of {odd[0]}"
+    return f"hidden layers of {net.name} have several activations" if len(activations) > 1 else None
 
 
 def _layer(stage: Stage) -> Layer:

@@ -48,9 +48,8 @@ from bench.api.errors import ConfigError
 
 from .._shared.bilinear import hand_over
 from .._shared.optimizers import adamw
-from .._shared.stages import stages
 from .coding import DERIVATIVES, CodingSettings, Relaxation
-from .layers import Chain
+from .layers import Chain, unknown_activation
 
 
 class PredictiveCodingSettings(CodingSettings, AdamWSettings):
@@ -94,11 +93,7 @@ class PredictiveCoding(Method):
             )
         if config.energy == "cross-entropy" and task.output.kind == "values":
             return "energy=cross-entropy is of classes; values need energy=squared-error"
-        if reason := super().refuse(task, config, facts):
-            return reason
-        activations = {type(stage.activation) for stage in stages(task.sketch())[:-1]}
-        odd = [kind.__name__ for kind in activations if kind not in DERIVATIVES]
-        return f"no derivative is known of {odd[0]}" if odd or len(activations) > 1 else None
+        return super().refuse(task, config, facts) or unknown_activation(task.sketch(), DERIVATIVES)
 
     def __init__(self, task: Task, config: PredictiveCodingSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config = config
