@@ -1,4 +1,4 @@
-"""What every shared net is: ordered blocks, the last of which ends in the output."""
+"""A net that rules share: a stem, ordered blocks and a head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -63,24 +63,24 @@ class Net(nn.Module, ABC):
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """The output. `noise` feeds the draws of a stochastic net; without it they are at their mean."""
-        h = self.enter(x, noise)
+        h = self.stem(x, noise)
         for k in range(len(self.blocks)):
-            h = self.through(k, h, x)
-        return self.leave(h)
+            h = self.block(k, h, x)
+        return self.head(h)
 
-    # the three parts of `forward`, so that blocks may lie on several workers; a net with a `forward` of its own cannot
+    # the three parts of `forward`: rules cut a net between them, workers share it by them
 
-    def enter(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
-        """What the first block is handed."""
+    def stem(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+        """The input of the first block."""
         return x
 
-    def through(self, k: int, h: Tensor, x: Tensor) -> Tensor:
-        """What follows block k, k = 0, 1, ..., from what goes before it and the input."""
+    def block(self, k: int, h: Tensor, x: Tensor) -> Tensor:
+        """The output of block k, k = 0, 1, ..., from the output before it and the input."""
         out: Tensor = self.blocks[k](h)
         return out
 
-    def leave(self, h: Tensor) -> Tensor:
-        """The output, from what follows the last block."""
+    def head(self, h: Tensor) -> Tensor:
+        """The net's output, from that of the last block."""
         return h
 
     def start_from(self, prototypes: Prototypes) -> None:

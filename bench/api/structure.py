@@ -78,7 +78,7 @@ def _noiseless(net: Net) -> str | None:
 
 
 def _sequence(net: Net) -> str | None:
-    for name in ("forward", "enter", "through", "leave"):
+    for name in ("forward", "stem", "block", "head"):
         if getattr(type(net), name) is not getattr(Net, name):
             return f"{net.name} is more than its blocks in sequence: it defines {name}"
     return None

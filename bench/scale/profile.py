@@ -83,13 +83,13 @@ def _of_stages(work: Work, whole: WholeGradient, data: Sequence[Batch], image_sh
     net.train()
     for batch in data:
         x, y = batch.x.chunk(work.n_micro)[0], batch.y.chunk(work.n_micro)[0]
-        h = net.enter(x, whole.noise)
+        h = net.stem(x, whole.noise)
         for k in range(n):
             at = h.detach().requires_grad_()
             began = time.perf_counter()
-            out = net.through(k, at, x)
+            out = net.block(k, at, x)
             if k == n - 1:
-                out = whole.loss(net.leave(out), y)
+                out = whole.loss(net.head(out), y)
             synchronize(x.device)
             between = time.perf_counter()
             torch.autograd.backward(out, torch.ones_like(out))

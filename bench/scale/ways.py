@@ -152,9 +152,9 @@ class ByStages(Way):
             h = self._from_before(x)
             inputs.append(h)
             for k in self.own:
-                h = self.net.through(k, h, x)
+                h = self.net.block(k, h, x)
             if self.link.is_last:
-                h = len(y) / len(batch.y) * self.whole.loss(self.net.leave(h), y)
+                h = len(y) / len(batch.y) * self.whole.loss(self.net.head(h), y)
             else:
                 self.link.send(h, self.link.rank + 1)
             outputs.append(h)
@@ -176,7 +176,7 @@ class ByStages(Way):
 
     def _from_before(self, x: Tensor) -> Tensor:
         if self.link.rank == 0:
-            return self.net.enter(x, self.whole.noise)
+            return self.net.stem(x, self.whole.noise)
         return self.link.receive(x.new_empty(len(x), *self.handed), self.link.rank - 1).requires_grad_()
 
     def _sum_rest(self) -> None:
@@ -199,10 +199,10 @@ def rest_of(net: Net) -> list[nn.Parameter]:
 def hidden_shapes(net: Net, image: Tensor) -> list[tuple[int, ...]]:
     """Shapes, without the batch, of what goes before each block and of what follows the last."""
     net.eval()
-    h = net.enter(image, None)
+    h = net.stem(image, None)
     found = [tuple(h.shape[1:])]
     for k in range(len(net.blocks)):
-        h = net.through(k, h, image)
+        h = net.block(k, h, image)
         found.append(tuple(h.shape[1:]))
     return found
 

@@ -92,13 +92,13 @@ class Denoiser(Net):
         logits: Tensor = self.blocks[t - 1](z, x)
         return mean_embedding(logits, self.labels.weight)
 
-    def enter(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+    def stem(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
         return noise_like((len(x), self.labels.dim), x, noise)
 
-    def through(self, k: int, h: Tensor, x: Tensor) -> Tensor:
+    def block(self, k: int, h: Tensor, x: Tensor) -> Tensor:
         return h + self.gates[k].tanh() * (self.u_hat(k + 1, h, x) - h)
 
-    def leave(self, h: Tensor) -> Tensor:
+    def head(self, h: Tensor) -> Tensor:
         return self.labels.scores(h)
 
     def start_from(self, prototypes: Prototypes) -> None:

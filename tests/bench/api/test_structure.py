@@ -41,8 +41,8 @@ class Made(Net):
 class Jumping(Made):
     """The first block's output is added to the last one's input."""
 
-    def through(self, k: int, h: Tensor, x: Tensor) -> Tensor:
-        return h + super().through(k, h, x)
+    def block(self, k: int, h: Tensor, x: Tensor) -> Tensor:
+        return h + super().block(k, h, x)
 
 
 class Halved(nn.Linear):
@@ -63,7 +63,7 @@ OUT = nn.Linear(5, 3)
     ("need", "net", "fault"),
     [
         ("sequence", Made(link(nn.ReLU()), OUT), None),
-        ("sequence", Jumping(link(nn.ReLU()), OUT), "it defines through"),
+        ("sequence", Jumping(link(nn.ReLU()), OUT), "it defines block"),
         ("hidden", Made(link()), "no hidden block"),
         ("chain", Made(link(nn.ReLU()), OUT), None),
         ("chain", Made(link(), OUT), "no activation"),
