@@ -13,14 +13,15 @@ from bench.api.kinds import Input, Output
 from bench.api.layer import ABILITIES, can
 from bench.api.net import Net
 
-Need = Literal["noiseless", "sequence", "hidden", "chain", "unordered", "readout", "tangents", "members", "feedback"]
+Need = Literal["noiseless", "sequence", "hidden", "chain", "unordered", "readout", "feedback", "outer"]
 """What a rule may need of a net.
 
 noiseless: its forward pass draws nothing. sequence: the blocks, one behind the other, are the whole net. hidden: a
 block before the last. chain: a sequence in which each hidden block is a linear layer or convolution (stride 1, with
 bias), an activation and at most a max-pooling, and the last block is a linear layer. unordered: no hidden block gives a
 sequence, features at positions in a row. readout: the last block ends in a linear layer and has no other weights.
-tangents, members, feedback: abilities of all layers with parameters or weights, see bench.api.layer.
+feedback: of all layers that mix what they are given. outer: a closed form of the gradient by a layer's own parameters,
+of all layers with parameters. See bench.api.layer.
 """
 
 
@@ -70,7 +71,22 @@ def hidden_shapes(net: Net, inputs: Input) -> list[tuple[int, ...]]:
 
 def is_flat(net: Net) -> bool:
     """Whether its layers with weights are linear ones alone, so that hidden layers have no positions."""
-    return all(type(layer) is nn.Linear for layer in _weighted(net))
+    return all(type(layer) is nn.Linear for layer in weighted(net))
+
+
+def is_sequence(net: Net) -> bool:
+    """Whether its blocks, one behind the other, are the whole net."""
+    return _sequence(net) is None
+
+
+def owners(module: nn.Module) -> list[nn.Module]:
+    """Layers that own parameters."""
+    return [m for m in module.modules() if next(m.parameters(recurse=False), None) is not None]
+
+
+def weighted(module: nn.Module) -> list[nn.Module]:
+    """Layers that own a weight with two axes or more: those that mix what they are given."""
+    return [m for m in module.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
 
 
 def _noiseless(net: Net) -> str | None:
@@ -125,7 +141,7 @@ def _link(block: nn.Module, *, last: bool) -> str | None:
 def _readout(net: Net) -> str | None:
     last = net.blocks[-1]
     layers = list(last) if isinstance(last, nn.Sequential) else [last]
-    if not layers or type(layers[-1]) is not nn.Linear or len(_weighted(last)) != 1:
+    if not layers or type(layers[-1]) is not nn.Linear or len(weighted(last)) != 1:
         return f"the last block of {net.name} is not a linear layer behind layers without weights"
     return None
 
@@ -135,30 +151,13 @@ def _owns_numbers(layer: nn.Module) -> bool:
 
 
 def _lacks(net: Net, need: Need) -> str | None:
-    ability = ABILITIES[need]
-    of = {"tangents": lambda: _leaves(net, ability), "members": lambda: _owners(net)}
-    layers = of.get(need, lambda: _weighted(net))()
-    lacking = next((layer for layer in layers if not can(ability, type(layer))), None)
-    return None if lacking is None else f"no {need} are known of {type(lacking).__name__}, a layer of {net.name}"
+    # the rows of a table mix nothing: a gradient by them needs no way back
+    layers = owners(net) if need == "outer" else [m for m in weighted(net) if type(m) is not nn.Embedding]
+    lacking = next((layer for layer in layers if not can(ABILITIES[need], type(layer))), None)
+    return None if lacking is None else f"no {_CALLED[need]} of {type(lacking).__name__}, a layer of {net.name}"
 
 
-def _weighted(net: nn.Module) -> list[nn.Module]:
-    """Layers that own a weight with two axes or more: those that mix what they are given."""
-    return [m for m in net.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
-
-
-def _owners(net: nn.Module) -> list[nn.Module]:
-    """Layers that own parameters."""
-    return [m for m in net.modules() if next(m.parameters(recurse=False), None) is not None]
-
-
-def _leaves(module: nn.Module, ability: Any) -> list[nn.Module]:
-    """The outermost modules that are not known to be their children in sequence."""
-    in_turn = type(module) in (nn.Sequential, nn.ModuleList) or isinstance(module, Net)
-    if in_turn or (isinstance(module, nn.Sequential) and can(ability, type(module))):
-        return [leaf for child in module.children() for leaf in _leaves(child, ability)]
-    return [module]
-
+_CALLED = {"feedback": "feedback is known", "outer": "closed form of the weights' gradient is known"}
 
 _CHECKS: dict[str, Callable[[Net], str | None]] = {
     "noiseless": _noiseless,

@@ -2,8 +2,8 @@
 
 Hashed is what the code does: the syntax tree, without comments and docstrings, of its file and of all that it imports,
 followed to the ends, from its own top-level package, from its own folder where it is a plugin file, and from
-`bench.nets` and `bench.methods`, which methods and nets share. The rest of the harness has a version instead (NUMERICS
-in bench.experiment.identity): it moves no number without being told.
+`bench.nets`, `bench.methods` and the forms of layers in `bench.api`, which methods and nets share. The rest of the
+harness has a version instead (NUMERICS in bench.experiment.identity): it moves no number without being told.
 """
 
 import ast
@@ -17,6 +17,7 @@ from typing import Any
 from bench.catalog.neighbours import neighbour
 
 HARNESS, NETS, METHODS = "bench", "bench.nets", "bench.methods"
+LAYER, FORMS = "bench.api.layer", "bench.api.forms"
 UNSEEN = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a syntax tree that change nothing
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -111,7 +112,7 @@ def _counting(name: str, package: str | None, folder: Path, by: Path) -> list[Pa
         return neighbour(name.lstrip("."), base) if own else []
     if package is None and (found := neighbour(name, folder, absolute=True)):
         return found
-    shared = name == NETS or name.startswith((f"{NETS}.", f"{METHODS}."))
+    shared = name in (NETS, LAYER, FORMS) or name.startswith((f"{NETS}.", f"{METHODS}.", f"{FORMS}."))
     own = package is not None and package != HARNESS and name.partition(".")[0] == package
     file = module_file(name) if shared or own else None
     return [file] if file else []

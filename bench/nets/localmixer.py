@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from bench.api.errors import ConfigError
 from bench.api.kinds import Input, Output
+from bench.api.layer import Gradient, along_input, along_weights, weight_gradient
 from bench.api.net import Net
 from bench.catalog.register import register
 
@@ -165,3 +166,35 @@ class Residual(nn.Sequential):
 def in_groups(x: Tensor, groups: int) -> Tensor:
     """The last axis cut into groups. Shape: (..., C) to (..., G, C/G)."""
     return x.reshape(*x.shape[:-1], groups, -1)
+
+
+@along_input.register
+def _(layer: TokenLinear, t: Tensor) -> Tensor:
+    return layer.weight @ t
+
+
+@along_weights.register
+def _(layer: TokenLinear, x: Tensor, v: Tensor, v_bias: Tensor) -> Tensor:
+    return v[:, None] @ x + v_bias[:, None, :, None]
+
+
+@weight_gradient.register
+def _(layer: TokenLinear, x: Tensor, delta: Tensor) -> Gradient:
+    return {layer.weight: torch.einsum("bpc,bqc->pq", delta, x), layer.bias: delta.sum((0, 2))}
+
+
+@along_input.register
+def _(layer: GroupedLinear, t: Tensor) -> Tensor:
+    return torch.einsum("...gi,goi->...go", in_groups(t, layer.groups), layer.weight).flatten(-2)
+
+
+@along_weights.register
+def _(layer: GroupedLinear, x: Tensor, v: Tensor, v_bias: Tensor) -> Tensor:
+    product = torch.einsum("bpgi,kgoi->kbpgo", in_groups(x, layer.groups), v)
+    return product.flatten(-2) + v_bias[:, None, None]
+
+
+@weight_gradient.register
+def _(layer: GroupedLinear, x: Tensor, delta: Tensor) -> Gradient:
+    grouped = in_groups(delta, layer.groups), in_groups(x, layer.groups)
+    return {layer.weight: torch.einsum("bpgo,bpgi->goi", *grouped), layer.bias: delta.sum((0, 1))}

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from bench import Net
 from bench.api.kinds import Input
+from bench.api.layer import weight_gradient
 
-from .._shared.bilinear import Gradient, weight_gradient
+from .._shared.bilinear import Gradient
 from .._shared.shapes import output_shapes
 from .._shared.stages import Stage, pooled, stages, unpooled
 

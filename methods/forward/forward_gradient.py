@@ -25,13 +25,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Objective, Progress, Seeds, Task, register
+from bench import AdamWSettings, Batch, Claims, Facts, Method, MethodInfo, Objective, Progress, Seeds, Task, register
 from bench.api.net import Net
 
-from .._shared.bilinear import Gradient, hand_over
+from .._shared.bilinear import Gradient, add, hand_over
 from .._shared.directions import Directions, Draw, draw, split, weight_directions
 from .._shared.optimizers import adamw
-from .tangents import Activities, Weights, forward
+from .tangents import Activities, Weights, forward, refuse_activities
 
 
 class ForwardGradientSettings(AdamWSettings):
@@ -52,10 +52,16 @@ class ForwardGradient(Method):
         claims=Claims(reverse_mode="none", updates_wait_for="later blocks"),
         nets=("mlp", "cnn", "localmixer"),
         outputs=("classes", "class probabilities", "values"),
-        needs=("sequence", "tangents"),
+        needs=("noiseless",),
     )
     Config = ForwardGradientSettings
     net: Net
+
+    @classmethod
+    def refuse(cls, task: Task, config: ForwardGradientSettings, facts: Facts) -> str | None:
+        if (reason := super().refuse(task, config, facts)) or config.space == "weight":
+            return reason
+        return refuse_activities(cls.info.name, task.sketch(), task.input)
 
     def __init__(self, task: Task, config: ForwardGradientSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.objective = task.objective
@@ -92,5 +98,5 @@ def activity_estimate(net: Net, batch: Batch, k: int, draw: Draw, *, objective: 
     slopes = torch.einsum("kbc,bc->kb", t, objective.output_gradient(scores, batch.y)) / (k * len(batch.y))
     gradient: Gradient = {}
     for site in space.sites:
-        gradient |= site.gradient(torch.einsum("kb,kb...->b...", slopes, site.noise))
+        add(gradient, site.gradient(torch.einsum("kb,kb...->b...", slopes, site.noise)))
     return objective.loss(scores, batch.y), gradient

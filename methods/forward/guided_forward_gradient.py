@@ -43,16 +43,16 @@ from bench import (
     register,
 )
 from bench.api.inference import inference
-from bench.api.layer import push
+from bench.api.layer import Tangent, push, weight_gradient
 from bench.api.net import Net
 from bench.api.seeds import drawn_from
 from bench.api.structure import hidden_shapes
 from bench.nets.localmixer import PatchMean
 
-from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.bilinear import Gradient, hand_over
 from .._shared.heads import HeadSettings, build_head
 from .._shared.optimizers import adamw
-from .tangents import Carried, Tangent
+from .tangents import Carried, refuse_resting
 
 Space = Literal["activity", "weight"]
 Step = Callable[[Tensor], Gradient]  # a block's gradient, for the slopes of the examples' losses along its guess, (B,)
@@ -77,14 +77,14 @@ class GuidedForwardGradient(Method):
         ),  # the error goes back through the head's weights, within a block
         nets=("mlp", "cnn", "localmixer"),
         outputs=("classes", "class probabilities", "values"),
-        needs=("sequence", "readout", "tangents"),
+        needs=("noiseless", "sequence", "readout"),
     )
     Config = GuidedForwardGradientSettings
     net: Net
 
     @classmethod
     def refuse(cls, task: Task, config: GuidedForwardGradientSettings, facts: Facts) -> str | None:
-        if reason := super().refuse(task, config, facts):
+        if reason := super().refuse(task, config, facts) or refuse_resting(cls.info.name, task.sketch()):
             return reason
         if config.head == "conv" and any(len(shape) != 3 for shape in hidden_shapes(task.sketch(), task.input)):
             return f"head=conv needs outputs with space in them, which the blocks of {task.net.name} do not give"

@@ -27,16 +27,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bench import Batch, Claims, Method, MethodInfo, Objective, Progress, Role, Seeds, Task, register
+from bench import Batch, Claims, Facts, Method, MethodInfo, Objective, Progress, Role, Seeds, Task, register
 from bench.api.inference import inference
+from bench.api.layer import weight_gradient
 from bench.api.net import Net
 from bench.nets.localmixer import GroupedLinear, TokenLinear, in_groups
 
-from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.bilinear import Gradient, add, hand_over
 from .._shared.directions import Draw, draw, split, weight_directions
 from .._shared.optimizers import adamw
 from .forward_gradient import ForwardGradientSettings
-from .tangents import Activities, Site, Weights, forward
+from .tangents import Activities, Site, Weights, forward, refuse_activities, refuse_resting
 
 
 @register
@@ -51,10 +52,17 @@ class LocalForwardGradient(Method):
         claims=Claims(reverse_mode="none", updates_wait_for="earlier blocks"),
         nets=("localmixer", "mlp", "cnn"),
         outputs=("classes", "class probabilities", "values"),
-        needs=("sequence", "readout", "tangents"),
+        needs=("noiseless", "sequence", "readout"),
     )
     Config = ForwardGradientSettings
     net: Net
+
+    @classmethod
+    def refuse(cls, task: Task, config: ForwardGradientSettings, facts: Facts) -> str | None:
+        reason = super().refuse(task, config, facts) or refuse_resting(cls.info.name, task.sketch())
+        if reason or config.space == "weight":
+            return reason
+        return refuse_activities(cls.info.name, task.sketch(), task.input)
 
     def __init__(self, task: Task, config: ForwardGradientSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.objective = task.objective
@@ -118,7 +126,7 @@ def activity_estimate(
     loss, error, gradient = readout(head, features(z), batch.y, objective)
     s = slopes(t, error, head, groups(block)) / k
     for site in space.sites:
-        gradient |= site.gradient(_credit(site, s))
+        add(gradient, site.gradient(_credit(site, s)))
     return z, loss, gradient
 
 

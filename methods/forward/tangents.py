@@ -1,13 +1,14 @@
-"""Forward-mode differentiation along k directions at once, written out for the layers of the shared nets.
+"""Forward-mode differentiation along k directions at once, written out for the layers that have a form of it.
 
 For y = f(x, w) a tangent pass carries y' = df/dx x' + df/dw w' beside y. All k directions share one evaluation of
 f, and each rule below treats them in one call: a leading axis of length k, products with x' and w' batched over it.
-No rule uses reverse mode, and the products are those of torch.func.jvp, without the cost of dispatching it.
+No rule uses reverse mode, and the products are those of torch.func.jvp, without the cost of dispatching it. A module
+without a form (a norm, a skip connection, attention) goes through torch's own forward mode, direction by direction.
 
 Two spaces to perturb:
     weights      w' = v, one direction for the whole batch
-    activities   w' = 0; behind each layer (where a LayerNorm follows it directly: behind that) x' gains a noise u
-                 of its own for every example and position
+    activities   w' = 0; behind each layer with weights (of localmixer: behind the LayerNorm that follows it) x' gains a
+                 noise u of its own for every example and position
 
 Shape: x (B, ...), tangents (k, B, ...), weight directions (k, *shape of the weight).
 """
@@ -17,17 +18,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api.layer import push
+from bench.api.forms.general import along, with_noise
+from bench.api.forms.pointwise import gate, reshaped
+from bench.api.kinds import Input
+from bench.api.layer import Tangent, along_input, along_weights, push, weight_gradient
 from bench.api.net import Net
+from bench.api.structure import hidden_blocks, is_sequence, owners, unmet
 from bench.nets.localmixer import Normed, Patches, PatchMean, Residual, in_groups
 
-from .._shared.bilinear import Gradient, along_input, along_weights, as_directions, weight_gradient
+from .._shared.bilinear import Gradient
 from .._shared.directions import Draw
-
-Tangent = Tensor | None  # None: no direction has reached this place
 
 
 @dataclass
@@ -56,6 +58,9 @@ class Space(Protocol):
     def rectified(self, y: Tensor) -> None:
         """The last noise passed a ReLU with output y."""
 
+    def whole(self, module: nn.Module, x: Tensor, t: Tangent) -> tuple[Tensor, Tangent]:
+        """Output and tangents of a module without a form of its own."""
+
 
 @dataclass
 class Weights:
@@ -73,6 +78,11 @@ class Weights:
     def rectified(self, y: Tensor) -> None:
         """Weights are not noise."""
 
+    def whole(self, module: nn.Module, x: Tensor, t: Tangent) -> tuple[Tensor, Tangent]:
+        if t is None and not owners(module):
+            return module(x), None
+        return along(module, x, t, len(next(iter(self.directions.values()))), self.directions)
+
 
 @dataclass
 class Activities:
@@ -81,6 +91,7 @@ class Activities:
     k: int
     draw: Draw
     sites: list[Site] = field(default_factory=list)
+    fresh: bool = False  # whether the last noise entered in the open, not inside a module without a form
 
     def through(self, layer: nn.Module, x: Tensor, t: Tangent) -> Tangent:
         return None if t is None else along_input(layer, t)
@@ -88,11 +99,25 @@ class Activities:
     def behind(self, layer: nn.Module, x: Tensor, y: Tensor, t: Tangent, norm: "Norm | None" = None) -> Tangent:
         noise = self.draw((self.k, *y.shape), y)
         self.sites.append(Site(layer, x, noise, norm))
+        self.fresh = True
         return noise if t is None else t.add_(noise)
 
     def rectified(self, y: Tensor) -> None:
         # where a unit is off its gradient is zero, so noise there would only add variance
-        self.sites[-1].noise = _gate(self.sites[-1].noise, y)
+        if self.fresh and self.sites[-1].noise.shape[1:] == y.shape:
+            self.sites[-1].noise = gate(self.sites[-1].noise, y)
+
+    def whole(self, module: nn.Module, x: Tensor, t: Tangent) -> tuple[Tensor, Tangent]:
+        layers = owners(module)
+        if t is None and not layers:
+            return module(x), None
+        self.fresh = False
+        return with_noise(module, x, t, self.k, layers, self._noise)
+
+    def _noise(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        noise = self.draw((self.k, *y.shape), y)
+        self.sites.append(Site(layer, x, noise))
+        return noise
 
 
 @dataclass
@@ -117,27 +142,27 @@ class Carried:
     def rectified(self, y: Tensor) -> None:
         """There is no noise."""
 
+    def whole(self, module: nn.Module, x: Tensor, t: Tangent) -> tuple[Tensor, Tangent]:
+        k = 1 if t is None else len(t)
+        own = {p: torch.cat([v.new_zeros(k - 1, *p.shape), v]) for p, v in (self.last or {}).items()}
+        return along(module, x, t, k, own)
+
 
 def forward(module: nn.Module, x: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """A module's output and its tangents. Shape: x (B, ...) to (B, ...), (k, B, ...). Raises: TypeError, see `push`."""
-    y, t = push(module, x, None, space)
+    """A module's output and its tangents. Shape: x (B, ...) to (B, ...), (k, B, ...).
+
+    Raises: TypeError, where nothing moves.
+    """
+    t: Tangent = None
+    if isinstance(module, Net) and is_sequence(module):
+        y = x
+        for block in module.blocks:
+            y, t = push(block, y, t, space)
+    else:
+        y, t = push(module, x, None, space)
     if t is None:
         raise TypeError(f"{type(module).__name__} has no layer to perturb")
     return y, t
-
-
-@push.register
-def _(module: Net, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    for block in module.blocks:
-        x, t = push(block, x, t, space)
-    return x, t
-
-
-@push.register
-def _(module: nn.Sequential, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    for layer in module:
-        x, t = push(layer, x, t, space)
-    return x, t
 
 
 @push.register
@@ -150,34 +175,8 @@ def _(module: Residual, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Ta
     return x + y, ty
 
 
-@push.register(nn.Flatten)
-@push.register(Patches)
-@push.register(PatchMean)
-def _(module: nn.Module, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    return module(x), None if t is None else as_directions(module(t.flatten(0, 1)), t)
-
-
-@push.register
-def _(module: nn.ReLU, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    y = module(x)
-    space.rectified(y)
-    return y, None if t is None else _gate(t, y)
-
-
-@push.register
-def _(module: nn.Tanh, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    y = module(x)
-    return y, None if t is None else t * (1 - y.square())
-
-
-@push.register
-def _(module: nn.MaxPool2d, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    y, where = F.max_pool2d(
-        x, module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode, return_indices=True
-    )
-    if t is None:
-        return y, None
-    return y, t.flatten(-2).gather(-1, where.flatten(-2).expand(len(t), -1, -1, -1)).view(len(t), *y.shape)
+push.register(Patches)(reshaped)
+push.register(PatchMean)(reshaped)
 
 
 @push.register
@@ -190,11 +189,16 @@ def _(module: Normed, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tang
     return after.y, space.behind(module.layer, h, after.y, None if t is None else after.linear(t), after)
 
 
-@push.register(nn.Linear)
-@push.register(nn.Conv2d)
-def _(module: nn.Module, x: Tensor, t: Tangent, space: Space) -> tuple[Tensor, Tangent]:
-    y = module(x)
-    return y, space.behind(module, x, y, space.through(module, x, t))
+def refuse_activities(name: str, net: Net, inputs: Input) -> str | None:
+    """Why noise on the activities of a net cannot be turned into its weights' gradients."""
+    fault = unmet(("outer",), net, inputs)
+    return fault and f"{name} with space=activity needs another net, or space=weight: {fault}"
+
+
+def refuse_resting(name: str, net: Net) -> str | None:
+    """Why blocks cannot each be given a loss of their own."""
+    resting = any(not owners(block) for block in hidden_blocks(net))
+    return f"{name} gives each hidden block a loss, and {net.name} has one without weights" if resting else None
 
 
 class Norm:
@@ -216,9 +220,3 @@ class Norm:
         along = (t * y).mean(-1, keepdim=True)
         centred = t - t.mean(-1, keepdim=True)
         return centred.addcmul_(y, along, value=-1).mul_(self.rstd).flatten(-2)
-
-
-def _gate(t: Tensor, y: Tensor) -> Tensor:
-    """t where y > 0, else 0: an order of magnitude faster than a product with a mask."""
-    gated: Tensor = torch.ops.aten.threshold_backward(t, y.expand_as(t), 0)
-    return gated

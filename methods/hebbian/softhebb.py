@@ -57,10 +57,10 @@ from bench import (
     Task,
     register,
 )
+from bench.api.layer import weight_gradient
 from bench.api.structure import unmet
 from bench.nets.layers import lend_generator
 
-from .._shared.bilinear import weight_gradient
 from .._shared.descent import descend
 from .._shared.optimizers import adam
 from .._shared.schedule import fall

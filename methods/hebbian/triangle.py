@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from bench import Net, register
 from bench.api.errors import ConfigError
+from bench.api.forms.pointwise import gate
 from bench.api.kinds import Input, Output
+from bench.api.layer import Tangent, push
 from bench.nets.layers import ReLUDropout
 
 WIDEN = 4  # channels from layer to layer
@@ -98,6 +100,14 @@ class Rectified(nn.Module):
 
     def extra_repr(self) -> str:
         return f"power={self.power}"
+
+
+@push.register
+def _(module: Rectified, x: Tensor, t: Tangent, space: Any) -> tuple[Tensor, Tangent]:
+    """Tangents p u^(p-1) t where u > 0, else 0: torch's own are no numbers at u = 0."""
+    u = x.relu()
+    slope = module.power * u.clamp_min(torch.finfo(u.dtype).tiny).pow(module.power - 1)
+    return u.pow(module.power), None if t is None else gate(t * slope, u)
 
 
 def competitive(block: nn.Module) -> nn.Sequential:

@@ -46,7 +46,7 @@ class EvolutionStrategies(Method):
         claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("noiseless", "members"),
+        needs=("noiseless",),
     )
     Config = EvolutionStrategiesSettings
     net: Net

@@ -27,6 +27,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Facts, Method, MethodInfo, Net, Progress, Seeds, StepSize, Task, register, step_size
+from bench.api.forms.convolution import convolve_members
+from bench.api.structure import owners
 
 from .._shared.directions import draw
 from .population import (
@@ -34,7 +36,6 @@ from .population import (
     Shaping,
     apply,
     build_optimizer,
-    convolve_members,
     shaped,
 )
 
@@ -77,7 +78,7 @@ class LowRankEvolution(Method):
         claims=Claims(reverse_mode="none", forward_passes=1, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("noiseless", "members"),
+        needs=("noiseless",),
     )
     Config = LowRankEvolutionSettings
     net: Net
@@ -86,8 +87,15 @@ class LowRankEvolution(Method):
     def refuse(cls, task: Task, config: Any, facts: Facts) -> str | None:
         if reason := super().refuse(task, config, facts):
             return reason
-        bare = any(getattr(layer, "bias", layer) is None for layer in task.sketch().modules())
-        return f"low-rank-evolution perturbs biases, too, and {task.net.name} has a layer without" if bare else None
+        for layer in owners(task.sketch()):
+            if type(layer) not in (nn.Linear, nn.Conv2d):
+                kind = type(layer).__name__
+                return f"low-rank-evolution perturbs linear layers and convolutions; {task.net.name} has a {kind}"
+            if layer.bias is None:
+                return f"low-rank-evolution perturbs biases, too, and {task.net.name} has a layer without"
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+                return f"low-rank-evolution perturbs whole matrices; {task.net.name} has a grouped convolution"
+        return None
 
     def __init__(self, task: Task, config: LowRankEvolutionSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.objective = task.objective

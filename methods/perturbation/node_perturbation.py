@@ -32,8 +32,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
+from bench.api.layer import weight_gradient
 
-from .._shared.bilinear import weight_gradient
 from .._shared.directions import Directions, draw
 from .population import OptimizerName, apply, build_optimizer
 

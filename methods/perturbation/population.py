@@ -10,11 +10,13 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench import Batch, Objective
+from bench import Batch, Net, Objective
 from bench.api.layer import can, members
+from bench.api.structure import is_sequence, owners
 
 from .._shared.bilinear import hand_over
 
@@ -22,63 +24,69 @@ OptimizerName = Literal["sgd", "momentum", "adam"]
 Shaping = Literal["centred-ranks", "z-score", "raw"]
 
 
-def population_losses(net: nn.Module, weights: Mapping[str, Tensor], batch: Batch, objective: Objective) -> Tensor:
+def population_losses(net: Net, weights: Mapping[str, Tensor], batch: Batch, objective: Objective) -> Tensor:
     """The mean loss of each of k members on one mini-batch, all evaluated in one call of each layer.
 
     Shape: weights (k, *shape of the parameter) by name, to (k,).
     """
-    with population(net, weights, len(batch.x)):
-        out = net(batch.x)
-    return objective.losses(out.view(-1, len(batch.x), *out.shape[1:]), batch.y).mean(dim=1)
+    B = len(batch.x)
+    if all(can(members, type(layer)) for layer in owners(net)):
+        k = len(next(iter(weights.values())))
+        with population(net, weights, B):
+            out = net(batch.x if shares_its_first_layer(net) else batch.x.expand(k, *batch.x.shape).flatten(0, 1))
+        out = out.view(-1, B, *out.shape[1:])
+    else:
+        out = of_each_member(net, weights, batch.x)
+    return objective.losses(out, batch.y).mean(dim=1)
+
+
+def of_each_member(net: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Outputs of k members, whatever the net is made of. Shape: x (B, ...) to (k, B, ...)."""
+
+    def one(member: dict[str, Tensor]) -> Tensor:
+        out: Tensor = functional_call(net, member, (x,))
+        return out
+
+    with sdpa_kernel(SDPBackend.MATH):  # of the fused kernels none takes one more axis
+        found: Tensor = vmap(one)(dict(weights))
+    return found
+
+
+def shares_its_first_layer(net: Net) -> bool:
+    """Whether the first layer sees the batch before anything else does, so that its members can share the rows."""
+    first = net.blocks[0]
+    plain = not list(first.children()) or (
+        type(first) is nn.Sequential and not any(list(layer.children()) for layer in first)
+    )
+    return is_sequence(net) and plain
 
 
 @contextmanager
 def population(net: nn.Module, weights: Mapping[str, Tensor], batch_size: int) -> Iterator[None]:
-    """Inside, each linear and convolutional layer of `net` answers for k members, who are rows of the batch.
+    """Inside, each layer of `net` that has parameters answers for k members, who are rows of the batch.
 
     The members of a layer are evaluated by one product; before the first layer they share the B rows, after it there
     are k B. Called by their modules, layers are seen by whoever counts calls.
+    Raises: TypeError where the net used a layer's parameters past its forward pass, or not at all.
     """
-    layers = {name: layer for name, layer in net.named_modules() if can(members, type(layer))}
+    owning = {*owners(net)}
+    layers = {name: layer for name, layer in net.named_modules() if layer in owning}
+    asked = set[str]()
+
+    def answer(name: str, layer: nn.Module, own: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        asked.add(name)
+        return members(layer, own, batch_size, x)
+
     for name, layer in layers.items():
-        weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
-        vars(layer)["forward"] = partial(members, layer, weight, bias, batch_size)
+        own = {n: weights[f"{name}.{n}" if name else n] for n, _ in layer.named_parameters(recurse=False)}
+        vars(layer)["forward"] = partial(answer, name, layer, own)
     try:
         yield
     finally:
         for layer in layers.values():
             del vars(layer)["forward"]
-
-
-@members.register
-def _(layer: nn.Linear, weight: Tensor, bias: Tensor | None, batch_size: int, x: Tensor) -> Tensor:
-    x = x.view(-1, batch_size, *x.shape[1:]).expand(len(weight), -1, -1)
-    if bias is None:
-        return torch.bmm(x, weight.mT).flatten(0, 1)
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT).flatten(0, 1)
-
-
-@members.register
-def _(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, batch_size: int, x: Tensor) -> Tensor:
-    return convolve_members(layer, x.view(-1, batch_size, *x.shape[1:]), weight, bias).flatten(0, 1)
-
-
-def convolve_members(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Each member's own filters, in one convolution: as a group, or as further channels where the images are shared.
-
-    Shape: x (k or 1, B, c, h, w), weight (k, m, c, ...), bias (k, m), to (k, B, m, h', w').
-    """
-    y = F.conv2d(
-        x.transpose(0, 1).flatten(1, 2),
-        weight.flatten(0, 1),
-        None if bias is None else bias.flatten(),
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        groups=len(x),
-    )
-    members: Tensor = y.unflatten(1, weight.shape[:2])
-    return members.transpose(0, 1)
+    if left := next((name for name in layers if name not in asked), None):
+        raise TypeError(f"the forward pass of the net never calls its layer {left}, which owns parameters")
 
 
 def shaped(losses: Tensor, how: Shaping) -> Tensor:

@@ -46,7 +46,7 @@ class WeightPerturbation(Method):
         claims=Claims(reverse_mode="none", forward_passes=2, updates_wait_for="later blocks"),
         nets=("mlp", "cnn"),
         outputs=("classes", "class probabilities", "values", "next token"),
-        needs=("noiseless", "members"),
+        needs=("noiseless",),
     )
     Config = WeightPerturbationSettings
     net: Net

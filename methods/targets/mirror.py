@@ -1,7 +1,6 @@
 """What rules with a feedback net share: the layers of a net the other way round."""
 
 from collections.abc import Sequence
-from math import prod
 
 from torch import Tensor, nn
 
@@ -34,16 +33,3 @@ def mirrors(net: Net, inputs: Input, *, bias: bool) -> nn.ModuleList:
     """Those of all blocks but the first: its input is the image, which no rule here wants back."""
     shapes = output_shapes(net.blocks, inputs)
     return nn.ModuleList(Mirror(b, s, bias=bias) for b, s in zip(net.blocks[1:], shapes[:-1], strict=True))
-
-
-@mirrored.register
-def _(layer: nn.Linear, shape: Sequence[int], *, bias: bool) -> nn.Module:
-    return nn.Linear(layer.out_features, prod(shape), bias=bias)
-
-
-@mirrored.register
-def _(layer: nn.Conv2d, shape: Sequence[int], *, bias: bool) -> nn.Module:
-    # the nets' convolutions have stride 1, so that shapes come back without further ado
-    kernel, padding = layer.kernel_size, layer.padding
-    assert isinstance(padding, tuple)
-    return nn.ConvTranspose2d(layer.out_channels, layer.in_channels, kernel, padding=padding, bias=bias)  # type: ignore[arg-type]

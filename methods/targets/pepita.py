@@ -32,8 +32,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register, step_size
+from bench.api.layer import weight_gradient
 
-from .._shared.bilinear import Gradient, hand_over, weight_gradient
+from .._shared.bilinear import Gradient, hand_over
 from .._shared.direct_feedback import cut
 from .._shared.schedule import fall
 

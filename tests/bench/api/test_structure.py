@@ -1,7 +1,6 @@
 """What is said of a net's structure, and how a stranger's layer joins."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
@@ -15,9 +14,6 @@ from bench.api.structure import Need, hidden_shapes, is_flat, sketch, unmet
 from bench.nets.cnn import CNN
 from bench.nets.localmixer import LocalMixer
 from bench.nets.mlp import MLP
-
-for rules in ("feedback.layered", "perturbation.population"):  # torch's own layers join there
-    import_module(f"bench.methods.{rules}")
 
 IMAGES, CLASSES = Input.image(1, 8, 8), Output.classes(3)
 
@@ -77,8 +73,9 @@ OUT = nn.Linear(5, 3)
         ("readout", Made(link(nn.ReLU()), nn.Sequential(OUT, nn.ReLU())), "is not a linear layer behind"),
         ("feedback", Made(link(nn.ReLU()), OUT), None),
         ("feedback", Made(link(nn.BatchNorm1d(5)), OUT), None),  # it mixes nothing, so no message needs a way back
-        ("feedback", Made(nn.Sequential(Halved(64, 5)), OUT), "no feedback are known of Halved"),
-        ("members", Made(link(nn.BatchNorm1d(5)), OUT), "no members are known of BatchNorm1d"),
+        ("feedback", Made(nn.Sequential(Halved(64, 5)), OUT), "no feedback is known of Halved"),
+        ("outer", Made(link(nn.BatchNorm1d(5)), OUT), None),
+        ("outer", Made(link(nn.PReLU()), OUT), "no closed form of the weights' gradient is known of PReLU"),
     ],
 )  # fmt: skip
 def test_faults_are_named(need: Need, net: Net, fault: str | None) -> None:
@@ -89,7 +86,7 @@ def test_faults_are_named(need: Need, net: Net, fault: str | None) -> None:
 def test_nets_of_the_suite() -> None:
     for made, flat, shapes in ((MLP, True, [(256,), (256,)]), (CNN, False, [(32, 4, 4), (64, 4, 4), (128, 2, 2)])):
         net = sketch(made, IMAGES, CLASSES, {})
-        assert unmet(("chain", "hidden", "readout", "feedback", "members"), net, IMAGES) is None
+        assert unmet(("chain", "hidden", "readout", "feedback", "outer"), net, IMAGES) is None
         assert next(net.parameters()).device.type == "meta"
         assert (is_flat(net), hidden_shapes(net, IMAGES)) == (flat, shapes)
     mixer = sketch(LocalMixer, IMAGES, CLASSES, {"depth": 2, "patches": 2, "channels": 8, "groups": 2})

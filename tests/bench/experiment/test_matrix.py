@@ -115,6 +115,7 @@ def test_the_matrix_is_as_pinned() -> None:
     assert lines == PINNED.read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", sorted(CATALOG.methods))
 def test_what_the_matrix_allows_runs_and_what_it_refuses_has_a_reason(name: str) -> None:
     """On every net of the suite, on a stranger's residual net with batch norm, on soft labels and on values."""

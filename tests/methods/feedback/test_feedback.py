@@ -13,10 +13,10 @@ from bench.methods._shared.direct_feedback import cut
 from bench.methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
 from bench.methods.feedback.drtp import DRTP
 from bench.methods.feedback.feedback_alignment import FeedbackAlignment
-from bench.methods.feedback.layered import routed
 from torch import Tensor, nn
 
 from bench import Batch, Output, Progress, Seeds, Task
+from bench.api.layer import routed
 from bench.api.net import Net
 from bench.audit.dependency import update_dependency
 from bench.nets.mlp import MLP

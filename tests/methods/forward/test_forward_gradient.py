@@ -203,9 +203,47 @@ def test_draws_are_independent_with_unit_variance(distribution, dtype) -> None:
     assert v.mean().abs() < 5 / v.numel() ** 0.5
 
 
-def test_a_module_without_a_rule_is_named() -> None:
-    with pytest.raises(TypeError, match="GELU"):
+def test_a_module_without_a_layer_to_perturb_is_named() -> None:
+    with pytest.raises(TypeError, match="Sequential has no layer to perturb"):
         forward(nn.Sequential(nn.GELU()), torch.zeros(1, 2), Weights({}))
+
+
+class Block(nn.Module):
+    """A skip connection around a norm, without forms of its own, that uses one layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.layer = nn.LayerNorm(4), nn.Linear(4, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layer(F.gelu(self.layer(self.norm(x))))
+
+
+class Made(Net):
+    name = "made"
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Flatten(), Block(), nn.ReLU()), Block(), nn.Linear(4, 3)])
+        self.image_shape = (1, 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+@any_space
+def test_on_a_net_without_forms_the_sum_over_a_basis_is_the_gradient(space: str) -> None:
+    """Mistakes: of a layer that is used twice one use alone counts; noise inside a block does not reach the skip; a
+    ReLU behind a whole block gates the noise of a layer inside it.
+    """
+    torch.manual_seed(0)
+    net = Made().double()
+    batch = batch_for(net)
+    estimate = partial(ESTIMATES[space], net, batch)
+    basis = Basis(estimate)
+    loss, gradient = estimate(basis.k, basis)
+    expected = F.cross_entropy(net(batch.x), batch.y)
+    torch.testing.assert_close(loss, expected)
+    for found, exact in zip(by_parameter(net, gradient), backprop(expected, net), strict=True):
+        torch.testing.assert_close(found, exact)
 
 
 # local losses

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods._shared.bilinear import weight_gradient
 from bench.methods.hebbian.softhebb import SoftHebb, compete, hebbian_step
 from torch import Tensor, nn
 
 from bench import Batch, Facts, Images, Progress
+from bench.api.layer import weight_gradient
 from bench.audit.reverse_mode import observed
 from bench.measure.retained import Retained
 from bench.nets.mlp import MLP

@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.methods.hebbian.triangle import Triangle
+from bench.methods.hebbian.triangle import Rectified, Triangle
 
 from bench import Input, Output
 from bench.api.errors import ConfigError
+from bench.api.layer import push
 
 
 def built(shape: tuple[int, int, int] = (1, 8, 8), **settings: object) -> Triangle:
@@ -54,3 +55,15 @@ def test_gradients_are_finite_where_a_root_has_an_infinite_slope() -> None:
 def test_more_halvings_than_the_image_has_are_bad_input(shape: tuple[int, int, int], depth: int) -> None:
     with pytest.raises(ConfigError, match="halved"):
         built(shape, width=2, depth=depth)
+
+
+@pytest.mark.parametrize("power", [0.7, 1.0, 1.4])
+def test_tangents_of_triangle_are_central_differences_and_zero_where_a_unit_is_off(power: float) -> None:
+    """Mistake: 0 times the infinite slope of u^0.7 at u = 0."""
+    layer, u = Rectified(power), torch.tensor([[-1.0, 0.0, 0.3, 2.0]], dtype=torch.float64)
+    t = torch.tensor([[[1.0, 1.0, 1.0, -2.0]]], dtype=torch.float64)
+    y, moved = push(layer, u, t, None)
+    torch.testing.assert_close(y, layer(u.clone()))
+    ahead, behind = layer(u + 1e-6 * t[0]), layer(u - 1e-6 * t[0])
+    expected = ((ahead - behind) / 2e-6).masked_fill(u <= 0, 0.0)
+    torch.testing.assert_close(moved[0], expected, atol=1e-8, rtol=1e-7)
