@@ -4,6 +4,7 @@ from bench.testing.contract import CHECKS, run_checks
 from bench.testing.finding import ContractViolation, Result
 from bench.testing.instruments import run_instrument_checks
 from bench.testing.judges import run_metric_checks, run_objective_checks
+from bench.testing.layers import check_forms
 from bench.testing.parts import run_dataset_checks, run_net_checks
 from bench.testing.subject import Subject, Trainee, nets_of, small_task
 
@@ -13,6 +14,7 @@ __all__ = [
     "Result",
     "Subject",
     "Trainee",
+    "check_forms",
     "nets_of",
     "run_checks",
     "run_dataset_checks",

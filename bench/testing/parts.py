@@ -16,6 +16,7 @@ from bench.api.dataset import DataSet
 from bench.api.kinds import Input, Output, OutputKind
 from bench.api.net import Net
 from bench.testing.finding import ContractViolation, Result, complaint, require
+from bench.testing.layers import check_layers_of
 from bench.testing.subject import digits, training_batch
 
 # odd, oblong and tiny
@@ -34,6 +35,7 @@ def run_net_checks(net: type[Net]) -> Iterator[Result]:
         "scores": check_net_scores,
         "blocks": check_net_blocks,
         "shapes": check_net_shapes,
+        "layers": check_net_layers,
     }
     yield from _run({name: partial(check, net) for name, check in checks.items()})
 
@@ -104,6 +106,12 @@ def check_net_shapes(net: type[Net]) -> None:
                 said = textwrap.shorten(str(error), 120)
                 raise ContractViolation(f"{given}: {said}; raise ConfigError where none fit") from error
             _check_shape(scores, 2, output)
+
+
+def check_net_layers(net: type[Net]) -> None:
+    """What its layers have registered for rules (`bench.api.layer`) is what autograd says of them."""
+    given, _ = _kinds(net)
+    check_layers_of(_small(net), training_batch(0).x[:4] if given.kind == "image" else _drawn(given)[:4])
 
 
 def check_dataset(dataset: DataSet, folder: Path) -> None:
