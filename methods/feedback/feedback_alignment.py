@@ -14,6 +14,7 @@ Moskovitz, Litwin-Kumar, Abbott 2018, "Feedback alignment in deep convolutional 
 W is that of the present step. A convolution sends its message through the transposed convolution with B. The
 output layer's own gradient, biases, non-linearities and pooling are exact, and errors are those of the mean loss
 over the batch, as in backprop. The first layer sends no message and has no B.
+Norms, skip connections and products of activities carry the true gradient: see `layered`.
 The step is AdamW's, as backprop's here, so that the road of the error is all that differs; normalised steps also
 help the rule itself, whose gradients are badly scaled from layer to layer.
 Deviations from the papers: that optimiser; magnitudes in the scale of the nets' own start; sign(0) = 1.

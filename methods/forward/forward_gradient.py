@@ -15,6 +15,10 @@ Both are unbiased if E[v v^T] = I. The inner products are exact: one pass carrie
 On localmixer noise enters behind the LayerNorm after each layer and is pulled back through it by its own Jacobian.
 Noise of units that a ReLU holds at zero is dropped, as in Ren et al. (unbiased, less variance). Of the layers' inputs
 and noise all are kept until the pass ends (space = activity), of the directions all (space = weight).
+On nets of other layers (norms, skip connections, attention, state over time) tangents come from torch's forward mode
+through the net as it is, and noise enters behind every layer with weights inside it, at each of its calls; there the
+noise of units at zero is kept. With batch norm an example's loss depends on the others' activities: slopes of one
+example leave these cross terms out, so that space = activity is unbiased on nets without it alone.
 Deviation: the step is AdamW's, as backprop's here, where the papers take SGD.
 """
 
@@ -31,7 +35,7 @@ from bench.api.net import Net
 from .._shared.bilinear import Gradient, add, hand_over
 from .._shared.directions import Directions, Draw, draw, split, weight_directions
 from .._shared.optimizers import adamw
-from .tangents import Activities, Weights, forward, refuse_activities
+from .tangents import Activities, Weights, forward, refuse_activities, refuse_masks
 
 
 class ForwardGradientSettings(AdamWSettings):
@@ -59,7 +63,8 @@ class ForwardGradient(Method):
 
     @classmethod
     def refuse(cls, task: Task, config: ForwardGradientSettings, facts: Facts) -> str | None:
-        if (reason := super().refuse(task, config, facts)) or config.space == "weight":
+        reason = super().refuse(task, config, facts) or refuse_masks(cls.info.name, task.sketch())
+        if reason or config.space == "weight":
             return reason
         return refuse_activities(cls.info.name, task.sketch(), task.input)
 

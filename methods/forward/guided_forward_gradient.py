@@ -52,7 +52,7 @@ from bench.nets.localmixer import PatchMean
 from .._shared.bilinear import Gradient, hand_over
 from .._shared.heads import HeadSettings, build_head
 from .._shared.optimizers import adamw
-from .tangents import Carried, refuse_resting
+from .tangents import Carried, refuse_masks, refuse_resting
 
 Space = Literal["activity", "weight"]
 Step = Callable[[Tensor], Gradient]  # a block's gradient, for the slopes of the examples' losses along its guess, (B,)
@@ -84,7 +84,8 @@ class GuidedForwardGradient(Method):
 
     @classmethod
     def refuse(cls, task: Task, config: GuidedForwardGradientSettings, facts: Facts) -> str | None:
-        if reason := super().refuse(task, config, facts) or refuse_resting(cls.info.name, task.sketch()):
+        reason = super().refuse(task, config, facts) or refuse_resting(cls.info.name, task.sketch())
+        if reason := reason or refuse_masks(cls.info.name, task.sketch()):
             return reason
         if config.head == "conv" and any(len(shape) != 3 for shape in hidden_shapes(task.sketch(), task.input)):
             return f"head=conv needs outputs with space in them, which the blocks of {task.net.name} do not give"
@@ -160,7 +161,7 @@ def _at_activities(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent, 
             weighted = (slopes / length * losses).mean()
         return dict(zip(parameters, torch.autograd.grad(weighted, parameters), strict=True))
 
-    carried = None if t is None else push(block, batch.x, t, Carried())[1]
+    carried = None if t is None else push(block, batch.x, t, Carried(at_rest=True))[1]
     own = (v / length.view(-1, *[1] * (v.dim() - 1)))[None]
     return z.detach(), _joined(carried, own), step, dict(zip(head.parameters(), of_head, strict=True))
 
@@ -179,7 +180,7 @@ def _at_weights(block: nn.Module, head: nn.Module, batch: Batch, t: Tangent, obj
         return {p: along * d for p, d in direction.items()}
 
     at_rest = None if t is None else torch.cat([t, torch.zeros_like(t[:1])])
-    z, t = push(block, batch.x, at_rest, Carried({p: d[None] for p, d in direction.items()}))
+    z, t = push(block, batch.x, at_rest, Carried({p: d[None] for p, d in direction.items()}, at_rest=True))
     assert t is not None
     return z, t, step, dict(zip(head.parameters(), of_head, strict=True))
 

@@ -37,7 +37,7 @@ from .._shared.bilinear import Gradient, add, hand_over
 from .._shared.directions import Draw, draw, split, weight_directions
 from .._shared.optimizers import adamw
 from .forward_gradient import ForwardGradientSettings
-from .tangents import Activities, Site, Weights, forward, refuse_activities, refuse_resting
+from .tangents import Activities, Site, Weights, forward, refuse_activities, refuse_masks, refuse_resting
 
 
 @register
@@ -60,6 +60,7 @@ class LocalForwardGradient(Method):
     @classmethod
     def refuse(cls, task: Task, config: ForwardGradientSettings, facts: Facts) -> str | None:
         reason = super().refuse(task, config, facts) or refuse_resting(cls.info.name, task.sketch())
+        reason = reason or refuse_masks(cls.info.name, task.sketch())
         if reason or config.space == "weight":
             return reason
         return refuse_activities(cls.info.name, task.sketch(), task.input)

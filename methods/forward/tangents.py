@@ -19,6 +19,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from bench.api.forms.general import along, with_noise
 from bench.api.forms.pointwise import gate, reshaped
@@ -26,6 +27,7 @@ from bench.api.kinds import Input
 from bench.api.layer import Tangent, along_input, along_weights, push, weight_gradient
 from bench.api.net import Net
 from bench.api.structure import hidden_blocks, is_sequence, owners, unmet
+from bench.nets.layers import ReLUDropout
 from bench.nets.localmixer import Normed, Patches, PatchMean, Residual, in_groups
 
 from .._shared.bilinear import Gradient
@@ -125,6 +127,7 @@ class Carried:
     """Tangents on their way, to the last of which the layers' weights add where they have a direction."""
 
     last: Mapping[Tensor, Tensor] | None = None  # by weight, (1, *weight)
+    at_rest: bool = False  # whether statistics stay: another pass of the step has moved them
 
     def through(self, layer: nn.Module, x: Tensor, t: Tangent) -> Tangent:
         moved = None if t is None else along_input(layer, t)
@@ -145,7 +148,7 @@ class Carried:
     def whole(self, module: nn.Module, x: Tensor, t: Tangent) -> tuple[Tensor, Tangent]:
         k = 1 if t is None else len(t)
         own = {p: torch.cat([v.new_zeros(k - 1, *p.shape), v]) for p, v in (self.last or {}).items()}
-        return along(module, x, t, k, own)
+        return along(module, x, t, k, own, at_rest=self.at_rest)
 
 
 def forward(module: nn.Module, x: Tensor, space: Space) -> tuple[Tensor, Tensor]:
@@ -193,6 +196,16 @@ def refuse_activities(name: str, net: Net, inputs: Input) -> str | None:
     """Why noise on the activities of a net cannot be turned into its weights' gradients."""
     fault = unmet(("outer",), net, inputs)
     return fault and f"{name} with space=activity needs another net, or space=weight: {fault}"
+
+
+def refuse_masks(name: str, net: Net) -> str | None:
+    """Why a net's passes cannot be differentiated one by one."""
+    masks = any(isinstance(m, (_DropoutNd, ReLUDropout)) and m.p > 0 for m in net.modules())
+    return (
+        f"{name} passes through layers once more for tangents, and dropout in {net.name} would differ"
+        if masks
+        else None
+    )
 
 
 def refuse_resting(name: str, net: Net) -> str | None:

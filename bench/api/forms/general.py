@@ -25,13 +25,23 @@ Noise = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a layer, its input a
 
 
 def along(
-    module: nn.Module, x: Tensor, t: Tangent, k: int, directions: Mapping[Tensor, Tensor] | None = None
+    module: nn.Module,
+    x: Tensor,
+    t: Tangent,
+    k: int,
+    directions: Mapping[Tensor, Tensor] | None = None,
+    *,
+    at_rest: bool = False,
 ) -> tuple[Tensor, Tangent]:
-    """A module's output and its k tangents, along t and along directions (k, *weight) of its weights."""
+    """A module's output and its k tangents, along t and along directions (k, *weight) of its weights.
+
+    at_rest: its statistics stay, for another pass of the step has moved them.
+    """
     moved = {} if directions is None else {n: directions[p] for n, p in module.named_parameters() if p in directions}
     if t is None and not moved:
-        return module(x), None
-    return _passes(module, x, t, k, moved)
+        resting = {name: b.clone() for name, b in module.named_buffers()} if at_rest else {}
+        return functional_call(module, resting, (x,)), None
+    return _passes(module, x, t, k, moved, at_rest=at_rest)
 
 
 def with_noise(
@@ -76,13 +86,17 @@ def _passes(
     k: int,
     moved: Mapping[str, Tensor],
     around: Around = _plain,
+    *,
+    at_rest: bool = False,
 ) -> tuple[Tensor, Tangent]:
     weights, rest = dict(module.named_parameters()), dict(module.named_buffers())
-    at_first = {name: b.clone() for name, b in rest.items()} if k > 1 and module.training else rest
+    at_first = {name: b.clone() for name, b in rest.items()} if (k > 1 or at_rest) and module.training else rest
     y: Tensor | None = None
     tangents: list[Tensor | None] = []
     for i in range(k):
-        buffers = rest if i == 0 or at_first is rest else {name: b.clone() for name, b in at_first.items()}
+        buffers = (
+            rest if at_first is rest or (i == 0 and not at_rest) else {name: b.clone() for name, b in at_first.items()}
+        )
         with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), around(i):
             duals = {n: forward_ad.make_dual(weights[n].detach(), v[i]) for n, v in moved.items()}
             own = x if k == 1 else x.clone()  # which a module may overwrite
@@ -91,6 +105,6 @@ def _passes(
             y = out.primal if y is None else y
             tangents.append(out.tangent)
     assert y is not None
-    if all(moving is None for moving in tangents):
+    if all(found is None for found in tangents):
         return y, None
-    return y, torch.stack([torch.zeros_like(y) if moving is None else moving for moving in tangents])
+    return y, torch.stack([torch.zeros_like(y) if found is None else found for found in tangents])

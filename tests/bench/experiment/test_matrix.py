@@ -144,3 +144,26 @@ def test_most_rules_run_on_a_residual_net_with_batch_norm() -> None:
     ]
     assert len(runs) >= 20
     assert {"backprop", "feedback-alignment", "direct-feedback-alignment", "spsa", "mono-forward", "sigprop"} <= {*runs}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "name",
+    ["backprop", "feedback-alignment", "forward-gradient", "guided-forward-gradient", "local-forward-gradient", "drtp"],
+)
+def test_running_statistics_move_once_a_step(name: str) -> None:
+    """Mistakes: a second pass of a step, for tangents, that moves them again; a pass for each of several directions."""
+    cls = CATALOG.methods[name].load()
+    method, _ = trained(cls, SmallResNet, "classes")
+    assert method.net is not None
+    norms = [m for m in method.net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [int(norm.num_batches_tracked) for norm in norms] == [STEPS] * len(norms)
+    output, objective = judged("classes")
+    plain = SmallResNet.build(IMAGES, output, {}, Seeds(0, "cpu", method=cls.info.name).init)
+    task = Task("made up", IMAGES, output, objective, 1000, SmallResNet, {}, lambda: torch.zeros(1), (Accuracy,))
+    other = cls(task, cls.Config(), device=torch.device("cpu"), seeds=Seeds(0, "cpu", method=cls.info.name))
+    assert other.net is not None
+    other.train_step(batch("classes", 0), Progress(0, 100, 0))
+    plain(batch("classes", 0).x)
+    for (where, found), exact in zip(other.net.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(found, exact, msg=lambda said, where=where: f"{where}: {said}")

@@ -13,6 +13,7 @@ from bench.methods._shared.direct_feedback import cut
 from bench.methods.feedback.direct_feedback_alignment import DirectFeedbackAlignment
 from bench.methods.feedback.drtp import DRTP
 from bench.methods.feedback.feedback_alignment import FeedbackAlignment
+from bench.methods.feedback.layered import lay, sending_layers
 from torch import Tensor, nn
 
 from bench import Batch, Output, Progress, Seeds, Task
@@ -265,3 +266,45 @@ class ResidualTask(Task):
             for p in net.parameters():
                 p.uniform_(-0.3, 0.3, generator=init)
         return net
+
+
+# --- norms, skip connections, tables
+
+
+class SkipNet(Net):
+    """Tokens through a table, then a skip connection around a norm and a layer that is used at every position."""
+
+    name = "skips"
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.table, self.norm, self.layer = nn.Embedding(6, 4), nn.LayerNorm(4), nn.Linear(4, 4, bias=False)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Flatten(), nn.Linear(12, 3))])
+
+    def stem(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        h = self.table(x)
+        return h + self.layer(self.norm(h)).tanh()
+
+
+def test_skips_and_norms_carry_the_true_gradient_and_every_matrix_sends_through_b() -> None:
+    """Against y = W [x] + B x - [B x], [.] without gradient. Mistakes: a table of embeddings taken for the first layer
+    that sends, so that W carries the message to it; a skip connection cut; a norm with feedback.
+    """
+    torch.manual_seed(0)
+    net, twin_net = SkipNet().double(), SkipNet().double()
+    twin_net.load_state_dict(net.state_dict())
+    layers = sending_layers(net)
+    assert layers == [net.layer, net.blocks[0][1]]
+    matrices = lay(layers, [torch.randn_like(layer.weight) for layer in layers])
+    for layer, B in zip(sending_layers(twin_net), matrices, strict=True):
+        plain = layer.forward
+
+        def routed_slowly(x: Tensor, plain: Any = plain, B: Tensor = B) -> Tensor:
+            message = x @ B.T
+            return plain(x.detach()) + message - message.detach()
+
+        layer.forward = routed_slowly
+    x, y = torch.tensor([[0, 1, 1], [5, 2, 1]]), torch.tensor([0, 2])
+    for made in (net, twin_net):
+        F.cross_entropy(made(x), y).backward()
+    assert_same(grads(net), grads(twin_net))
