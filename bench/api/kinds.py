@@ -89,13 +89,14 @@ class Output:
     distribution, (size,) float32. values: `size` numbers; the label is (size,) float32, standardised by the harness.
     next token: `size` scores at each of `positions`; the label is the token that follows each, (positions,) int64.
 
-    scale: values alone: what a standardised unit is in the data's own unit, for each value.
+    scale, offset: values alone: a standardised 1 and a standardised 0 in the data's own unit, for each value.
     """
 
     kind: OutputKind
     size: int
     positions: int = 0
     scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
 
     @classmethod
     def classes(cls, size: int) -> Self:
@@ -115,6 +116,16 @@ class Output:
     def shape(self) -> tuple[int, ...]:
         """Of what a net gives for one example."""
         return (self.positions, self.size) if self.kind == "next token" else (self.size,)
+
+    def in_own_unit(self, out: "Tensor") -> "Tensor":
+        """Predicted or true values in the data's own unit, scale * out + offset. Shape: (..., size).
+
+        Raises: ConfigError where the output is not of values.
+        """
+        if self.kind != "values":
+            raise ConfigError(f"only values have a unit of their own, not {self.kind}")
+        scale, offset = self.scale or (1.0,) * self.size, self.offset or (0.0,) * self.size
+        return out * out.new_tensor(scale) + out.new_tensor(offset)
 
     def draw(self, n: int, device: "torch.device | None" = None) -> "Tensor":
         """n labels for probes: each class in turn; standard normal values; uniform distributions."""

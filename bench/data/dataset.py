@@ -13,8 +13,9 @@ class Dataset:
     """A checked data set with its fixed splits.
 
     Shape: mean and std (C,), of each channel or feature over the training split, empty for tokens (see
-    `bench.data.standard`). Values are standardised, and output.scale has the std of each. fingerprint is a sha256
-    over all six arrays as they were read, and over the kinds where arrays leave them open.
+    `bench.data.standard`). Values are standardised, and output.scale and output.offset have the std and the mean of
+    each. fingerprint is a sha256 over all six arrays as they were read, and over the kinds where arrays leave them
+    open.
     """
 
     name: str

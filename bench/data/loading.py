@@ -86,7 +86,7 @@ def _standardised(output: Output, *splits: Split) -> tuple[Output, tuple[Split, 
     def standardised(split: Split) -> Split:
         return split._replace(y=((split.y.double() - mean) / std).float())
 
-    scaled = replace(output, scale=tuple(std.tolist()))
+    scaled = replace(output, scale=tuple(std.tolist()), offset=tuple(mean.tolist()))
     return scaled, (standardised(train), standardised(val), standardised(test))
 
 

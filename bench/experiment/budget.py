@@ -36,7 +36,7 @@ class Budget(BaseModel):
         None,
         ge=1,
         le=1_000_000,
-        description="epochs without a new best validation accuracy, within the epochs; the best is tested",
+        description="epochs without a new best on validation data, within the epochs; the best is tested",
     )
 
 

@@ -18,12 +18,12 @@ class Ending(Instrument):
         Column(
             "best_epoch",
             "best epoch",
-            "epoch after which validation accuracy was highest; under own convergence its state is the one tested",
+            "epoch that was best on validation data; under own convergence its state is the one tested",
         ),
         Column(
             "stopped_by",
             "stopped by",
-            "what ended training: epochs, steps, seconds, flops, or patience with validation accuracy",
+            "what ended training: epochs, steps, seconds, flops, or patience on validation data",
             text=True,
         ),
     )

@@ -104,16 +104,16 @@ class EnergyPerExample(Derived):
     columns = (
         Column(
             "gpu_j_per_example",
-            "GPU, mJ/image",
-            "GPU energy per image trained on",
+            "GPU, mJ/example",
+            "GPU energy per example trained on",
             scale=1000,
             better="lower",
             timed=True,
         ),
         Column(
             "cpu_j_per_example",
-            "CPU, mJ/image",
-            "CPU energy per image trained on",
+            "CPU, mJ/example",
+            "CPU energy per example trained on",
             scale=1000,
             better="lower",
             timed=True,

@@ -50,8 +50,8 @@ class Flops(Probe):
             scale=1e-9, better="lower", shown="page",
         ),
         Column(
-            "flops_per_inference", "MFLOP per image",
-            "the same in the noise-free prediction of one image, all its inference steps included",
+            "flops_per_inference", "MFLOP per example",
+            "the same in the noise-free prediction of one example, all its inference steps included",
             scale=1e-6, better="lower",
         ),
         Column(

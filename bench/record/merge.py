@@ -148,7 +148,7 @@ def _told(point: Point) -> dict[str, object]:
 
 def _two_points(experiment: str, old: Placed, new: Placed) -> str:
     of = new.point
-    told = "; ".join(f"{p.path} has {p.point.images_per_s or 0:,.4g} images/s" for p in (old, new))
+    told = "; ".join(f"{p.path} has {p.point.images_per_s or 0:,.4g} examples/s" for p in (old, new))
     return (
         f"{experiment}: {of.method} on {of.net}, {of.dataset}, {scaling.WAYS[of.way]}, {of.workers} "
         f"worker{'s' * (of.workers > 1)} ({of.kind}) was found in two ways: {told}. Merge into folders apart, or "

@@ -273,7 +273,10 @@ class Results:
         # each column in its type from the start, so that pandas keeps all numbers in one block, which is taken at once
         floats = [column.name for column in self.columns if not column.text]
         seeds = _seeds([row.spec["seed"] for row in of])
-        return pd.DataFrame(cells | {"seed": seeds} | {name: np.array(cells[name], dtype=float) for name in floats})
+        numbers = {name: np.array(cells[name], dtype=float) for name in floats}
+        # pandas takes an empty list for numbers, which words of other frames cannot be joined to
+        words: dict[str, Any] = cells if of else dict.fromkeys(cells, np.array([], dtype=object))
+        return pd.DataFrame(words | {"seed": seeds} | numbers)
 
     @cached_property
     def _sampled(self) -> samples.Sampled:

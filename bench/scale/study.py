@@ -119,7 +119,7 @@ class _Study:
             work, base = self.asked.work(way, run, workers), found[0] if found else None
             try:
                 point = self._point(work, base)
-                told = f"{point.images_per_s:,.4g} images/s ({point.kind})"
+                told = f"{point.images_per_s:,.4g} examples/s ({point.kind})"
             except WorkerError as error:
                 blank = _blank(self.asked, work, "measured")
                 point = blank.model_copy(update={"status": "crashed", "reason": str(error)})

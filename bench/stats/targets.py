@@ -1,4 +1,4 @@
-"""What a target costs: seconds and FLOPs of training until validation accuracy first reaches it."""
+"""What a target costs: seconds and FLOPs of training until the primary metric on validation data first reaches it."""
 
 import math
 from collections.abc import Sequence

@@ -15,8 +15,8 @@ from bench.stats import finished, t_interval
 
 TABLE = "read-out"
 CAPTION = (
-    "Accuracy on held-out images of a linear classifier fitted to what each layer gives once training is over; layer 0 "
-    "is the image itself. Means over seeds."
+    "Accuracy on held-out examples of a linear classifier fitted to what each layer gives once training is over; layer "
+    "0 is the input itself. Means over seeds."
 )
 INTERVALS = CAPTION.replace("Means", "Means and 95% intervals")
 MOST_INTERVALS = 5  # lines in a panel; more would hide each other

@@ -16,7 +16,7 @@ from bench.report.style import Key, looks
 from bench.report.text import markdown as escape
 
 CAPTION = (
-    "Training over worker processes. Dotted: as many times the images per second of one worker as there are workers. "
+    "Training over worker processes. Dotted: as many times the examples per second of one worker as there are workers. "
     "Solid: measured, each worker on a core of its own. Dashed: simulated, from what one worker computes and what a "
     "link carries."
 )
@@ -28,10 +28,10 @@ NOTE = (
     "time in which a worker waits, mean over workers. *Sent*: payload of all workers in a step. *Others*: the part of "
     "the time in which a worker's core was with another process; where it is large, measure again."
 )
-SHORT = ("row", "n", "images/s", "by", "model", "x 1", "idle %", "MB/step")
+SHORT = ("row", "n", "examples/s", "by", "model", "x 1", "idle %", "MB/step")
 SAME = "same weights as one process"
 LONG = (
-    *("data set", "row", "workers", "images/s", "", "modelled", "x one worker", "ideal, %", "idle, %"),
+    *("data set", "row", "workers", "examples/s", "", "modelled", "x one worker", "ideal, %", "idle, %"),
     *("sent, MB/step", SAME, "others, %"),
 )
 KINDS = (("measured", "-"), ("simulated", "--"))
@@ -120,7 +120,7 @@ def panels(here: pd.DataFrame) -> list[Panel]:
             idle.append(_series(key, part, "idle", 100, dashes, kind))
             sent.append(_series(key, part, "sent_bytes_per_step", 1e-6, dashes, kind))
     return [
-        Panel(f"{dataset}: throughput", x, Axis("images/s"), throughput, dataset),
+        Panel(f"{dataset}: throughput", x, Axis("examples/s"), throughput, dataset),
         Panel(f"{dataset}: waiting", x, Axis("idle, % of a worker's time"), idle, dataset),
         Panel(f"{dataset}: messages", x, Axis("sent by all workers, MB a step"), sent, dataset),
     ]

@@ -16,7 +16,7 @@ from bench.report.summary import ordered
 from bench.stats import ROW, finished
 
 TABLE = "ways"
-CAPTION = "{word} of the trained nets on held-out images against the number of inference steps: means over seeds."
+CAPTION = "{word} of the trained nets on held-out examples against the number of inference steps: means over seeds."
 
 
 def section(results: Results) -> Iterator[Block]:
@@ -71,6 +71,6 @@ def accuracy_steps(points: pd.DataFrame, primary: Primary = ACCURACY) -> list[Pa
             for key, sampler, line in lines
         ]  # fmt: skip
         unit = f", {primary.unit}" if primary.unit else ""
-        y = replace(metric_axis(primary, ""), title=f"{primary.word} on {counts} held-out images{unit}")
+        y = replace(metric_axis(primary, ""), title=f"{primary.word} on {counts} held-out examples{unit}")
         panels.append(Panel(dataset, Axis("inference steps", log=True), y, series, dataset))
     return panels

@@ -32,3 +32,8 @@ def test_a_corrupt_record_costs_its_own_run_alone(
     assert summary.read_text() == '{"status": 5}'
     other = next(path for path in (tmp_path / "results").glob("*/*/summary.json") if path != summary)
     assert json.loads(other.read_text())["status"] == "ok"
+    other.write_text("{")  # now no record can be read: an empty report, and each of them named
+    code, out, err = run("2")
+    assert (code, "report: " in out) == (2, True)
+    assert f"{summary} is corrupt" in err
+    assert f"{other} is corrupt" in err

@@ -8,7 +8,7 @@ import torch
 
 from bench import DataSetInfo
 from bench.api.dataset import DataSet, Source, Split
-from bench.api.errors import DataError
+from bench.api.errors import ConfigError, DataError
 from bench.api.kinds import Input, Output
 from bench.data import Batches, Dataset, load
 
@@ -99,9 +99,15 @@ def test_values_are_standardised_by_the_training_split_and_keep_their_scale() ->
     data = loaded(VECTORS, VALUES, Output.values(2))
     torch.testing.assert_close(data.train.y.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(data.train.y.std(0, correction=0), torch.ones(2))
-    own_unit = torch.cat([data.train.y, data.val.y, data.test.y]) * torch.tensor(data.output.scale)
-    torch.testing.assert_close(own_unit.std(0), VALUES.std(0))
-    assert data.output == Output("values", 2, scale=data.output.scale)
+    own_unit = data.output.in_own_unit(torch.cat([data.train.y, data.val.y, data.test.y]))
+    torch.testing.assert_close(own_unit.sort(dim=0).values, VALUES.sort(dim=0).values)
+    assert data.output == Output("values", 2, scale=data.output.scale, offset=data.output.offset)
+
+
+def test_only_values_have_a_unit_of_their_own() -> None:
+    torch.testing.assert_close(Output.values(2).in_own_unit(VALUES), VALUES)
+    with pytest.raises(ConfigError, match="only values"):
+        Output.classes(2).in_own_unit(VALUES)
 
 
 def test_one_value_per_example_is_a_column() -> None:

@@ -45,7 +45,7 @@ def test_accuracy_against_steps_has_a_marker_per_method_and_dashes_per_sampler()
     assert figure is not None
     (ax,) = figure.axes
     assert ax.get_xscale() == "log"
-    assert ax.get_ylabel() == "accuracy on 90 to 144 held-out images, %"
+    assert ax.get_ylabel().replace("\n", " ") == "accuracy on 90 to 144 held-out examples, %"
     ct, fm = (look[method, "denoiser", ""].marker for method in ("noprop-ct", "noprop-fm"))
     lines = [(line.get_marker(), line.get_linestyle()) for line in ax.lines]
     assert lines == [(ct, "-"), (ct, ":"), (fm, "--"), (fm, ":")]
