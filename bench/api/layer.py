@@ -45,6 +45,7 @@ from bench.api.forms.ability import (
     mirrored,
     push,
     routed,
+    seen,
     weight_gradient,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "mirrored",
     "push",
     "routed",
+    "seen",
     "weight_gradient",
 ]
 

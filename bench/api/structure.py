@@ -89,6 +89,11 @@ def weighted(module: nn.Module) -> list[nn.Module]:
     return [m for m in module.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
 
 
+def mixing_layer(block: nn.Module) -> Any:
+    """The first layer of a block that mixes what it is given: of a link of a chain the only one."""
+    return next(m for m in block.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False)))
+
+
 def _noiseless(net: Net) -> str | None:
     return f"{net.name} draws noise in its forward pass" if net.stochastic else None
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench import Net
 from bench.api.kinds import Input
 from bench.api.layer import weight_gradient
+from bench.api.structure import mixing_layer
 
 from .._shared.bilinear import Gradient
 from .._shared.shapes import output_shapes
@@ -130,7 +131,7 @@ def unknown_activation(net: Net, known: Container[type[nn.Module]]) -> str | Non
 
 
 def _layer(stage: Stage) -> Layer:
-    module = next(m for m in stage.weigh.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
+    module = mixing_layer(stage.weigh)
     return Linear(module) if isinstance(module, nn.Linear) else Convolution(stage, module)
 
 

@@ -58,7 +58,7 @@ from bench import (
     register,
 )
 from bench.api.layer import weight_gradient
-from bench.api.structure import unmet
+from bench.api.structure import mixing_layer, unmet
 from bench.nets.layers import lend_generator
 
 from .._shared.descent import descend
@@ -127,7 +127,7 @@ class SoftHebb(Method):
         lend_generator(self.net, seeds.noise)
         with torch.no_grad():
             for block in self.layers:
-                rescale(filters(block).weight, config.radius if config.filters == "learned" else 1.0)
+                rescale(mixing_layer(block).weight, config.radius if config.filters == "learned" else 1.0)
         self.first = [p.detach().clone() for p in self.readout.parameters()]
         self.rested = torch.zeros((), dtype=torch.int64)  # on the CPU: to look at it is no synchronisation
         self.optimizer = adam(self.readout.parameters(), config)
@@ -185,7 +185,7 @@ class SoftHebb(Method):
         return {"inference": self.net, "frozen": self.layers if self.config.filters == "random" else nn.ModuleList()}
 
     def artifacts(self, shown: Batch, noise: torch.Generator) -> Iterable[Artifact]:
-        W = filters(self.layers[0]).weight.detach()
+        W = mixing_layer(self.layers[0]).weight.detach()
         if W.dim() == 2:
             W = W.unflatten(1, self.image_shape)
         columns = min(SHOWN, len(W))
@@ -200,11 +200,6 @@ class SoftHebb(Method):
 
 def _of_layer(values: PerLayer, k: int) -> float:
     return values[min(k, len(values) - 1)]
-
-
-def filters(block: nn.Module) -> nn.Linear | nn.Conv2d:
-    """The layer of a block that has weights."""
-    return next(layer for layer in block.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
 
 
 def rescale(W: Tensor, length: float) -> None:

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import AdamWSettings, Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, Task, register
+from bench.api.structure import mixing_layer
 
 from .._shared.estimators import EstimatorSettings, claims_of, learn, read_out
 from .._shared.heads import zero_linear
@@ -75,7 +76,7 @@ class CaFo(Method):
             self.optimizers = [adamw(head.parameters(), config) for head in self.classifiers]
         else:
             self.classifiers.requires_grad_(False)
-            layers = [_linear(head) for head in self.classifiers]
+            layers: list[nn.Linear] = [mixing_layer(head) for head in self.classifiers]
             self.seen = torch.zeros((), device=device)
             self.hh = [layer.weight.new_zeros(n := layer.in_features + 1, n) for layer in layers]
             self.hy = [layer.weight.new_zeros(layer.in_features + 1, layer.out_features) for layer in layers]
@@ -118,7 +119,7 @@ class CaFo(Method):
             A = hh.double() / n
             A.diagonal().add_(self.config.ridge)
             U = torch.cholesky_solve(hy.double() / n, torch.linalg.cholesky_ex(A).L)
-            layer = _linear(classifier)
+            layer = mixing_layer(classifier)
             layer.weight.copy_(U[:-1].T)
             layer.bias.copy_(U[-1])
 
@@ -131,7 +132,3 @@ class CaFo(Method):
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": nn.ModuleList([self.net, self.heads]), "frozen": self.trunk}
-
-
-def _linear(classifier: nn.Module) -> nn.Linear:
-    return next(layer for layer in classifier.modules() if isinstance(layer, nn.Linear))

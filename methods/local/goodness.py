@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from bench.api.structure import weighted
+
 MOMENTUM = 0.9  # of SGD, and of the running means of peer normalisation
 EPS = 1e-8  # beside the length of an output, which is 0 where all units are off
 
@@ -56,12 +58,12 @@ class Recipe:
         """The published form's first weights, drawn from the global generator. n_out of a convolution: its fan-out."""
         if not self.summed:
             return
-        for part in layer.modules():
-            if isinstance(part, (nn.Linear, nn.Conv2d)):
-                weight = part.weight
-                part.weight.normal_(0, (weight.numel() / weight.shape[1]) ** -0.5)
-                if part.bias is not None:
-                    part.bias.zero_()
+        mixing: list[Any] = [*weighted(layer)]
+        for part in mixing:
+            weight = part.weight
+            weight.normal_(0, (weight.numel() / weight.shape[1]) ** -0.5)
+            if part.bias is not None:
+                part.bias.zero_()
 
     def optimizer(self, layer: nn.Module, lr: float) -> Optimizer:
         if self.summed:

@@ -27,12 +27,12 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register
-from bench.api.layer import weight_gradient
+from bench.api.layer import seen, weight_gradient
+from bench.api.structure import mixing_layer
 
 from .._shared.directions import Directions, draw
 from .population import OptimizerName, apply, build_optimizer
@@ -91,8 +91,7 @@ class NodePerturbation(Method):
         self.objective = task.objective
         self.net = task.build_net(seeds.init).to(device).eval()
         # one layer a block, so that block l is where layer l's noise begins to act
-        self.layers = [m for m in self.net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-        assert len(self.layers) == len(self.net.blocks)
+        self.layers: list[Layer] = [mixing_layer(block) for block in self.net.blocks]
         self.config = config
         self.noise = seeds.noise
         self.decorrelated = [Decorrelated(layer) for layer in self.layers if config.decorrelation]
@@ -174,10 +173,8 @@ def recorded(layers: Sequence[Layer], xi: Mapping[int, Tensor] | None = None) ->
 
 def second_moment(layer: Layer, h: Tensor) -> Tensor:
     """mean x x^T over examples and positions, x being what one unit of the layer sees. Shape: (n, n)."""
-    if isinstance(layer, nn.Conv2d):
-        assert not isinstance(layer.padding, str)
-        h = F.unfold(h, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2).flatten(0, 1)
-    return h.T @ h / len(h)
+    rows = seen(layer, h)
+    return rows.T @ rows / len(rows)
 
 
 def _per_example(factor: Tensor, x: Tensor) -> Tensor:

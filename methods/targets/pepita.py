@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from bench import Batch, Claims, Method, MethodInfo, Net, Progress, Role, Seeds, StepSize, Task, register, step_size
 from bench.api.layer import weight_gradient
+from bench.api.structure import mixing_layer
 
 from .._shared.bilinear import Gradient, hand_over
 from .._shared.direct_feedback import cut
@@ -93,22 +94,17 @@ class Pepita(Method):
         gradient: Gradient = {}
         layer: nn.Module | None = None
         for stage, before in zip(self.stages, clean, strict=True):
-            layer, after = _layer(stage.learn), stage.learn(h)
+            layer, after = mixing_layer(stage.learn), stage.learn(h)
             change = (before - after).div_(len(y) * after[0, 0].numel())
             gradient |= weight_gradient(layer, _input(layer, h), change)
             h = stage.pool(after)
         behind_convolution = isinstance(layer, nn.Conv2d)
         output = self.net.blocks[-1]
         e = e if behind_convolution else self.objective.loss_gradient(output(h), y)
-        return gradient | weight_gradient(_layer(output), h.flatten(1), e)
+        return gradient | weight_gradient(mixing_layer(output), h.flatten(1), e)
 
     def modules(self) -> Mapping[Role, nn.Module]:
         return {"inference": self.net, "frozen": self.feedback}
-
-
-def _layer(block: nn.Module) -> nn.Linear | nn.Conv2d:
-    """The one layer with weights."""
-    return next(m for m in block.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
 
 
 def _input(layer: nn.Module, h: Tensor) -> Tensor:

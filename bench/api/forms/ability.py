@@ -74,6 +74,12 @@ def weight_gradient(layer: nn.Module, x: Tensor, delta: Tensor) -> Gradient:
 
 
 @Ability
+def seen(layer: nn.Module, x: Tensor) -> Tensor:
+    """What one unit of the layer sees, for all examples and positions. Shape: x (B, ...) to (rows, inputs)."""
+    raise _unable("view of what a unit sees", layer)
+
+
+@Ability
 def push(module: nn.Module, x: Tensor, t: Tangent, space: Any) -> tuple[Tensor, Tangent]:
     """A module's output and its tangents, perturbed as `space` says; t is None where no direction has come so far.
 

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.grad import conv2d_weight
 
-from bench.api.forms.ability import Gradient, along_input, along_weights, members, mirrored, routed, weight_gradient
+from bench.api.forms.ability import (
+    Gradient,
+    along_input,
+    along_weights,
+    members,
+    mirrored,
+    routed,
+    seen,
+    weight_gradient,
+)
 
 
 @along_input.register
@@ -35,6 +44,15 @@ def _(layer: nn.Conv2d, x: Tensor, delta: Tensor) -> Gradient:
     x, padding = padded(layer, x.to(delta.dtype))  # which autocast passes by
     weight = conv2d_weight(x, layer.weight.shape, delta, layer.stride, padding, layer.dilation, layer.groups)
     return {layer.weight: weight} if layer.bias is None else {layer.weight: weight, layer.bias: delta.sum((0, 2, 3))}
+
+
+@seen.register
+def _(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    if layer.groups > 1:
+        raise TypeError("no view of what a unit sees for a grouped Conv2d: its units see different channels")
+    x, padding = padded(layer, x)
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
+    return patches.transpose(1, 2).flatten(0, 1)
 
 
 @members.register

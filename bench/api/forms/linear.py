@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from bench.api.forms.ability import Gradient, along_input, along_weights, members, mirrored, routed, weight_gradient
+from bench.api.forms.ability import (
+    Gradient,
+    along_input,
+    along_weights,
+    members,
+    mirrored,
+    routed,
+    seen,
+    weight_gradient,
+)
 
 
 @along_input.register
@@ -30,6 +39,11 @@ def _(layer: nn.Linear, x: Tensor, delta: Tensor) -> Gradient:
     rows = delta.flatten(0, -2)
     weight = rows.T @ x.flatten(0, -2)
     return {layer.weight: weight} if layer.bias is None else {layer.weight: weight, layer.bias: rows.sum(0)}
+
+
+@seen.register
+def _(layer: nn.Linear, x: Tensor) -> Tensor:
+    return x.flatten(0, -2)
 
 
 @members.register

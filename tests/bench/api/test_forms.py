@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.api.forms.general import along, with_noise
-from bench.api.layer import along_input, along_weights, can, members, routed, weight_gradient
+from bench.api.layer import along_input, along_weights, can, members, routed, seen, weight_gradient
 
 # what torch itself loads at its first forward-mode derivative
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
@@ -104,6 +104,19 @@ def test_members_are_a_loop_over_members(name: str, training: bool, shared: bool
         buffers = {n: b.clone() for n, b in before.items()}
         given = x if shared else rows[i * B : (i + 1) * B]
         torch.testing.assert_close(found[i], functional_call(layer, {**own, **buffers}, given))
+
+
+@every_linear
+def test_what_a_unit_sees_times_its_weights_is_its_output(name: str) -> None:
+    """Mistakes: rows in another order than outputs; padding left out."""
+    layer, x = made(name)
+    if getattr(layer, "groups", 1) > 1:
+        with pytest.raises(TypeError, match="grouped"):
+            seen(layer, x)
+        return
+    y = seen(layer, x) @ layer.weight.flatten(1).T + (0 if layer.bias is None else layer.bias)
+    out = layer(x)
+    torch.testing.assert_close(y, out.flatten(0, -2) if out.dim() < 4 else out.movedim(1, -1).flatten(0, -2))
 
 
 @every_linear
