@@ -216,7 +216,7 @@ class Block(nn.Module):
         self.norm, self.layer = nn.LayerNorm(4), nn.Linear(4, 4, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layer(F.gelu(self.layer(self.norm(x))))
+        return x + self.layer(F.gelu(self.layer(self.norm(x)))).flip(-1)
 
 
 class Made(Net):
