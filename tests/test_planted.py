@@ -15,7 +15,7 @@ def test_planted_mistakes_find_their_place(file: Path) -> None:
     assert held["mutants"]
     for mutant in held["mutants"]:
         source = (ROOT / mutant["file"]).read_text(encoding="utf-8")
-        assert mutant["find"] in source, f"{mutant['file']} has no {mutant['find']!r}"
+        assert source.count(mutant["find"]) == 1, f"{mutant['file']}, {mutant['find']!r}: must occur once"
         assert mutant["find"] != mutant["replace"]
     for tests in [*held.get("first", []), *held["tests"]]:
         assert (ROOT / tests).exists(), tests

@@ -137,14 +137,17 @@ class SoftHebb(Method):
 
     def phase(self, progress: Progress) -> str:
         """Whether the filters learn, and the read-out with them, or the read-out alone."""
-        end = ceil(self.config.unsupervised * progress.total_steps)
-        return "unsupervised" if progress.step < end else "read-out"
+        return "unsupervised" if progress.step < self._end(progress) else "read-out"
+
+    def _end(self, progress: Progress) -> int:
+        """The first step of the read-out alone."""
+        return ceil(self.config.unsupervised * progress.total_steps)
 
     def train_step(self, batch: Batch, progress: Progress) -> Mapping[str, Tensor]:
-        end = ceil(self.config.unsupervised * progress.total_steps)
         unsupervised = self.phase(progress) == "unsupervised"
         if not unsupervised:
             self._begin_anew()
+            end = self._end(progress)
             left = replace(progress, step=progress.step - end, total_steps=progress.total_steps - end)
             fall(self.optimizer, self.config.lr, left, MILESTONES, 0.5)
         self.layers.train(unsupervised)
