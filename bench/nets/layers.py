@@ -42,6 +42,94 @@ class ReLUDropout(nn.Module):
         return f"p={self.p}"
 
 
+class Dropout(nn.Module):
+    """Inverted dropout that draws from a generator of its own, a function of the net's initial draws.
+
+    y = x * keep / (1 - p), keep ~ Bernoulli(1 - p), one draw a number, or one a channel. All rules that share the net
+    draw the same masks, the global generator stays untouched, and a resumed run draws on.
+    """
+
+    def __init__(self, p: float, *, channels: bool = False) -> None:
+        super().__init__()
+        self.p, self.channels = p, channels
+        self.seed = int(torch.randint(2**31, (), device="cpu"))
+        self.generator: torch.Generator | None = None
+        self.loaded: Tensor | None = None  # a state that the generator takes with the next draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        if self.generator is None or self.generator.device != x.device:
+            self.generator = torch.Generator(x.device).manual_seed(self.seed)
+        if self.loaded is not None:
+            self.generator.set_state(self.loaded)
+            self.loaded = None
+        shape = (*x.shape[:2], *[1] * (x.dim() - 2)) if self.channels else x.shape
+        keep = torch.rand(shape, generator=self.generator, device=x.device) >= self.p
+        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
+
+    def get_extra_state(self) -> Tensor:
+        """The state of the generator, empty before the first draw."""
+        if self.loaded is not None:
+            return self.loaded
+        return torch.empty(0, dtype=torch.uint8) if self.generator is None else self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.generator, self.loaded = None, state.cpu() if len(state) else None
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, channels={self.channels}"
+
+
+class SoftmaxPool(nn.Module):
+    """Pooling by the mean that softmax weights: sum_i x_i exp(x_i) / sum_j exp(x_j) over windows without overlap.
+
+    Stergiou, Poppe, Kalliatakis 2021, "Refining activation downsampling with SoftPool". Rows and columns that fill no
+    window are dropped. Shape: (B, C, H, W) to (B, C, H // k, W // k).
+    """
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        k = self.kernel_size
+        windows = x.unfold(2, k, k).unfold(3, k, k).flatten(-2)
+        pooled: Tensor = torch.linalg.vecdot(windows.softmax(-1), windows)
+        return pooled
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}"
+
+
+class Scale(nn.Module):
+    """x times a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+    def extra_repr(self) -> str:
+        return f"{self.factor:g}"
+
+
+class Residual(nn.Module):
+    """h + scale inner(h). cut: no gradient goes back along the shortcut."""
+
+    def __init__(self, inner: nn.Module, scale: float = 1.0, *, cut: bool = False) -> None:
+        super().__init__()
+        self.inner, self.scale, self.cut = inner, scale, cut
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.add(h.detach() if self.cut else h, self.inner(h), alpha=self.scale)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}, cut={self.cut}"
+
+
 def lend_generator(module: nn.Module, generator: torch.Generator, *, idle_only: bool = False) -> None:
     """Let every ReLUDropout inside `module` draw from `generator`. idle_only: those alone that have none yet."""
     for layer in module.modules():
