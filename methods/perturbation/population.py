@@ -47,6 +47,9 @@ def of_each_member(net: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> 
         out: Tensor = functional_call(net, member, (x,))
         return out
 
+    if any(isinstance(layer, nn.RNNBase) for layer in net.modules()):  # torch's fused recurrences take no more axes
+        k = len(next(iter(weights.values())))
+        return torch.stack([one({name: w[i] for name, w in weights.items()}) for i in range(k)])
     with sdpa_kernel(SDPBackend.MATH):  # of the fused kernels none takes one more axis
         found: Tensor = vmap(one)(dict(weights))
     return found

@@ -140,7 +140,7 @@ class CounterCurrent(Method):
         mirror = self.feedback[k]
         assert isinstance(mirror, Mirror)
         if above.dim() == 4:
-            above = F.interpolate(above, size=mirror.shape[1:])
+            above = F.interpolate(above, size=mirror.before_pooling)
         below: Tensor = self.seen[k](mirror(above))
         return below
 

@@ -23,6 +23,13 @@ class Mirror(nn.Module):
         self.shape = tuple(shape)
         layer = next(m for m in block.modules() if can(mirrored, type(m)))
         self.layer = mirrored(layer, self.shape, bias=bias)
+        # what a convolution gives before its block pools, (H, W), so that the transposed one gives `shape`
+        self.before_pooling = tuple(
+            side + 2 * p - k + 1
+            for side, p, k in zip(
+                self.shape[1:], getattr(layer, "padding", ()), getattr(layer, "kernel_size", ()), strict=False
+            )
+        )
 
     def forward(self, h: Tensor) -> Tensor:
         below: Tensor = self.layer(h)
