@@ -17,7 +17,7 @@ CLASSES: tuple[OutputKind, ...] = ("classes", "class probabilities")
 FLAT: tuple[OutputKind, ...] = (*CLASSES, "values")  # one row of numbers for each example
 ALL: tuple[OutputKind, ...] = (*FLAT, "next token")
 
-AXES: dict[str, int] = {"image": 3, "vector": 1, "sequence": 2, "tokens": 1}
+AXES: dict[InputKind, int] = {"image": 3, "vector": 1, "sequence": 2, "tokens": 1}
 
 
 @dataclass(frozen=True)

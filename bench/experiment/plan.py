@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from pydantic import BaseModel
 
 from bench.api.errors import ConfigError, unknown
+from bench.api.kinds import AXES, InputKind
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.experiment.budget import LONGEST, MATCHED, PATIENCE
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bench.data.outline import Outlined
 
 OF_NET = "net."  # in a variant: a setting of the net that the row runs on
+KIND_NETS: dict[InputKind, str] = {"image": "mlp", "vector": "mlp", "sequence": "rnn", "tokens": "transformer"}
 EVAL_DRAWS = 5  # inference draws averaged into one test accuracy where inference is stochastic
 
 
@@ -136,7 +138,9 @@ def _check_use(experiment: Experiment, catalog: Catalog) -> None:
     """Raises: ConfigError for settings of a method or net that is not among the runs, where the user wrote them."""
     if not experiment.must_use:
         return
-    pairs = _nets(experiment, catalog)
+    cards = [catalog.dataset(name).info.given for name in experiment.datasets]
+    kinds = list(AXES) if None in cards else [card.kind for card in cards if card]  # files may hold any kind
+    pairs = list(dict.fromkeys(pair for kind in kinds for pair in _nets(experiment, catalog, kind)))
     for owner, place in experiment.must_use.items():
         if not any(owner in pair for pair in pairs):
             used = list(dict.fromkeys(chain(*zip(*pairs, strict=True))))
@@ -149,7 +153,7 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
 
     Raises: ConfigError for a setting out of its bounds, or settings that do not go together.
     """
-    rows = list(_rows(experiment, catalog))
+    rows = {name: list(_rows(experiment, catalog, datasets[name].input.kind)) for name in experiment.datasets}
     shared = {name: getattr(experiment, name) for name in Compute.model_fields}
     asked = {name: is_asked_for(entry) for name, entry in catalog.instruments.items()}
     instruments = tuple(
@@ -164,7 +168,8 @@ def plan(experiment: Experiment, catalog: Catalog, *, device: str, datasets: "Ma
         name: judges(experiment, catalog.dataset(name).info, datasets[name].output, catalog, learnt)
         for name, (_, learnt) in transforms.items()
     }
-    for seed, dataset, row in product(experiment.seeds, experiment.datasets, rows):
+    cells = [(s, name, row) for s, name in product(experiment.seeds, experiment.datasets) for row in rows[name]]
+    for seed, dataset, row in cells:
         objective, metrics = judged[dataset]
         judged_by = {entry.name: entry.source_hash() for entry in (objective, *metrics) if not entry.is_ours}
         changes = transforms[dataset][0]
@@ -237,8 +242,8 @@ def is_asked_for(instrument: Entry) -> bool:
     return issubclass(instrument.load(), (EdgeProbe, EndProbe))
 
 
-def _rows(experiment: Experiment, catalog: Catalog) -> Iterator[Row]:
-    for name, net in _nets(experiment, catalog):
+def _rows(experiment: Experiment, catalog: Catalog, kind: InputKind) -> Iterator[Row]:
+    for name, net in _nets(experiment, catalog, kind):
         config, of_net = catalog.methods[name].load().Config, catalog.nets[net].load().Settings
         for settings, net_settings in _variants(experiment, name, net):
             for chosen, net_chosen in product(_grid(config, settings), _grid(of_net, net_settings)):
@@ -268,8 +273,10 @@ def _is_list(model: type[BaseModel], key: str) -> bool:
     return key in model.model_fields and get_origin(model.model_fields[key].annotation) in (list, tuple)
 
 
-def _nets(experiment: Experiment, catalog: Catalog) -> list[tuple[str, str]]:
-    """(method, net) pairs. Under `auto` a method that runs on any net is given every net that another one uses.
+def _nets(experiment: Experiment, catalog: Catalog, kind: InputKind) -> list[tuple[str, str]]:
+    """(method, net) pairs for inputs of a kind. Under `auto` a method that runs on any net is given every net that
+    another one uses; a method that could run on another net is given the one of KIND_NETS where its own does not take
+    such inputs.
 
     The experiment's `nets` go before both.
     """
@@ -280,5 +287,14 @@ def _nets(experiment: Experiment, catalog: Catalog) -> list[tuple[str, str]]:
         return [(name, experiment.net) for name in classes]
     own = {name: cls.info.nets[0] for name, cls in classes.items() if cls.info.nets != ANY_NET}
     used = list(dict.fromkeys(own.values())) or ["mlp"]
-    nets = {name: [own[name]] if name in own else used for name in classes} | experiment.nets
+    nets = {name: [own[name]] if name in own else used for name in classes}
+    for name, cls in classes.items():
+        if cls.info.needs is not None:
+            nets[name] = list(dict.fromkeys(_taking(kind, net, catalog) for net in nets[name]))
+    nets |= experiment.nets
     return [(name, net) for name in classes for net in nets[name]]
+
+
+def _taking(kind: InputKind, net: str, catalog: Catalog) -> str:
+    """The net, or the one of KIND_NETS where it is not made for such inputs."""
+    return net if kind in catalog.nets[net].load().takes else KIND_NETS[kind]

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from bench import Input, Output
 from bench.api.errors import BenchError
+from bench.api.kinds import AXES
 from bench.catalog.catalog import Catalog
 from bench.catalog.entry import Entry
 from bench.data.outline import Outline
@@ -32,7 +33,12 @@ def runs(**changes: object) -> list[Run]:
 
 def loaded(name: str) -> Outline:
     """As much of a data set as a plan looks at."""
-    return Outline(Input.image(*SHAPES[name]), Output.classes(10), n_train=999, fingerprint="data")
+    card = CATALOG.datasets[name].load().info if name not in SHAPES else None
+    given = card.given if card else Input.image(*SHAPES[name])
+    predicted = card.wanted if card else Output.classes(10)
+    assert given
+    assert predicted
+    return Outline(given, predicted, n_train=999, fingerprint="data")
 
 
 def ids(**changes: object) -> set[str]:
@@ -144,6 +150,22 @@ def test_nets_may_be_chosen_by_method() -> None:
     assert chosen == {"denoiser", "denoiser-ct"}
     backprop = [run for run in runs(methods=methods, nets={"backprop": ["denoiser"]}) if run.spec.method == "backprop"]
     assert {run.spec.net for run in backprop} == {"denoiser"}
+
+
+def test_the_net_follows_the_kind_of_input() -> None:
+    """Where a method's own net does not take it and the method may run on others. --set knows of it."""
+    found = {
+        dataset: {(run.spec.method, run.spec.net) for run in runs(methods=["pepita", "backprop"], datasets=[dataset])}
+        for dataset in ("digits", "diabetes", "digits-rows", "copying")
+    }
+    assert found["digits"] == found["diabetes"] == found["digits-rows"] == {("pepita", "mlp"), ("backprop", "mlp")}
+    assert found["copying"] == {("pepita", "transformer"), ("backprop", "transformer")}
+    assert {run.spec.net for run in runs(methods=["backprop"], datasets=["copying"], net="rnn")} == {"rnn"}
+    assert {run.spec.net for run in runs(methods=["noprop-dt"], datasets=["copying"])} == {"denoiser"}
+    flags = {"methods": "backprop", "datasets": "copying"}
+    check(resolve(None, None, flags, ["transformer.depth=2"]), CATALOG)
+    with pytest.raises(BenchError, match="no run uses 'rnn'"):
+        check(resolve(None, None, flags, ["rnn.width=2"]), CATALOG)
 
 
 def test_how_a_run_computes_is_part_of_what_it_is() -> None:
@@ -300,6 +322,6 @@ def test_a_file_s_own_settings_must_be_used_unless_a_flag_left_out_their_method(
 @pytest.mark.parametrize("name", sorted({*preset_names()} - {"audit"}))  # whose methods `bench audit` brings
 def test_a_preset_uses_all_of_its_settings_and_may_be_run_in_part(name: str) -> None:
     asked = resolve(name, None, {}, [])
-    pairs = set(chain(*_nets(asked, CATALOG)))
+    pairs = set(chain(*(chain(*_nets(asked, CATALOG, kind)) for kind in AXES)))
     assert {*asked.settings, *asked.variants, *asked.nets} <= pairs
     check(resolve(name, None, {"methods": asked.methods[0]}, []), CATALOG)
