@@ -34,6 +34,9 @@ class CNN(Net):
             if k % 2 == 0 and min(height, width) >= 2:
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
+            elif height == 1 and inputs.shape[1] == 1 and width >= 2 and k % 2 == 0:  # a signal, not an image
+                layers.append(nn.MaxPool2d((1, 2)))
+                width //= 2
             blocks.append(nn.Sequential(*layers))
             channels = out
         blocks.append(nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, outputs.size)))

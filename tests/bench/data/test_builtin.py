@@ -22,6 +22,9 @@ PRINTS = {
     "copying": "c6dc82177cccca80",
     "diabetes": "71a26a261411ab49",
     "digits-rows": "ccd27d7a502125d0",
+    "mnist1d": "43808d2bbbb9a20e",
+    "mnist1d-image": "4be0bdcaa48693ed",
+    "sparse-parity:n20-k5": "4c804ff29aa19b79",
     "wine": "dc8e1d544b065b67",
 }
 
