@@ -39,6 +39,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     shown = typer.Option(
         None,
         option.spelling,
+        *([option.flag.also] if option.flag.also else []),
         metavar=option.metavar,
         help=option.help,
         rich_help_panel=option.flag.group,

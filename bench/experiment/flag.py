@@ -18,10 +18,14 @@ Kind = type[bool] | type[int] | type[float] | type[str]
 
 @dataclass(frozen=True)
 class Flag:
-    """Metadata of a field that is an option. group: its panel of --help. metavar: what stands for the value there."""
+    """Metadata of a field that is an option. group: its panel of --help. metavar: what stands for the value there.
+
+    also: a second spelling of the option.
+    """
 
     group: Group
     metavar: str | None = None
+    also: str | None = None
 
 
 @dataclass(frozen=True)

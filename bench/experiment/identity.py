@@ -39,7 +39,7 @@ class Compute(BaseModel):
     channels_last: Annotated[bool, HOW] = Field(False, description="images and convolutions in channels-last format")
     compile: Annotated[bool, HOW] = Field(False, description="compile the blocks of each net with torch.compile")
     instruments: Annotated[tuple[str, ...], WHAT] = Field((), description="what else to measure, between epochs")
-    transforms: Annotated[tuple[str, ...], WHAT] = Field(
+    transforms: Annotated[tuple[str, ...], Flag("What to run", also="--augment")] = Field(
         (), description="changes of training batches, in this order, as crop,flip"
     )
     objective: Annotated[str, WHAT] = Field("", description="the loss to learn by; left out: the usual one of the task")

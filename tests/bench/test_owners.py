@@ -12,6 +12,7 @@ MAY = {
     "bench/data/loading.py": "draws splits by the most probable class",
     "bench/report/drawing.py": "names the line that ends highest",
     "bench/testing/judges.py": "writes dense targets out, to compare objectives with",
+    "bench/transforms/mixing.py": "mixes labels of two examples",
     "methods/local/goodness.py": "draws a wrong label, the hardest of all",
     "methods/local/loco.py": "tells views of one image from those of others",
     "methods/local/sigprop.py": "looks for the nearest context",

@@ -16,10 +16,14 @@ from bench.api.transform import Transform
 from bench.catalog.catalog import Catalog
 from bench.data.outline import outline
 from bench.experiment.config import resolve
-from bench.experiment.plan import Run, plan
+from bench.experiment.plan import Run, plan, refusal
 from bench.experiment.transforming import fitting
+from bench.objectives.cross_entropy import CrossEntropy
 from bench.transforms.crop import Crop
+from bench.transforms.cutmix import CutMix
+from bench.transforms.cutout import Cutout
 from bench.transforms.flip import Flip
+from bench.transforms.mixup import Mixup
 from tests.bench.runner.made import Watched, spec, start, stop_at_step, tensors
 
 CATALOG = Catalog()
@@ -63,9 +67,9 @@ def test_crop_moves_each_image_by_itself_and_fills_with_zeros() -> None:
     assert len(places) == 35, "every place comes up in 300 images"
 
 
-@pytest.mark.parametrize("cls", [Flip, Crop])
+@pytest.mark.parametrize("cls", [Flip, Crop, Cutout, Mixup, CutMix])
 def test_draws_are_those_of_the_generator_alone(cls: type[Transform]) -> None:
-    transform, x, y = cls(IMAGE, CLASSES), images(8), torch.arange(8)
+    transform, x, y = cls(IMAGE, CLASSES), images(8), torch.arange(8) % 3
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first, again, other = (transform(x.clone(), y, draws(seed))[0] for seed in (0, 0, 1))
@@ -73,6 +77,76 @@ def test_draws_are_those_of_the_generator_alone(cls: type[Transform]) -> None:
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
     assert first.is_contiguous()
+
+
+def test_cutout_wipes_a_square_around_each_centre() -> None:
+    """Catches one place for all images, squares moved inside the border, the whole side for half of it."""
+    after, _ = Cutout(IMAGE, CLASSES)(torch.ones(600, *IMAGE.shape), torch.zeros(600), draws())
+    found = set()
+    for image in after:
+        assert torch.equal(image[0], image[1])
+        rows, columns = (((image[0] == 0).any(axis)).nonzero().flatten().tolist() for axis in (1, 0))
+        assert int((image[0] == 0).sum()) == len(rows) * len(columns)
+        for at, size in ((rows, 16), (columns, 24)):
+            assert at == list(range(at[0], at[-1] + 1))
+            assert len(at) == 8 or (at[0] == 0 and len(at) >= 4) or (at[-1] == size - 1 and len(at) >= 4)
+        found.add((rows[0], rows[-1], columns[0], columns[-1]))
+    assert len(found) > 200
+
+
+@pytest.mark.parametrize("cls", [Mixup, CutMix])
+@pytest.mark.parametrize("soft", [False, True])
+def test_mixing_is_the_mean_of_two_images_and_of_their_labels(cls: type[Transform], soft: bool) -> None:
+    """Pixel by pixel. Catches labels by the drawn lam in place of the pasted area, the partner's share exchanged, and
+    labels of another partner than the image's.
+    """
+    x = torch.stack([torch.full(IMAGE.shape, float(k)) for k in range(1, 10)])
+    y = torch.eye(9)[torch.arange(9)] if soft else torch.arange(9)
+    output = Output("class probabilities" if soft else "classes", 9)
+    assert cls.labels(output) == Output("class probabilities", 9)
+    own_shares = set()
+    for seed in range(20):
+        after, labels = cls(IMAGE, output)(x.clone(), y, draws(seed))
+        assert labels.sum(1).allclose(torch.ones(9))
+        for k, (image, label) in enumerate(zip(after, labels, strict=True)):
+            expected = float((label * torch.arange(1.0, 10)).sum())
+            assert float(image.mean()) == pytest.approx(expected, abs=1e-4)
+            assert int((label > 0).sum()) <= 2
+            if int((label > 0).sum()) == 2:
+                assert label[k] > 0
+                own_shares.add(round(float(label[k]), 4))
+            if cls is CutMix:
+                assert set(image.unique().tolist()) <= {float(c + 1) for c in label.nonzero().flatten().tolist()}
+    assert len(own_shares) > 10
+    assert min(own_shares) < 0.4 < 0.6 < max(own_shares)
+
+
+def test_whole_and_empty_boxes() -> None:
+    """lam = 1 leaves image and one-hot label to the bit; lam = 0 with the box in the middle is the other image."""
+
+    class At(CutMix):
+        lam = 1.0
+
+        def partners(self, x: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+            return torch.arange(len(x)).flip(0), torch.tensor(self.lam)
+
+    x, y = images(4), torch.tensor([0, 1, 2, 0])
+    after, labels = At(IMAGE, CLASSES)(x.clone(), y, draws())
+    assert torch.equal(after, x)
+    assert torch.equal(labels, torch.eye(3)[y])
+    out = torch.randn(4, 3)
+    loss = CrossEntropy(Output("class probabilities", 3)).loss(out, labels)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(out, y))
+
+
+def test_mixing_skips_rules_of_single_labels(tmp_path: Path) -> None:
+    runs = planned(methods=["backprop", "forward-forward"], transforms=["mixup"])
+    shape = outline(CATALOG.dataset("digits"), data_dir=None, val_fraction=0.1)
+    reasons = {run.spec.method: refusal(run.spec, run.load(), shape) for run in runs}
+    assert reasons == {
+        "backprop": None,
+        "forward-forward": "forward-forward learns classes, not class probabilities",
+    }
 
 
 class Mixed(Transform):
