@@ -63,6 +63,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that nobody registered, with the nearest known ones."""
     known = sorted(known)
     near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.5)
+    if not near and ":" in name:  # npy:x.npz is near npz:PATH
+        of = {one.partition(":")[0]: one for one in known}
+        near = [of[head] for head in difflib.get_close_matches(name.partition(":")[0][:100], of, n=3, cutoff=0.5)]
     names = textwrap.shorten(", ".join(known), 160, placeholder=" ...") or "none"
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {names}"
     return f"unknown {kind} '{name if len(name) <= 60 else name[:57] + '...'}'; {hint}"

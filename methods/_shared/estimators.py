@@ -27,6 +27,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from bench import Claims, Objective
+from bench.api.forms.general import load_forward_mode
 
 from .bilinear import Gradient, hand_over
 from .directions import Directions, Draw, draw, split, weight_directions
@@ -100,6 +101,7 @@ def estimate(
 
 
 def _slope(of: "_Closure", direction: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    load_forward_mode()
     with forward_ad.dual_level():
         duals = {name: forward_ad.make_dual(p.detach(), direction[name]) for name, p in of.weights.named_parameters()}
         loss, output = (forward_ad.unpack_dual(dual) for dual in of.at(duals))

@@ -8,9 +8,11 @@ Attention takes torch's plain kernel here: the fused ones have no forward mode.
 Shape: x (B, ...), tangents (k, B, ...), directions and noise (k, ...).
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,14 @@ from bench.api.forms.ability import Tangent
 
 Around = Callable[[int], AbstractContextManager[None]]  # of the number of a pass
 Noise = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a layer, its input and output: k draws as the output
+
+
+@cache
+def load_forward_mode() -> None:
+    """Load torch's forward mode: it scripts parts of itself at first use, and warns that scripting is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import_module("torch._decomp.decompositions_for_jvp")
 
 
 def along(
@@ -89,6 +99,7 @@ def _passes(
     *,
     at_rest: bool = False,
 ) -> tuple[Tensor, Tangent]:
+    load_forward_mode()
     weights, rest = dict(module.named_parameters()), dict(module.named_buffers())
     at_first = {name: b.clone() for name, b in rest.items()} if (k > 1 or at_rest) and module.training else rest
     y: Tensor | None = None
