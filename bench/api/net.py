@@ -27,7 +27,7 @@ class Net(nn.Module, ABC):
     Settings: ClassVar[type[BaseModel]]
     takes: ClassVar[tuple[InputKind, ...]] = ("image",)
     gives: ClassVar[tuple[OutputKind, ...]] = ("classes", "class probabilities", "values")
-    stochastic: bool = False  # whether a forward pass in training draws, from `noise` or a generator of the net
+    stochastic: ClassVar[bool] = False  # whether `forward` draws from `noise`
     small: ClassVar[Mapping[str, Any]] = {}  # settings at which checks and tests are quick
     passes: int = 1  # evaluations of the busiest layer in one forward pass
     blocks: nn.ModuleList

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 
 class ReLUDropout(nn.Module):
@@ -42,7 +43,7 @@ class ReLUDropout(nn.Module):
         return f"p={self.p}"
 
 
-class Dropout(nn.Module):
+class Dropout(_DropoutNd):
     """Inverted dropout that draws from a generator of its own, a function of the net's initial draws.
 
     y = x * keep / (1 - p), keep ~ Bernoulli(1 - p), one draw a number, or one a channel. All rules that share the net
@@ -50,8 +51,8 @@ class Dropout(nn.Module):
     """
 
     def __init__(self, p: float, *, channels: bool = False) -> None:
-        super().__init__()
-        self.p, self.channels = p, channels
+        super().__init__(p)
+        self.channels = channels
         self.seed = int(torch.randint(2**31, (), device="cpu"))
         self.generator: torch.Generator | None = None
         self.loaded: Tensor | None = None  # a state that the generator takes with the next draw

@@ -57,7 +57,6 @@ class VGG(Net):
 
     def __init__(self, inputs: Input, outputs: Output, settings: VGGSettings) -> None:
         super().__init__(inputs, outputs, settings)
-        self.stochastic = settings.dropout > 0
         p4 = settings.cfg == "p4"
         norm: Norm = settings.norm or ("none" if p4 else "batch")
         pooling = SoftmaxPool if (settings.pool or ("softmax" if p4 else "max")) == "softmax" else nn.MaxPool2d

@@ -22,7 +22,7 @@ from bench import AdamWSettings, Batch, Claims, Method, Net, Progress, Role, See
 from bench.api.errors import ConfigError
 from bench.api.inference import inference
 from bench.api.parallel import WholeGradient
-from bench.nets.layers import ReLUDropout, lend_generator
+from bench.nets.layers import Dropout, ReLUDropout, lend_generator
 
 from .._shared.optimizers import adamw
 
@@ -42,7 +42,7 @@ class WholeNet(Method):
     def __init__(self, task: Task, config: BackpropSettings, *, device: torch.device, seeds: Seeds) -> None:
         self.config, self.parts, self.objective = config, config.micro_batches, task.objective
         self.net = self.build_net(task, config, seeds.init).to(device)
-        self.noise = seeds.noise
+        self.noise, self.each_position = seeds.noise, task.output.kind == "next token"
         lend_generator(self.net, seeds.noise)
         self.frozen = nn.ModuleList(_all_but_the_last_layer(self.net) if config.learns == "last" else ())
         for layer in self.frozen:
@@ -100,7 +100,8 @@ class WholeNet(Method):
         with _outputs(self.net.blocks[: len(self.heads)]) as hidden:
             loss = self.objective.loss(self.net(x, self.noise), y)
         for head, h in zip(self.heads, hidden, strict=True):
-            loss = loss + self.config.supervision * self.objective.loss(head(h.flatten(1)), y)
+            features = h if self.each_position else h.flatten(1)
+            loss = loss + self.config.supervision * self.objective.loss(head(features), y)
         loss = share * loss
         torch.autograd.backward(loss)
         return loss.detach()
@@ -124,10 +125,14 @@ def _all_but_the_last_layer(net: Net) -> list[nn.Module]:
 
 
 def _heads(net: Net, task: Task, device: torch.device) -> nn.ModuleList:
-    """A linear head for each hidden block, at zero: it draws nothing, and the net starts as without it."""
+    """A linear head for each hidden block, at zero: it draws nothing, and the net starts as without it.
+
+    For next tokens a head reads each position by itself.
+    """
     with inference(net), _outputs(net.blocks[:-1]) as hidden:
         net(task.input.zeros(1, device))
-    heads = nn.ModuleList(nn.Linear(h.numel(), task.output.size, device="meta").to_empty(device=device) for h in hidden)
+    sizes = [h.shape[-1] if task.output.kind == "next token" else h.numel() for h in hidden]
+    heads = nn.ModuleList(nn.Linear(n, task.output.size, device="meta").to_empty(device=device) for n in sizes)
     for p in heads.parameters():
         nn.init.zeros_(p)
     return heads
@@ -149,24 +154,31 @@ def _checkpoint(block: nn.Module, noise: torch.Generator) -> None:
     """Let a block forget what it computes between its input and its output, until its gradient is due."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _replayed(block, noise, noise.get_state())
+        drawn = [layer.get_extra_state() for layer in block.modules() if isinstance(layer, Dropout)]
+        return nullcontext(), _replayed(block, noise, noise.get_state(), drawn)
 
     forward: Callable[..., Tensor] = block.forward
     block.forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager
-def _replayed(block: nn.Module, noise: torch.Generator, state: Tensor) -> Iterator[None]:
+def _replayed(block: nn.Module, noise: torch.Generator, state: Tensor, drawn: list[Tensor]) -> Iterator[None]:
     """The same dropout masks as at first, and no second count of a batch in the statistics of batch norm."""
     now = noise.get_state()
+    dropouts = [layer for layer in block.modules() if isinstance(layer, Dropout)]
+    drawn_now = [layer.get_extra_state() for layer in dropouts]
     norms = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     noise.set_state(state)
+    for layer, of_first in zip(dropouts, drawn, strict=True):
+        layer.set_extra_state(of_first)
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
         noise.set_state(now)
+        for layer, of_now in zip(dropouts, drawn_now, strict=True):
+            layer.set_extra_state(of_now)
         for norm, (momentum, count) in zip(norms, kept, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count
