@@ -223,7 +223,7 @@ READ: dict[str, tuple[dict[str, Any], Input, Output]] = {
 def test_npz_holds_any_task(arrays: dict[str, Any], given: Input, output: Output, tmp_path: Path) -> None:
     data = load_npz(tmp_path, **arrays)
     assert data.input == given
-    assert replace(data.output, scale=()) == output
+    assert replace(data.output, scale=(), offset=()) == output
     x = arrays["x"].transpose(0, 3, 1, 2) if arrays["x"].ndim == 4 else arrays["x"]
     assert torch.equal(everything(data).double(), in_order(x).to(data.train.x.dtype).double())
 
