@@ -95,10 +95,7 @@ def mixing_layer(block: nn.Module) -> Any:
 
 
 def _noiseless(net: Net) -> str | None:
-    if net.stochastic:
-        return f"{net.name} draws noise in its forward pass"
-    dropping = any("Dropout" in type(m).__name__ and getattr(m, "p", 0) for m in net.modules())
-    return f"{net.name} drops other units in each forward pass" if dropping else None
+    return f"{net.name} draws noise in its forward pass" if net.stochastic else None
 
 
 def _sequence(net: Net) -> str | None:

@@ -1,14 +1,16 @@
-"""Nets that drop units: recomputation sees the same masks, and rules that need one function refuse them."""
+"""Nets that drop units: recomputation sees the same masks, and rules of several passes refuse them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from bench.methods.forward.forward_gradient import ForwardGradient
 
-from bench import Batch, Input, Output, Progress
-from bench.api.structure import sketch, unmet
+from bench import Batch, Facts, Progress
 from bench.nets.vgg import VGG
+from bench.testing.subject import small_task
 
 Make = Callable[..., Any]
 DROPPING = {"cfg": "p4", "width": 0.0625, "norm": "batch", "pool": "max", "dropout": 0.4}
@@ -26,10 +28,14 @@ def test_checkpoints_draw_the_masks_of_the_first_pass(make_method: Make, batch: 
         assert torch.equal(ours, theirs)
 
 
-def test_a_net_that_drops_units_is_not_noiseless() -> None:
-    given, output = Input.image(1, 8, 8), Output.classes(10)
-    for p, reason in ((0.0, None), (0.4, "vgg drops other units in each forward pass")):
-        assert unmet(("noiseless",), sketch(VGG, given, output, DROPPING | {"dropout": p}), given) == reason
+def test_forward_gradients_refuse_nets_that_drop_units() -> None:
+    """Each pass for tangents would be that of another net."""
+    found = {}
+    for p in (0.0, 0.4):
+        task = replace(small_task(VGG), net_settings=DROPPING | {"dropout": p})
+        found[p] = ForwardGradient.refuse(task, ForwardGradient.Config(), Facts("cpu", 1, 16))
+    assert found[0.0] is None
+    assert "dropout in vgg" in str(found[0.4])
 
 
 @pytest.mark.parametrize("name", ["backprop", "mono-forward"])
